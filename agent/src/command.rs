@@ -1,0 +1,118 @@
+//! What the control socket asks of the loop.
+
+use serde::Deserialize;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+/// One request, with where the answer goes. Answers are for people and machines: text of an error names the remedy.
+#[derive(Debug)]
+pub enum Command {
+    /// Renew now, whatever the schedule says. Answers when the new certificate is proven served, or why not.
+    Renew {
+        /// Name of the certificate.
+        name: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Renewed, CommandError>>,
+    },
+    /// Shake hands with every listener now and publish the outcome in the status. Answers when that is done.
+    Verify {
+        /// One certificate, or all.
+        name: Option<String>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    /// Issue a certificate for somebody else from the built-in CA; it is not stored and not renewed.
+    Issue {
+        /// What to issue.
+        request: IssueRequest,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Issued, CommandError>>,
+    },
+}
+
+/// Outcome of a renewal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// Name of the certificate.
+    pub name: String,
+    /// Serial before, hex; none at the first.
+    pub old_serial: Option<String>,
+    /// Serial now, hex.
+    pub new_serial: String,
+    /// Milliseconds from issued to proven served; none if it has no listener to prove it at.
+    pub issued_to_served_ms: Option<u64>,
+}
+
+/// A one-off certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssueRequest {
+    /// SPIFFE ID.
+    #[serde(default)]
+    pub spiffe: Option<String>,
+    /// DNS names.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// IP addresses.
+    #[serde(default)]
+    pub ip: Vec<std::net::IpAddr>,
+    /// `server`, `client`.
+    pub usage: Vec<Usage>,
+    /// Lifetime in seconds.
+    pub lifetime_seconds: u64,
+}
+
+/// What a certificate is for (extended key usage).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Usage {
+    /// TLS client.
+    Client,
+    /// TLS server.
+    Server,
+}
+
+/// The one-off certificate. Travels only over the control socket; the key is shown once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// Leaf first, PEM.
+    pub chain_pem: String,
+    /// PKCS#8, PEM.
+    pub key_pem: String,
+    /// The CA to trust, PEM.
+    pub ca_pem: String,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued").field("chain_pem", &self.chain_pem).finish_non_exhaustive()
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandError {
+    /// No such name in the configuration.
+    #[error("no certificate is called `{name}`; the configuration has {known}")]
+    UnknownName {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The request itself is wrong.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// It was tried and failed.
+    #[error("{step} failed: {cause}")]
+    Failed {
+        /// The step of the state machine.
+        step: String,
+        /// The chain of causes.
+        cause: String,
+    },
+}

@@ -1,0 +1,5 @@
+//! The agent of Portcullis as a library, so that the binary is thin and the harness can read its formats.
+
+pub mod command;
+pub mod resource;
+pub mod status;

@@ -1,0 +1,81 @@
+//! What is pushed to a proxy over xDS, before it is Protobuf.
+
+use zeroize::Zeroizing;
+
+/// One named resource at one version.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// Name that the proxy subscribes to.
+    pub name: String,
+    /// Opaque, changes whenever the body does; for a certificate its serial.
+    pub version: String,
+    /// The content.
+    pub body: Body,
+}
+
+/// Content of a resource.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A certificate chain, leaf first, with its key (SDS `tls_certificate`).
+    TlsCertificate {
+        /// PEM.
+        chain_pem: String,
+        /// PKCS#8 PEM.
+        key_pem: Zeroizing<String>,
+    },
+    /// Whom to trust (SDS `validation_context`). Never empty.
+    ValidationContext {
+        /// PEM of the CAs.
+        trusted_ca_pem: String,
+        /// URI SANs of which one must match; empty for no condition.
+        match_uri: Vec<String>,
+    },
+    /// The Wasm filter with the policy as its configuration (ECDS).
+    WasmFilter {
+        /// Path of the module as the proxy sees it.
+        module: String,
+        /// The policy, JSON.
+        configuration: String,
+    },
+}
+
+impl std::fmt::Debug for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resource").field("name", &self.name).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TlsCertificate { .. } => "TlsCertificate",
+            Self::ValidationContext { .. } => "ValidationContext",
+            Self::WasmFilter { .. } => "WasmFilter",
+        })
+    }
+}
+
+/// What a proxy said to a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took this version.
+    Acknowledged {
+        /// `node.id`.
+        node: String,
+        /// Name of the resource.
+        name: String,
+        /// Version it took.
+        version: String,
+    },
+    /// It refused this version; it goes on with the one before, and the server does not send this one again.
+    Refused {
+        /// `node.id`.
+        node: String,
+        /// Name of the resource.
+        name: String,
+        /// Version it refused.
+        version: String,
+        /// Its words (`error_detail`).
+        detail: String,
+    },
+}

@@ -1,0 +1,119 @@
+//! What the agent says of itself: published by the loop through a watch channel, read by the control socket, the
+//! metrics, the health endpoints, and printed by `portcullis status -o json`.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The whole picture at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether everything stored is also served and the policy file is in force.
+    pub ready: bool,
+    /// Why not, a sentence each.
+    pub reasons: Vec<String>,
+    /// One entry a certificate, in the order of the configuration.
+    pub certificates: Vec<CertificateStatus>,
+    /// One entry a trust bundle.
+    pub bundles: Vec<BundleStatus>,
+    /// The policy.
+    pub policy: PolicyStatus,
+    /// Proxies connected over xDS now.
+    pub proxies: Vec<ProxyStatus>,
+}
+
+/// One rotating certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Name in the configuration, and of the SDS resource.
+    pub name: String,
+    /// SPIFFE ID or first name.
+    pub identity: String,
+    /// `built-in`.
+    pub issuer: String,
+    /// State of the machine: `planned`, `journalled`, `obtained`, `checked`, `staged`, `installed`, `served`, `retired`.
+    pub state: String,
+    /// The leaf in the store.
+    pub stored: Option<LeafStatus>,
+    /// Serial (hex) that every target acknowledged.
+    pub installed: Option<String>,
+    /// Where it was looked for by handshake, and what was found there.
+    pub served: Vec<ServedStatus>,
+    /// When the next attempt is due.
+    pub next_attempt: Option<Timestamp>,
+    /// The last failure, if the last attempt failed.
+    pub last_error: Option<String>,
+    /// Completed rotations since the store was made.
+    pub rotations: u64,
+    /// Failed attempts since the last success.
+    pub failures: u64,
+    /// Milliseconds from issued to proven served, of the last rotation.
+    pub issued_to_served_ms: Option<u64>,
+}
+
+/// A leaf certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeafStatus {
+    /// Serial number, lower-case hex without leading zeros.
+    pub serial: String,
+    /// SHA-256 of the DER, hex.
+    pub sha256: String,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+}
+
+/// What a handshake with one listener showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedStatus {
+    /// `address` of the configuration.
+    pub address: String,
+    /// Server name that was asked for.
+    pub sni: Option<String>,
+    /// The leaf that was served, if one was.
+    pub leaf: Option<LeafStatus>,
+    /// Whether it is the stored one and in its validity.
+    pub current: bool,
+    /// Why the handshake failed, if it did.
+    pub error: Option<String>,
+    /// When this was seen.
+    pub checked_at: Timestamp,
+}
+
+/// A trust bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleStatus {
+    /// Name of the SDS resource.
+    pub name: String,
+    /// SHA-256 (hex) and end of validity of each CA in it.
+    pub entries: Vec<(String, Timestamp)>,
+    /// Version as pushed.
+    pub version: String,
+    /// Whether every connected proxy acknowledged it.
+    pub acknowledged: bool,
+}
+
+/// The policy and its way to the proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// The file.
+    pub file: String,
+    /// Version (SHA-256, hex) that was last good and is pushed.
+    pub version: Option<String>,
+    /// Whether every connected proxy acknowledged that version.
+    pub acknowledged: bool,
+    /// Why what is in the file now was refused, with file, line and field; the version above stays in force.
+    pub error: Option<String>,
+}
+
+/// A proxy on the xDS socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyStatus {
+    /// `node.id`.
+    pub node: String,
+    /// Process id, from the socket's peer credentials.
+    pub pid: Option<i32>,
+    /// Refusals (NACK) since it connected.
+    pub nacks: u64,
+}

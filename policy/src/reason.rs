@@ -1,0 +1,86 @@
+//! Why a request was let through or refused: one stable code for each cause.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:literal;)*) => {
+        /// The cause of a verdict. The codes are an interface: they are never renamed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the order of this file.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable code, `snake_case`.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The HTTP status that goes with it.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// An allow rule matched and no deny rule did.
+    RuleMatched = "rule_matched", 200;
+    /// A deny rule matched.
+    DenyRuleMatched = "deny_rule_matched", 403;
+    /// No rule matched: refused by default.
+    NoRuleMatched = "no_rule_matched", 403;
+    /// No certificate was presented and no rule allows that.
+    NoCertificate = "no_certificate", 401;
+    /// A certificate was presented and the proxy did not validate it.
+    CertificateNotValidated = "certificate_not_validated", 401;
+    /// The certificate's validity has ended.
+    CertificateExpired = "certificate_expired", 401;
+    /// The certificate's validity has not begun.
+    CertificateNotYetValid = "certificate_not_yet_valid", 401;
+    /// The certificate is on the list of revoked ones.
+    CertificateRevoked = "certificate_revoked", 401;
+    /// A distrust rule covers the certificate.
+    CertificateDistrusted = "certificate_distrusted", 401;
+    /// No identity can be taken from what was presented.
+    CertificateUnreadable = "certificate_unreadable", 401;
+    /// The revocation list is older than the policy permits.
+    RevocationStale = "revocation_stale", 401;
+    /// A header that may occur once occurs more often.
+    HeaderDuplicated = "header_duplicated", 400;
+    /// A header tries to reach one of the gate's own.
+    HeaderForbidden = "header_forbidden", 400;
+    /// More headers than the gate reads.
+    TooManyHeaders = "too_many_headers", 400;
+    /// `:authority` and `Host` disagree.
+    HostAmbiguous = "host_ambiguous", 400;
+    /// The host is not one.
+    HostInvalid = "host_invalid", 400;
+    /// The method is not a token (RFC 9110 §5.6.2).
+    MethodInvalid = "method_invalid", 400;
+    /// There is no path (`CONNECT`).
+    PathMissing = "path_missing", 400;
+    /// The path does not begin with `/`.
+    PathNotAbsolute = "path_not_absolute", 400;
+    /// A character that no path may hold, or that back ends read in different ways.
+    PathInvalidCharacter = "path_invalid_character", 400;
+    /// `%` without two hexadecimal digits.
+    PathBadEscape = "path_bad_escape", 400;
+    /// An escaped `/`, `\` or NUL.
+    PathEscapedSeparator = "path_escaped_separator", 400;
+    /// An escaped `%` that would make another escape.
+    PathDoubleEncoding = "path_double_encoding", 400;
+    /// `.` or `..` as a segment.
+    PathDotSegment = "path_dot_segment", 400;
+    /// Two slashes in a row.
+    PathEmptySegment = "path_empty_segment", 400;
+    /// A `;`: path parameters are stripped by some back ends.
+    PathParameter = "path_parameter", 400;
+    /// The decoded path is not UTF-8.
+    PathNotUtf8 = "path_not_utf8", 400;
+    /// The path is longer than the gate reads.
+    PathTooLong = "path_too_long", 400;
+    /// The gate itself failed.
+    InternalError = "internal_error", 503;
+}
