@@ -1,5 +1,10 @@
 //! The agent of Portcullis as a library, so that the binary is thin and the harness can read its formats.
 
 pub mod command;
+pub mod control;
+pub mod health;
+pub mod metrics;
+pub mod proof;
 pub mod resource;
 pub mod status;
+pub mod xds;
