@@ -10,6 +10,8 @@ mod host;
 mod path;
 mod policy;
 mod reason;
+pub mod rotation;
+pub mod schedule;
 mod spiffe;
 mod time;
 
