@@ -6,6 +6,7 @@
 mod certificate;
 mod decide;
 mod error;
+mod hex;
 mod host;
 mod path;
 mod policy;
@@ -15,8 +16,13 @@ pub mod schedule;
 mod spiffe;
 mod time;
 
+pub use certificate::AlternativeName;
+pub use certificate::Attribute;
 pub use certificate::CertificateError;
+pub use certificate::DistinguishedName;
+pub use certificate::KeyUsage;
 pub use certificate::Leaf;
+pub use certificate::PublicKey;
 pub use decide::Decision;
 pub use decide::Denial;
 pub use decide::Head;

@@ -1,23 +1,52 @@
 //! A client's leaf certificate, parsed once into everything that a rule can ask of it.
+//!
+//! Strict on purpose: DER and nothing but DER, no bytes left over, no extension twice, no name with a character that its
+//! type does not have. What a proxy's TLS library reads in a looser way is refused here, never guessed at. Absent: chains,
+//! signatures and revocation; the proxy validated the certificate before anybody asks who it names.
 
+mod der;
+mod distinguished_name;
+mod error;
+mod extensions;
+mod label;
+mod names;
+mod oid;
+mod parse;
+mod pem;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use crate::spiffe::SpiffeId;
 use crate::time::UnixTime;
+
+pub use distinguished_name::Attribute;
+pub use distinguished_name::DistinguishedName;
+pub use error::CertificateError;
+pub use extensions::KeyUsage;
+pub use names::AlternativeName;
+pub use parse::PublicKey;
 
 /// A parsed leaf certificate (RFC 5280). Parse once, keep, ask often.
 #[derive(Clone, Debug)]
 pub struct Leaf {
     sha256: [u8; 32],
+    spki_sha256: [u8; 32],
     identity: String,
+    spiffe: Option<SpiffeId>,
+    serial: Box<[u8]>,
+    signature_algorithm: String,
+    issuer: DistinguishedName,
     not_before: UnixTime,
     not_after: UnixTime,
-}
-
-/// Why bytes are not a certificate that an identity can be taken from.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CertificateError {
-    /// Not DER, not PEM, or not one certificate.
-    #[error("not a certificate")]
-    Malformed,
+    subject: DistinguishedName,
+    public_key: PublicKey,
+    alternative_names: Vec<AlternativeName>,
+    eku: Vec<String>,
+    authority_key_id: Option<Box<[u8]>>,
+    key_usage: Option<KeyUsage>,
+    ca: bool,
 }
 
 impl Leaf {
@@ -27,17 +56,16 @@ impl Leaf {
     ///
     /// [`CertificateError`], if an identity cannot be taken from these bytes.
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
-        let _ = der;
-        Err(CertificateError::Malformed)
+        parse::certificate(der)
     }
 
-    /// Parses exactly one PEM `CERTIFICATE` block (RFC 7468).
+    /// Parses exactly one PEM `CERTIFICATE` block (RFC 7468), with nothing but white space around it.
     ///
     /// # Errors
     ///
     /// As [`Leaf::from_der`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
-        Self::from_der(pem)
+        Self::from_der(&pem::decode(pem)?)
     }
 
     /// Parses PEM with percent-encoding, as Envoy's `connection.peer_certificate` and the `Cert` of XFCC carry it.
@@ -46,7 +74,7 @@ impl Leaf {
     ///
     /// As [`Leaf::from_der`].
     pub fn from_url_encoded_pem(text: &[u8]) -> Result<Self, CertificateError> {
-        Self::from_der(text)
+        Self::from_pem(&pem::percent_decode(text)?)
     }
 
     /// SHA-256 of the certificate's DER.
@@ -54,9 +82,63 @@ impl Leaf {
         &self.sha256
     }
 
+    /// SHA-256 of the `SubjectPublicKeyInfo`'s DER: the same for every certificate of one key.
+    pub fn spki_sha256(&self) -> &[u8; 32] {
+        &self.spki_sha256
+    }
+
     /// The label of who this is: visible ASCII, safe in a header. Matching never uses it.
+    ///
+    /// The SPIFFE ID if there is one, else the only alternative name with its kind before it, else the subject if there is no
+    /// alternative name, else the certificate's hash. Two different names never have one label.
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// The SPIFFE ID, if this is an X.509-SVID: a single URI among the alternative names, which is a SPIFFE ID with a path, in
+    /// a certificate that may not sign others (X509-SVID §2, §3.1, §4.3).
+    pub fn spiffe(&self) -> Option<&SpiffeId> {
+        self.spiffe.as_ref()
+    }
+
+    /// Every subject alternative name, in the certificate's order.
+    pub fn alternative_names(&self) -> &[AlternativeName] {
+        &self.alternative_names
+    }
+
+    /// The `uniformResourceIdentifier` names.
+    pub fn uris(&self) -> impl Iterator<Item = &str> {
+        self.alternative_names.iter().filter_map(AlternativeName::as_uri)
+    }
+
+    /// The `dNSName` names, as they are written.
+    pub fn dns_names(&self) -> impl Iterator<Item = &str> {
+        self.alternative_names.iter().filter_map(AlternativeName::as_dns)
+    }
+
+    /// The `rfc822Name` names.
+    pub fn emails(&self) -> impl Iterator<Item = &str> {
+        self.alternative_names.iter().filter_map(AlternativeName::as_email)
+    }
+
+    /// The `iPAddress` names.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.alternative_names.iter().filter_map(AlternativeName::as_ip)
+    }
+
+    /// Who the certificate is about; often empty where there are alternative names.
+    pub fn subject(&self) -> &DistinguishedName {
+        &self.subject
+    }
+
+    /// Who signed it, by its own word.
+    pub fn issuer(&self) -> &DistinguishedName {
+        &self.issuer
+    }
+
+    /// The serial number: the contents of the INTEGER, big-endian. A leading zero byte only keeps it positive.
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
     }
 
     /// First second at which the certificate is valid.
@@ -67,5 +149,40 @@ impl Leaf {
     /// Last second at which the certificate is valid (RFC 5280 §4.1.2.5: inclusive).
     pub fn not_after(&self) -> UnixTime {
         self.not_after
+    }
+
+    /// The purposes of the extended key usage extension, as dotted object identifiers; empty without the extension.
+    pub fn eku(&self) -> &[String] {
+        &self.eku
+    }
+
+    /// The dotted object identifier of a purpose, given as such or by its name (`client_auth`); `None` if it is neither.
+    pub fn eku_oid(purpose: &str) -> Option<&str> {
+        extensions::eku_oid(purpose)
+    }
+
+    /// The key identifier of the authority key identifier extension: which of the issuer's keys signed.
+    pub fn authority_key_id(&self) -> Option<&[u8]> {
+        self.authority_key_id.as_deref()
+    }
+
+    /// The key usage extension.
+    pub fn key_usage(&self) -> Option<KeyUsage> {
+        self.key_usage
+    }
+
+    /// Whether the basic constraints say that this is a CA.
+    pub fn is_ca(&self) -> bool {
+        self.ca
+    }
+
+    /// Kind and size of the key.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// What it was signed with, as a dotted object identifier.
+    pub fn signature_algorithm(&self) -> &str {
+        &self.signature_algorithm
     }
 }

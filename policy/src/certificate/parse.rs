@@ -1,0 +1,205 @@
+//! From DER to a [`Leaf`] (RFC 5280 §4.1).
+
+use jiff::civil::DateTime;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use super::Leaf;
+use super::der;
+use super::der::Element;
+use super::distinguished_name::DistinguishedName;
+use super::error::CertificateError;
+use super::extensions::Extensions;
+use super::label;
+use super::oid;
+use crate::spiffe::SpiffeId;
+use crate::time::UnixTime;
+
+/// The largest certificate that is read, in bytes.
+pub(super) const MAX_DER: usize = 64 * 1024;
+
+/// Kind and size of a public key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublicKey {
+    /// On an elliptic curve (RFC 5480), named by its dotted object identifier.
+    Ec {
+        /// The curve: `1.2.840.10045.3.1.7` is P-256.
+        curve: String,
+    },
+    /// RSA (RFC 8017).
+    Rsa {
+        /// Length of the modulus in bits.
+        bits: usize,
+    },
+    /// Another algorithm, or Ed25519 and its like, whose identifier says everything.
+    Other {
+        /// The dotted object identifier of the algorithm.
+        algorithm: String,
+    },
+}
+
+pub(super) fn certificate(der: &[u8]) -> Result<Leaf, CertificateError> {
+    if der.len() > MAX_DER {
+        return Err(CertificateError::TooLong { length: der.len() });
+    }
+    let malformed = |part| move || CertificateError::Malformed(part);
+
+    let mut outer = der::Reader::new(der);
+    let mut signed = outer.take(der::SEQUENCE).ok_or_else(malformed("certificate"))?.reader();
+    if !outer.rest().is_empty() {
+        return Err(CertificateError::TrailingBytes(outer.rest().len()));
+    }
+    let mut fields = signed.take(der::SEQUENCE).ok_or_else(malformed("certificate"))?.reader();
+    let algorithm = signed.take(der::SEQUENCE).ok_or_else(malformed("signature algorithm"))?;
+    let signature = signed.take(der::BIT_STRING).ok_or_else(malformed("signature"))?;
+    der::bit_string(signature.contents).ok_or_else(malformed("signature"))?;
+    signed.finish().ok_or_else(malformed("certificate"))?;
+
+    let version = match fields.take_if(der::context_constructed(0)).ok_or_else(malformed("version"))? {
+        Some(explicit) => match explicit.contents {
+            [der::INTEGER, 1, version @ 1..=2] => version + 1,
+            _ => return Err(CertificateError::Version),
+        },
+        None => 1,
+    };
+    let serial = fields.take(der::INTEGER).filter(|serial| der::is_integer(serial.contents));
+    let serial = serial.ok_or_else(malformed("serial number"))?.contents;
+    let inner = fields.take(der::SEQUENCE).ok_or_else(malformed("signature algorithm"))?;
+    if inner.encoded != algorithm.encoded {
+        return Err(CertificateError::SignatureAlgorithm);
+    }
+    let (signature_algorithm, _) = algorithm_identifier(algorithm).ok_or_else(malformed("signature algorithm"))?;
+    let issuer = fields.any().and_then(DistinguishedName::parse).ok_or_else(malformed("issuer"))?;
+    let validity = fields.take(der::SEQUENCE).and_then(validity);
+    let (not_before, not_after) = validity.ok_or_else(malformed("validity"))?;
+    let subject = fields.any().and_then(DistinguishedName::parse).ok_or_else(malformed("subject"))?;
+    let key_info = fields.take(der::SEQUENCE).ok_or_else(malformed("public key"))?;
+    let public_key = public_key(key_info).ok_or_else(malformed("public key"))?;
+
+    let mut unique_ids = 0;
+    for tag in [der::context(1), der::context(2)] {
+        if let Some(id) = fields.take_if(tag).ok_or_else(malformed("unique identifier"))? {
+            der::bit_string(id.contents).ok_or_else(malformed("unique identifier"))?;
+            unique_ids += 1;
+        }
+    }
+    let extensions = match fields.take_if(der::context_constructed(3)).ok_or_else(malformed("extensions"))? {
+        Some(explicit) => Some(der::only(explicit.contents, der::SEQUENCE).ok_or_else(malformed("extensions"))?),
+        None => None,
+    };
+    fields.finish().ok_or_else(malformed("certificate"))?;
+    if (version < 2 && unique_ids > 0) || (version < 3 && extensions.is_some()) {
+        return Err(CertificateError::Version);
+    }
+    let extensions = extensions.map(Extensions::parse).transpose()?.unwrap_or_default();
+
+    let sha256 = Sha256::digest(der).into();
+    let spiffe = spiffe(&extensions);
+    let identity = label::identity(spiffe.as_ref(), &extensions.alternative_names, &subject, &sha256);
+    Ok(Leaf {
+        sha256,
+        spki_sha256: Sha256::digest(key_info.encoded).into(),
+        identity,
+        spiffe,
+        serial: serial.into(),
+        signature_algorithm,
+        issuer,
+        not_before,
+        not_after,
+        subject,
+        public_key,
+        alternative_names: extensions.alternative_names,
+        eku: extensions.eku,
+        authority_key_id: extensions.authority_key_id,
+        key_usage: extensions.key_usage,
+        ca: extensions.ca,
+    })
+}
+
+/// The SPIFFE ID of an X.509-SVID that authenticates a workload, or none.
+fn spiffe(extensions: &Extensions) -> Option<SpiffeId> {
+    // "An X.509 SVID MUST contain exactly one URI SAN" (X509-SVID §2).
+    let mut uris = extensions.alternative_names.iter().filter_map(|name| name.as_uri());
+    let (Some(uri), None) = (uris.next(), uris.next()) else {
+        return None;
+    };
+    // A certificate that signs others speaks for a trust domain, not for a workload (§4.1, §4.3, §5.2).
+    let signs = extensions.key_usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign());
+    if extensions.ca || signs {
+        return None;
+    }
+    // "The SPIFFE ID of a leaf certificate MUST have a non-root path component" (§3.2).
+    SpiffeId::parse(uri).filter(|id| id.segments().next().is_some())
+}
+
+/// The dotted identifier of an algorithm, and its parameters.
+fn algorithm_identifier(algorithm: Element<'_>) -> Option<(String, Option<Element<'_>>)> {
+    let mut fields = algorithm.reader();
+    let oid = oid::dotted(fields.take(der::OBJECT_IDENTIFIER)?.contents)?;
+    let parameters = if fields.rest().is_empty() { None } else { Some(fields.any()?) };
+    fields.finish()?;
+    Some((oid, parameters))
+}
+
+fn public_key(key_info: Element<'_>) -> Option<PublicKey> {
+    let mut fields = key_info.reader();
+    let (algorithm, parameters) = algorithm_identifier(fields.take(der::SEQUENCE)?)?;
+    let (key, unused) = der::bit_string(fields.take(der::BIT_STRING)?.contents)?;
+    fields.finish()?;
+    if unused != 0 {
+        return None;
+    }
+    match algorithm.as_str() {
+        "1.2.840.10045.2.1" => {
+            let curve = parameters.filter(|parameters| parameters.tag == der::OBJECT_IDENTIFIER)?;
+            Some(PublicKey::Ec { curve: oid::dotted(curve.contents)? })
+        }
+        "1.2.840.113549.1.1.1" => {
+            let mut numbers = der::only(key, der::SEQUENCE)?.reader();
+            let modulus = numbers.take(der::INTEGER).filter(|modulus| der::is_integer(modulus.contents))?;
+            numbers.take(der::INTEGER).filter(|exponent| der::is_integer(exponent.contents))?;
+            numbers.finish()?;
+            let digits = modulus.contents.strip_prefix(&[0]).unwrap_or(modulus.contents);
+            let leading = digits.first()?.leading_zeros();
+            Some(PublicKey::Rsa { bits: digits.len() * 8 - usize::try_from(leading).ok()? })
+        }
+        _ => Some(PublicKey::Other { algorithm }),
+    }
+}
+
+fn validity(element: Element<'_>) -> Option<(UnixTime, UnixTime)> {
+    let mut fields = element.reader();
+    let not_before = time(fields.any()?)?;
+    let not_after = time(fields.any()?)?;
+    fields.finish()?;
+    Some((not_before, not_after))
+}
+
+/// UTCTime or GeneralizedTime, with seconds and in UTC (RFC 5280 §4.1.2.5.1, §4.1.2.5.2).
+fn time(element: Element<'_>) -> Option<UnixTime> {
+    let digits = element.contents.strip_suffix(b"Z")?;
+    let (century, digits) = match (element.tag, digits) {
+        // Two digits of the year: 50 to 99 are in the twentieth century.
+        (der::UTC_TIME, [b'5'..=b'9', ..]) => (19, digits),
+        (der::UTC_TIME, _) => (20, digits),
+        (der::GENERALIZED_TIME, [first, second, rest @ ..]) => (pair([*first, *second])?, rest),
+        _ => return None,
+    };
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let (&[year, month, day, hour, minute, second], []) = (pairs, rest) else {
+        return None;
+    };
+    let year = i16::from(century) * 100 + i16::from(pair(year)?);
+    // Not through `jiff::Timestamp`: it ends a day before 99991231235959Z, which says "never" (RFC 5280 §4.1.2.5).
+    let date = jiff::civil::Date::new(year, pair(month)?, pair(day)?).ok()?;
+    let time = jiff::civil::Time::new(pair(hour)?, pair(minute)?, pair(second)?, 0).ok()?;
+    let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    Some(UnixTime(DateTime::from_parts(date, time).duration_since(epoch).as_secs()))
+}
+
+/// Two decimal digits.
+fn pair(digits: [u8; 2]) -> Option<i8> {
+    let [tens, ones] = digits.map(|digit| digit.is_ascii_digit().then(|| (digit - b'0').cast_signed()));
+    Some(tens? * 10 + ones?)
+}
