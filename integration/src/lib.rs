@@ -1,1 +1,5 @@
-//! Skeleton.
+//! The harness: what the stories about the filter and the agent are told with.
+//!
+//! It observes. Nothing here decides, issues or translates; that is `policy`, `agent` and `filter`.
+
+pub mod certificates;
