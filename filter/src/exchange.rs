@@ -1,0 +1,138 @@
+//! One HTTP request: what is asked of the host, the question to the policy, and what becomes of the answer.
+
+use std::rc::Rc;
+
+use portcullis_policy::Decision;
+use portcullis_policy::Head;
+use portcullis_policy::Peer;
+use portcullis_policy::Permit;
+use portcullis_policy::Request;
+use portcullis_policy::Tls;
+use proxy_wasm::traits::Context;
+use proxy_wasm::traits::HttpContext;
+use proxy_wasm::types::Action;
+
+use crate::counters::Counters;
+use crate::generation::Certificate;
+use crate::generation::Generation;
+use crate::host;
+use crate::host::Headers;
+use crate::host::HostError;
+use crate::record;
+use crate::reply;
+
+const IDENTITY: &str = "x-portcullis-identity";
+const ROLES: &str = "x-portcullis-roles";
+const RULE: &str = "x-portcullis-rule";
+
+/// The filter's side of one HTTP request. Bodies, trailers and responses are not looked at.
+pub(crate) struct Exchange {
+    generation: Option<Rc<Generation>>,
+    counters: Option<Rc<Counters>>,
+}
+
+impl Exchange {
+    /// A request that the policy of `generation` decides; without one it is refused.
+    pub(crate) fn new(generation: Option<Rc<Generation>>, counters: Option<Rc<Counters>>) -> Self {
+        Self { generation, counters }
+    }
+
+    fn decide(&self, headers: &Headers) -> Result<Action, HostError> {
+        let (Some(generation), Some(counters)) = (&self.generation, &self.counters) else {
+            return Err(HostError::NotConfigured);
+        };
+        let digest = host::peer_digest()?;
+        let certificate = digest.map(|digest| generation.certificate(digest, counters)).transpose()?;
+        let request = Request {
+            now: host::now()?,
+            peer: match certificate.as_deref() {
+                None => Peer::Absent,
+                // No host says whether it validated the certificate: the listener's configuration has to promise it.
+                Some(Certificate::Subject(subject)) => Peer::Presented { subject, validated: true },
+                Some(Certificate::Unreadable(error)) => Peer::Unreadable(error),
+            },
+            tls: Tls::default(),
+            source: None,
+            head: Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value))),
+        };
+        let decision = generation.policy().decide(&request);
+        let action = match &decision {
+            Decision::Allow(permit) => {
+                forward(permit, headers)?;
+                counters.request_allowed();
+                if generation.sample_allowed() {
+                    record::decided(&decision, &request, digest);
+                }
+                Action::Continue
+            }
+            Decision::Deny(denial) => {
+                reply::refuse(denial.reason(), record::request_id(&request.head).as_deref())?;
+                counters.request_denied(denial.reason());
+                record::decided(&decision, &request, digest);
+                Action::Pause
+            }
+        };
+        Ok(action)
+    }
+
+    /// Fails closed: the one answer to whatever kept the policy from deciding.
+    fn fail(&self, error: &HostError, headers: &Headers) -> Action {
+        let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
+        // Where not even this is possible, the request stays paused until the proxy's time-out.
+        let _ = reply::refuse(error.reason(), record::request_id(&head).as_deref());
+        if let Some(counters) = &self.counters {
+            counters.request_denied(error.reason());
+        }
+        record::failed(error, &head);
+        Action::Pause
+    }
+}
+
+impl Context for Exchange {}
+
+impl HttpContext for Exchange {
+    fn on_http_request_headers(&mut self, count: usize, _end_of_stream: bool) -> Action {
+        let headers = match host::request_headers(count) {
+            Ok(headers) => headers,
+            Err(error) => return self.fail(&error, &Headers::default()),
+        };
+        match self.decide(&headers) {
+            Ok(action) => action,
+            Err(error) => self.fail(&error, &headers),
+        }
+    }
+}
+
+/// Tells the upstream who asks. What the client sent under these names goes first, whatever the permit says.
+///
+/// Each change makes the proxy look for the route again, so nothing is touched without need.
+fn forward(permit: &Permit<'_>, headers: &Headers) -> Result<(), HostError> {
+    for (name, _) in headers.iter().filter(|(name, _)| is_ours(name.as_bytes())) {
+        host::remove_request_header(name)?;
+    }
+    if let Some(identity) = permit.identity() {
+        host::set_request_header(IDENTITY, identity)?;
+    }
+    if let [first, rest @ ..] = permit.roles() {
+        if rest.is_empty() {
+            host::set_request_header(ROLES, first)?;
+        } else {
+            host::set_request_header(ROLES, &permit.roles().join(","))?;
+        }
+    }
+    if let Some(rule) = permit.rule() {
+        host::set_request_header(RULE, rule)?;
+    }
+    Ok(())
+}
+
+/// Whether an upstream could take a header of this name for one of the gate's. Many servers fold `_` and `-`, and some
+/// every character that is neither letter nor digit, into one.
+fn is_ours(name: &[u8]) -> bool {
+    const FAMILY: &[u8] = b"x-portcullis-";
+    name.len() >= FAMILY.len()
+        && name.iter().zip(FAMILY).all(|(byte, ours)| match ours {
+            b'-' => !byte.is_ascii_alphanumeric(),
+            _ => byte.eq_ignore_ascii_case(ours),
+        })
+}

@@ -1,0 +1,97 @@
+//! One policy in force, with what was learned under it.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use portcullis_policy::CertificateError;
+use portcullis_policy::Leaf;
+use portcullis_policy::Policy;
+use portcullis_policy::PolicyError;
+use portcullis_policy::Subject;
+use portcullis_policy::TestFailure;
+
+use crate::counters::Counters;
+use crate::host;
+use crate::host::Digest;
+use crate::host::HostError;
+use crate::recent::Recent;
+
+/// Certificates remembered for one policy. A worker meets each of its clients' certificates once, then reads a digest.
+const CERTIFICATES_MAX: usize = 8192;
+
+/// A compiled policy and the certificates that it was asked about.
+///
+/// Shared by the requests that began under it; a certificate is looked at anew under the next one, because what a policy
+/// says of it (its roles) is part of what is remembered.
+pub(crate) struct Generation {
+    policy: Policy,
+    certificates: RefCell<Recent<Digest, Rc<Certificate>, CERTIFICATES_MAX>>,
+    allowed: Cell<u64>,
+}
+
+/// What a presented certificate turned out to be.
+pub(crate) enum Certificate {
+    Subject(Subject),
+    Unreadable(CertificateError),
+}
+
+/// Why a configuration was refused. What was in force before stays.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigurationError {
+    #[error("the filter has no configuration: it needs a policy")]
+    Absent,
+    #[error("cannot read the configuration")]
+    Host(#[source] HostError),
+    #[error("the policy does not compile")]
+    Policy(#[source] PolicyError),
+    #[error("{} of the policy's own tests fail", .0.len())]
+    Tests(Vec<TestFailure>),
+}
+
+impl Generation {
+    /// Compiles the policy and runs its tests.
+    pub(crate) fn from_configuration(
+        configuration: Result<Option<Vec<u8>>, HostError>,
+    ) -> Result<Self, ConfigurationError> {
+        let text = configuration.map_err(ConfigurationError::Host)?.ok_or(ConfigurationError::Absent)?;
+        let policy = Policy::from_json(&text).map_err(ConfigurationError::Policy)?;
+        let failures = policy.run_tests();
+        if !failures.is_empty() {
+            return Err(ConfigurationError::Tests(failures));
+        }
+        Ok(Self { policy, certificates: RefCell::default(), allowed: Cell::new(0) })
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The certificate with this digest, which the peer of the request in hand presented: remembered, or read and parsed.
+    pub(crate) fn certificate(&self, digest: Digest, counters: &Counters) -> Result<Rc<Certificate>, HostError> {
+        if let Some(known) = self.certificates.borrow_mut().get(&digest) {
+            counters.certificate_cached();
+            return Ok(known);
+        }
+        counters.certificate_parsed();
+        let text = host::peer_certificate()?;
+        let certificate = match Leaf::from_url_encoded_pem(&text) {
+            Ok(leaf) if leaf.sha256() != digest.as_bytes() => return Err(HostError::DigestMismatch),
+            Ok(leaf) => Certificate::Subject(self.policy.subject(leaf)),
+            Err(error) => Certificate::Unreadable(error),
+        };
+        let certificate = Rc::new(certificate);
+        self.certificates.borrow_mut().insert(digest, Rc::clone(&certificate));
+        Ok(certificate)
+    }
+
+    /// Counts an allowed request; whether it is one of those that leave a record.
+    pub(crate) fn sample_allowed(&self) -> bool {
+        let Some(every) = self.policy.record_allow_every() else {
+            return false;
+        };
+        let count = self.allowed.get().wrapping_add(1);
+        self.allowed.set(count);
+        count.is_multiple_of(every)
+    }
+}

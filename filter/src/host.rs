@@ -1,0 +1,217 @@
+//! The proxy that the module runs in: facts come from here and effects go out here.
+//!
+//! The only file that names host calls or a property of one host. The SDK panics when a host answers with a status that
+//! it does not expect, so each call here says what keeps that out of a client's reach. Header names are `String`s in the
+//! SDK, unchecked: Envoy's codecs refuse a name that is not an RFC 9110 token before any filter sees it.
+
+use std::fmt;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use portcullis_policy::Reason;
+use portcullis_policy::UnixTime;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::BufferType;
+use proxy_wasm::types::Bytes;
+use proxy_wasm::types::LogLevel;
+use proxy_wasm::types::MapType;
+use proxy_wasm::types::MetricType;
+use proxy_wasm::types::Status;
+
+/// More header fields than this are not read: the ABI's limit for a map, less some room.
+const HEADERS_MAX: usize = 1000;
+
+/// Why the host's answer cannot be used. The request is refused: see [`HostError::reason`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    /// A host call failed.
+    #[error("host call `{call}` answered {status:?}")]
+    Call { call: &'static str, status: Status },
+
+    /// The peer presented a certificate that the host does not hand out, for example a host other than Envoy ≥ 1.38.
+    #[error("property `{0}` is missing for a peer that presented a certificate")]
+    PropertyMissing(&'static str),
+
+    /// `connection.sha256_peer_certificate_digest` is not a SHA-256 in hexadecimal.
+    #[error("digest of the peer's certificate is not a SHA-256")]
+    DigestMalformed,
+
+    /// The certificate is not the one that the digest names.
+    #[error("digest of the peer's certificate is of another certificate")]
+    DigestMismatch,
+
+    /// The clock is before 1970.
+    #[error("clock is before 1970")]
+    Clock,
+
+    /// A request before any configuration was accepted.
+    #[error("the filter has no policy")]
+    NotConfigured,
+
+    /// More header fields than are read.
+    #[error("{0} header fields, more than are read")]
+    TooManyHeaders(usize),
+}
+
+impl HostError {
+    /// What to refuse the request with.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::TooManyHeaders(_) => Reason::TooManyHeaders,
+            _ => Reason::InternalError,
+        }
+    }
+
+    fn call(call: &'static str) -> impl FnOnce(Status) -> Self {
+        move |status| Self::Call { call, status }
+    }
+}
+
+/// SHA-256 of the DER of the certificate that the peer presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Digest([u8; 32]);
+
+impl Digest {
+    fn from_hex(text: &[u8]) -> Option<Self> {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let (pairs, rest) = text.as_chunks::<2>();
+        if !rest.is_empty() || pairs.len() != 32 {
+            return None;
+        }
+        let mut digest = [0; 32];
+        for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+            *byte = u8::try_from(digit(high)? << 4 | digit(low)?).ok()?;
+        }
+        Some(Self(digest))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The header map of a request: bytes, duplicates and order kept.
+#[derive(Default)]
+pub(crate) struct Headers(Vec<(String, Bytes)>);
+
+impl Headers {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+}
+
+/// Reads the whole header map. `count` is the size that the host announced.
+///
+/// # Errors
+///
+/// [`HostError::TooManyHeaders`], before anything is read.
+pub(crate) fn request_headers(count: usize) -> Result<Headers, HostError> {
+    if count > HEADERS_MAX {
+        return Err(HostError::TooManyHeaders(count));
+    }
+    let pairs = hostcalls::get_map_bytes(MapType::HttpRequestHeaders);
+    pairs.map(Headers).map_err(HostError::call("get_header_map_pairs"))
+}
+
+/// Removes every occurrence of a request header.
+pub(crate) fn remove_request_header(name: &str) -> Result<(), HostError> {
+    hostcalls::remove_map_value(MapType::HttpRequestHeaders, name).map_err(HostError::call("remove_header_map_value"))
+}
+
+/// Sets a request header to one value, whatever it was.
+pub(crate) fn set_request_header(name: &str, value: &str) -> Result<(), HostError> {
+    hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value))
+        .map_err(HostError::call("replace_header_map_value"))
+}
+
+/// Digest of the certificate that the peer presented; `None` if it presented none.
+///
+/// # Errors
+///
+/// [`HostError::PropertyMissing`] if the peer presented a certificate and the host has no digest of it.
+pub(crate) fn peer_digest() -> Result<Option<Digest>, HostError> {
+    const DIGEST: &str = "sha256_peer_certificate_digest";
+    match property("connection", DIGEST)? {
+        Some(text) => Digest::from_hex(&text).map(Some).ok_or(HostError::DigestMalformed),
+        // `mtls` says that a certificate was presented, not that it was validated.
+        None if property("connection", "mtls")?.is_some_and(|mtls| mtls != [0]) => {
+            Err(HostError::PropertyMissing("connection.sha256_peer_certificate_digest"))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The certificate that the peer presented, in PEM with percent-encoding. Costs far more than [`peer_digest`].
+///
+/// # Errors
+///
+/// [`HostError::PropertyMissing`] if the host does not hand it out.
+pub(crate) fn peer_certificate() -> Result<Bytes, HostError> {
+    property("connection", "peer_certificate")?.ok_or(HostError::PropertyMissing("connection.peer_certificate"))
+}
+
+/// Identifier of the connection, as Envoy's logs show it.
+pub(crate) fn connection_id() -> Option<u64> {
+    let bytes = property("connection", "id").ok()??;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Result<UnixTime, HostError> {
+    let now: SystemTime = hostcalls::get_current_time().map_err(HostError::call("get_current_time_nanoseconds"))?;
+    let since = now.duration_since(UNIX_EPOCH).map_err(|_| HostError::Clock)?;
+    i64::try_from(since.as_secs()).map(UnixTime).map_err(|_| HostError::Clock)
+}
+
+/// The configuration of this filter; `None` if there is none.
+pub(crate) fn plugin_configuration() -> Result<Option<Bytes>, HostError> {
+    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).map_err(HostError::call("get_buffer_bytes"))
+}
+
+/// Answers the request in the upstream's place. The request must not be continued after that.
+pub(crate) fn send_local_response(status: u16, headers: Vec<(&str, &str)>, body: &[u8]) -> Result<(), HostError> {
+    hostcalls::send_http_response(u32::from(status), headers, Some(body))
+        .map_err(HostError::call("send_local_response"))
+}
+
+/// Writes one line to the proxy's log.
+pub(crate) fn log(level: LogLevel, line: &str) {
+    // There is nowhere to report a log that cannot be written.
+    let _ = hostcalls::log(level, line);
+}
+
+/// A number that the proxy exports. Made once for the life of the VM, never for a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Metric(u32);
+
+impl Metric {
+    pub(crate) fn counter(name: &str) -> Result<Self, HostError> {
+        hostcalls::define_metric(MetricType::Counter, name).map(Self).map_err(HostError::call("define_metric"))
+    }
+
+    pub(crate) fn gauge(name: &str) -> Result<Self, HostError> {
+        hostcalls::define_metric(MetricType::Gauge, name).map(Self).map_err(HostError::call("define_metric"))
+    }
+
+    /// Adds one to a counter.
+    pub(crate) fn count(self) {
+        // A count that is lost is no reason to refuse a request.
+        let _ = hostcalls::increment_metric(self.0, 1);
+    }
+
+    /// Sets a gauge.
+    pub(crate) fn set(self, value: u64) {
+        let _ = hostcalls::record_metric(self.0, value);
+    }
+}
+
+/// An empty value and a missing one are the same to the ABI: `None`.
+fn property(object: &'static str, name: &'static str) -> Result<Option<Bytes>, HostError> {
+    hostcalls::get_property(vec![object, name]).map_err(HostError::call("get_property"))
+}

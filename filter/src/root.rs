@@ -1,0 +1,95 @@
+//! The root context: takes configurations, refuses bad ones, makes a context for each request.
+
+use std::error::Error;
+use std::iter;
+use std::rc::Rc;
+
+use proxy_wasm::traits::Context;
+use proxy_wasm::traits::HttpContext;
+use proxy_wasm::traits::RootContext;
+use proxy_wasm::types::ContextType;
+use proxy_wasm::types::LogLevel;
+
+use crate::counters::Counters;
+use crate::exchange::Exchange;
+use crate::generation::ConfigurationError;
+use crate::generation::Generation;
+use crate::host;
+
+/// Most failing tests that a refusal names.
+const FAILURES_LOGGED: usize = 16;
+
+/// One configuration of the filter in this VM.
+///
+/// A host gives each new configuration a root context of its own and lets the old one finish its requests, and it may run
+/// filters with different policies (of different listeners) in one VM. So the policy belongs to the root context, and a
+/// request is decided by the policy that was in force when it began.
+pub(crate) struct Root {
+    generation: Option<Rc<Generation>>,
+    counters: Option<Rc<Counters>>,
+}
+
+impl Root {
+    pub(crate) fn new() -> Self {
+        Self { generation: None, counters: None }
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        match Counters::of_vm() {
+            Ok(counters) => self.counters = Some(counters),
+            Err(error) => host::log(LogLevel::Error, &format!("cannot count: {error}")),
+        }
+        match Generation::from_configuration(host::plugin_configuration()) {
+            Ok(generation) => {
+                let policy = generation.policy();
+                let rules = policy.rule_count();
+                if let Some(counters) = &self.counters {
+                    counters.configuration_accepted(rules);
+                }
+                let line = format!(
+                    "portcullis {}: policy `{}` with {rules} rules is in force",
+                    env!("CARGO_PKG_VERSION"),
+                    policy.version()
+                );
+                host::log(LogLevel::Info, &line);
+                self.generation = Some(Rc::new(generation));
+                true
+            }
+            Err(error) => {
+                if let Some(counters) = &self.counters {
+                    counters.configuration_refused();
+                }
+                log_refusal(&error);
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Exchange::new(self.generation.clone(), self.counters.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// Says what is wrong with a configuration, and where.
+fn log_refusal(error: &ConfigurationError) {
+    let place = match error {
+        ConfigurationError::Policy(error) if !error.path().is_empty() => format!("`{}`: ", error.path()),
+        _ => String::new(),
+    };
+    let causes = iter::successors(Some(error as &dyn Error), |error| (*error).source());
+    let chain = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    host::log(LogLevel::Error, &format!("configuration refused: {place}{chain}"));
+    if let ConfigurationError::Tests(failures) = error {
+        for failure in failures.iter().take(FAILURES_LOGGED) {
+            host::log(LogLevel::Error, &format!("configuration refused: `{}`: {failure}", failure.path));
+        }
+    }
+}
