@@ -4,6 +4,7 @@ pub mod command;
 pub mod control;
 pub mod health;
 pub mod metrics;
+pub mod peer;
 pub mod proof;
 pub mod resource;
 pub mod status;

@@ -1,43 +1,88 @@
 //! The xDS server: pushes secrets (SDS) and the filter (ECDS) to proxies over a Unix socket and reads their answers.
 //!
-//! Absent here: files, certificates' contents, the policy, the schedule. What is pushed comes in as a [`Resource`];
+//! Absent here: the contents of certificates, the policy, the schedule. What is pushed comes in as a [`Resource`];
 //! what a proxy said goes out as an [`Outcome`].
 //!
-//! [`Publisher`] is the handle that the daemon keeps; [`serve`] is the server that proxies connect to.
+//! [`Publisher`] is the handle that the daemon keeps; [`serve`] is the server that proxies connect to. Inside, the
+//! catalogue knows what is published, a subscription is the state of one stream, and neither does any I/O.
 
-use std::future::Future;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
-use tokio::net::UnixListener;
+use jiff::Timestamp;
 use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 use crate::resource::Outcome;
 use crate::resource::Resource;
 use crate::status::ProxyStatus;
 
+pub use capabilities::CAPABILITIES;
+pub use check::PublishError;
+pub use check::check_module;
+pub use server::ServeError;
+pub use server::serve;
+
+mod capabilities;
+mod catalogue;
+mod check;
+mod encode;
+mod server;
+mod subscription;
+
+use catalogue::Catalogue;
+use subscription::Answer;
+use subscription::Request;
+use subscription::Response;
+use subscription::Subscription;
+use subscription::TooManyNames;
+
+/// Answers kept for a receiver that is slow to take them.
+const OUTCOMES: usize = 1024;
+
 /// Handle on what is pushed. Clones share one state; every method returns at once.
 #[derive(Clone, Debug)]
 pub struct Publisher {
+    hub: Arc<Mutex<Hub>>,
     outcomes: broadcast::Sender<Outcome>,
+    /// Streams hold the receivers: something changed, poll again.
+    changes: watch::Sender<()>,
 }
 
-/// Why a resource is not pushed. What was pushed before stays.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// Proxies accept and serve an expired certificate without a word, so it ends here.
-    #[error("certificate `{name}` expired at {not_after}")]
-    Expired {
-        /// Name of the resource.
-        name: String,
-        /// End of validity.
-        not_after: jiff::Timestamp,
-    },
+#[derive(Debug, Default)]
+struct Hub {
+    catalogue: Catalogue,
+    streams: BTreeMap<StreamId, Stream>,
+    /// Refusals by proxy, as long as it is connected.
+    nacks: BTreeMap<Peer, u64>,
+    opened: u64,
 }
 
-/// Why the server ended before it was told to.
-#[derive(Debug, thiserror::Error)]
-#[error("the xDS server ended")]
-pub struct ServeError(#[source] tonic::transport::Error);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct StreamId(u64);
+
+#[derive(Debug)]
+struct Stream {
+    subscription: Subscription,
+    pid: Option<i32>,
+    /// `node.id`; only a stream's first request is sure to carry it.
+    node: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Peer {
+    node: String,
+    pid: Option<i32>,
+}
+
+impl Stream {
+    fn peer(&self) -> Option<Peer> {
+        Some(Peer { node: self.node.clone()?, pid: self.pid })
+    }
+}
 
 impl Default for Publisher {
     fn default() -> Self {
@@ -48,28 +93,54 @@ impl Default for Publisher {
 impl Publisher {
     /// Nothing published, nobody connected.
     pub fn new() -> Self {
-        Self { outcomes: broadcast::Sender::new(1024) }
+        Self { hub: Arc::default(), outcomes: broadcast::Sender::new(OUTCOMES), changes: watch::Sender::new(()) }
     }
 
-    /// Replaces the resource of that name and pushes it to all who subscribe to it. The version that is already
-    /// published, refused or not, is not pushed again: see [`Publisher::push_again`].
+    /// Replaces the resource of that name and pushes it to all who subscribe to it. Names are shared by SDS and ECDS.
+    /// The version that is already published, refused or not, is not pushed again: see [`Publisher::push_again`].
+    ///
+    /// A proxy that has this version from an earlier connection is reported as [`Outcome::Acknowledged`] at once.
     ///
     /// # Errors
     ///
-    /// [`PublishError`], if no proxy could do any good with it.
+    /// [`PublishError`], if no proxy could do any good with it. What was published before stays.
     pub fn publish(&self, resource: Resource) -> Result<(), PublishError> {
-        let _ = resource;
+        let published = check::check(resource, Timestamp::now())?;
+        let (name, version) = (published.resource.name.clone(), published.resource.version.clone());
+        let mut hub = self.hub();
+        if !hub.catalogue.publish(published) {
+            return Ok(());
+        }
+        let holders: Vec<String> = hub
+            .subscribers(&name)
+            .filter(|stream| stream.subscription.holds(&name, &version) == Some(true))
+            .filter_map(|stream| stream.node.clone())
+            .collect();
+        if !holders.is_empty() {
+            hub.catalogue.take(&name, &version);
+        }
+        drop(hub);
+        for node in holders {
+            self.report(Outcome::Acknowledged { node, name: name.clone(), version: version.clone() });
+        }
+        self.changes.send_replace(());
         Ok(())
     }
 
     /// Pushes the published version again to all, also to those who have it or refused it.
     pub fn push_again(&self, name: &str) {
-        let _ = name;
+        let mut hub = self.hub();
+        hub.catalogue.pardon(name);
+        for stream in hub.streams.values_mut() {
+            stream.subscription.forget(name);
+        }
+        drop(hub);
+        self.changes.send_replace(());
     }
 
     /// Forgets the resource. Proxies keep using what they have: removal revokes nothing.
     pub fn remove(&self, name: &str) {
-        let _ = name;
+        self.hub().catalogue.remove(name);
     }
 
     /// What proxies answer from now on. A receiver that falls behind by a thousand answers loses the oldest.
@@ -79,27 +150,100 @@ impl Publisher {
 
     /// Who is connected, by node and process.
     pub fn proxies(&self) -> Vec<ProxyStatus> {
-        Vec::new()
+        let hub = self.hub();
+        let proxies = hub.nacks.iter();
+        proxies.map(|(peer, &nacks)| ProxyStatus { node: peer.node.clone(), pid: peer.pid, nacks }).collect()
     }
 
     /// Whether all who subscribe to the resource hold its newest version; none if nobody subscribes.
     pub fn acknowledged(&self, name: &str) -> Option<bool> {
-        let _ = name;
-        None
+        let hub = self.hub();
+        let (_, version) = hub.catalogue.newest(name)?;
+        let taken = hub.subscribers(name).map(|stream| stream.subscription.holds(name, version) == Some(true));
+        let all = taken.reduce(|all, one| all && one)?;
+        Some(all && !hub.catalogue.is_refused(name))
+    }
+
+    fn open(&self, subscription: Subscription, pid: Option<i32>) -> StreamId {
+        let mut hub = self.hub();
+        hub.opened += 1;
+        let id = StreamId(hub.opened);
+        hub.streams.insert(id, Stream { subscription, pid, node: None });
+        id
+    }
+
+    fn close(&self, id: StreamId) {
+        let mut hub = self.hub();
+        let closed = hub.streams.remove(&id);
+        if let Some(peer) = closed.and_then(|stream| stream.peer())
+            && !hub.streams.values().any(|stream| stream.peer().as_ref() == Some(&peer))
+        {
+            hub.nacks.remove(&peer);
+            tracing::info!(node = peer.node, pid = peer.pid, "proxy disconnected");
+        }
+    }
+
+    fn receive(&self, id: StreamId, node: Option<String>, request: Request) -> Result<(), TooManyNames> {
+        let mut guard = self.hub();
+        let hub = &mut *guard;
+        let Some(stream) = hub.streams.get_mut(&id) else { return Ok(()) };
+        if stream.node.is_none() {
+            stream.node = Some(node.unwrap_or_default());
+        }
+        let answers = stream.subscription.receive(request, &mut hub.catalogue)?;
+        let Some(peer) = stream.peer() else { return Ok(()) };
+        let refusals = answers.iter().filter(|answer| matches!(answer, Answer::Refused { .. })).count();
+        let connected = hub.nacks.insert(peer.clone(), hub.nacks.get(&peer).map_or(0, |nacks| nacks + refusals as u64));
+        drop(guard);
+
+        if connected.is_none() {
+            tracing::info!(node = peer.node, pid = peer.pid, "proxy connected");
+        }
+        for answer in answers {
+            let node = peer.node.clone();
+            self.report(match answer {
+                Answer::Acknowledged { name, version } => Outcome::Acknowledged { node, name, version },
+                Answer::Refused { name, version, detail } => Outcome::Refused { node, name, version, detail },
+            });
+        }
+        if refusals > 0 {
+            // Others may have to go back as well.
+            self.changes.send_replace(());
+        }
+        Ok(())
+    }
+
+    fn poll(&self, id: StreamId) -> Option<Response> {
+        let mut guard = self.hub();
+        let hub = &mut *guard;
+        hub.streams.get_mut(&id)?.subscription.poll(&hub.catalogue, Timestamp::now())
+    }
+
+    fn report(&self, outcome: Outcome) {
+        match &outcome {
+            Outcome::Acknowledged { node, name, version } => {
+                tracing::debug!(node, resource = name, version, "resource acknowledged");
+            }
+            Outcome::Refused { node, name, version, detail } => {
+                tracing::warn!(node, resource = name, version, detail, "resource refused");
+            }
+        }
+        // Nobody may be listening.
+        let _ = self.outcomes.send(outcome);
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        // Held for moments and never across an await. A panic inside leaves whole values only.
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Serves proxies on the socket until `shutdown` is done. Only root and the agent's own user are let in.
-///
-/// # Errors
-///
-/// [`ServeError`], if the transport fails as a whole; a single bad connection only ends itself.
-pub async fn serve(
-    publisher: Publisher,
-    listener: UnixListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
-    let _ = (publisher, listener);
-    shutdown.await;
-    Ok(())
+impl Hub {
+    /// The streams that ask for the resource at the service that it belongs to.
+    fn subscribers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Stream> {
+        let kind = self.catalogue.newest(name).map(|(kind, _)| kind);
+        self.streams.values().filter(move |stream| {
+            Some(stream.subscription.kind()) == kind && stream.subscription.holds(name, "").is_some()
+        })
+    }
 }
