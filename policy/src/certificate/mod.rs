@@ -96,7 +96,7 @@ impl Leaf {
     }
 
     /// The SPIFFE ID, if this is an X.509-SVID: a single URI among the alternative names, which is a SPIFFE ID with a path, in
-    /// a certificate that may not sign others (X509-SVID §2, §3.1, §4.3).
+    /// a certificate that may not sign others (X509-SVID §2, §3.1, §5.2).
     pub fn spiffe(&self) -> Option<&SpiffeId> {
         self.spiffe.as_ref()
     }

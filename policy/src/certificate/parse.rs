@@ -124,12 +124,12 @@ fn spiffe(extensions: &Extensions) -> Option<SpiffeId> {
     let (Some(uri), None) = (uris.next(), uris.next()) else {
         return None;
     };
-    // A certificate that signs others speaks for a trust domain, not for a workload (§4.1, §4.3, §5.2).
+    // A certificate that signs others speaks for a trust domain, never for a workload (§5.2).
     let signs = extensions.key_usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign());
     if extensions.ca || signs {
         return None;
     }
-    // "The SPIFFE ID of a leaf certificate MUST have a non-root path component" (§3.2).
+    // "Leaf certificate SPIFFE IDs MUST have a non-root path component" (§3.1).
     SpiffeId::parse(uri).filter(|id| id.segments().next().is_some())
 }
 
