@@ -3,3 +3,4 @@
 //! It observes. Nothing here decides, issues or translates; that is `policy`, `agent` and `filter`.
 
 pub mod certificates;
+pub mod wasm_host;

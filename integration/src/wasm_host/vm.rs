@@ -1,0 +1,346 @@
+//! A running module: configurations, streams, and the effects that outlive a stream.
+
+use std::time::Duration;
+
+use portcullis_policy::UnixTime;
+use wasmtime::AsContextMut as _;
+use wasmtime::Instance;
+use wasmtime::Store;
+use wasmtime::WasmParams;
+use wasmtime::WasmResults;
+
+use super::connection::Connection;
+use super::headers::Headers;
+use super::metrics::Kind;
+use super::module::Module;
+use super::outcome::LocalReply;
+use super::outcome::Outcome;
+use super::state::Context;
+use super::state::HostState;
+use super::state::LogLine;
+use super::state::Phase;
+use super::state::Stream;
+
+/// `Action::Continue` of the ABI.
+const CONTINUE: i32 = 0;
+
+/// One VM: the module with its memory, as one worker thread of Envoy has it.
+///
+/// # Panics
+///
+/// Every method that runs the module panics if the module did what no module ought to do (see the module documentation):
+/// that is a failed test, not an outcome.
+pub struct Vm {
+    module: Module,
+    store: Store<HostState>,
+    instance: Instance,
+    next_context: u32,
+    /// The root context that new streams belong to, and what it was configured with.
+    root: Option<(u32, Vec<u8>)>,
+    failure: Option<String>,
+}
+
+/// A stream that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stream stays open until it is closed"]
+pub struct StreamId(u32);
+
+/// Why a VM did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The module could not be instantiated, or trapped in `_initialize`.
+    #[error("the module does not start")]
+    Instantiate(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Vm {
+    /// Starts the module. The clock stands at `now` until it is moved.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]
+    pub fn start(module: &Module, now: UnixTime) -> Result<Self, StartError> {
+        let (store, instance) = instantiate(module, nanoseconds(now))?;
+        Ok(Self { module: module.clone(), store, instance, next_context: 1, root: None, failure: None })
+    }
+
+    /// Gives the module a configuration, in a root context of its own in this same VM; whether the module took it.
+    ///
+    /// Streams that are open keep the configuration that they began with. If the module refuses, new ones do too.
+    pub fn configure(&mut self, configuration: &[u8]) -> bool {
+        let root = self.new_context(Context::Root { tick: None });
+        let is_taken = self.run_configuration(root, configuration);
+        let retired =
+            if is_taken { self.root.replace((root, configuration.to_vec())).map(|(old, _)| old) } else { Some(root) };
+        if let Some(retired) = retired {
+            self.retire(retired);
+        }
+        is_taken
+    }
+
+    /// Sends a request from its header to its end.
+    pub fn request(&mut self, connection: &Connection, headers: Headers) -> Outcome {
+        let (stream, outcome) = self.open(connection, headers);
+        self.close(stream);
+        outcome
+    }
+
+    /// Sends a request's header; the stream stays open.
+    pub fn open(&mut self, connection: &Connection, headers: Headers) -> (StreamId, Outcome) {
+        let Some(root) = self.root.as_ref().map(|(root, _)| *root).filter(|_| self.failure.is_none()) else {
+            return (StreamId(0), Outcome::failed_vm());
+        };
+        let count = i32::try_from(headers.len()).expect("a header map is far below 2³¹ fields");
+        let id = self.new_context(Context::Stream(Box::new(Stream {
+            root,
+            connection: connection.clone(),
+            request: headers,
+            response: None,
+            phase: Phase::RequestHeaders,
+            reply: None,
+            is_reset: false,
+        })));
+        self.call::<_, ()>(id, "proxy_on_context_create", (id.cast_signed(), root.cast_signed()));
+        let action = self.call::<_, i32>(id, "proxy_on_request_headers", (id.cast_signed(), count, 1));
+        let outcome = self.outcome(id, action);
+        (StreamId(id), outcome)
+    }
+
+    /// Ends a stream, as when its response is complete or its client has gone.
+    pub fn close(&mut self, stream: StreamId) {
+        let StreamId(id) = stream;
+        let Some(state) = self.stream_mut(id) else {
+            return;
+        };
+        state.phase = Phase::Log;
+        let root = state.root;
+        self.call::<_, ()>(id, "proxy_on_log", id.cast_signed());
+        self.call::<_, i32>(id, "proxy_on_done", id.cast_signed());
+        self.call::<_, ()>(id, "proxy_on_delete", id.cast_signed());
+        self.store.data_mut().contexts.remove(&id);
+        if self.root.as_ref().is_none_or(|(current, _)| *current != root) {
+            self.retire(root);
+        }
+    }
+
+    /// Whether the module has ended this stream since it was opened.
+    pub fn is_reset(&mut self, stream: StreamId) -> bool {
+        self.stream_mut(stream.0).is_some_and(|state| state.is_reset)
+    }
+
+    /// Moves the clock.
+    pub fn set_time(&mut self, now: UnixTime) {
+        self.store.data_mut().now = nanoseconds(now);
+    }
+
+    /// Lets the time of every timer of the module come; how many it had.
+    pub fn tick(&mut self) -> usize {
+        let ticking: Vec<u32> = self
+            .store
+            .data()
+            .contexts
+            .iter()
+            .filter(|(_, context)| matches!(context, Context::Root { tick: Some(_) }))
+            .map(|(id, _)| *id)
+            .collect();
+        for root in &ticking {
+            self.call::<_, ()>(*root, "proxy_on_tick", root.cast_signed());
+        }
+        ticking.len()
+    }
+
+    /// The shortest period of the module's timers.
+    pub fn tick_period(&self) -> Option<Duration> {
+        let periods = self.store.data().contexts.values().filter_map(|context| match context {
+            Context::Root { tick } => *tick,
+            Context::Stream(_) => None,
+        });
+        periods.min()
+    }
+
+    /// Makes every further call of this name answer with this status, as a host that is in trouble.
+    pub fn break_call(&mut self, call: &'static str, status: i32) {
+        self.store.data_mut().broken_calls.insert(call, status);
+    }
+
+    /// Everything logged so far.
+    pub fn log(&self) -> &[LogLine] {
+        &self.store.data().log
+    }
+
+    /// Everything logged since it was last taken.
+    pub fn take_log(&mut self) -> Vec<LogLine> {
+        std::mem::take(&mut self.store.data_mut().log)
+    }
+
+    /// A counter's value; `None` if the module has not defined it.
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        self.store.data().metrics.named(Kind::Counter, name)
+    }
+
+    /// A gauge's value; `None` if the module has not defined it.
+    pub fn gauge(&self, name: &str) -> Option<u64> {
+        self.store.data().metrics.named(Kind::Gauge, name)
+    }
+
+    /// The names of all metrics.
+    pub fn metric_names(&self) -> impl Iterator<Item = &str> {
+        self.store.data().metrics.names()
+    }
+
+    /// How often the module defined a metric, names that were there already included: it must not grow with requests.
+    pub fn metric_definitions(&self) -> usize {
+        self.store.data().metrics.definitions()
+    }
+
+    /// Bytes of memory that the module has.
+    pub fn memory_size(&mut self) -> usize {
+        let memory = self.instance.get_memory(self.store.as_context_mut(), "memory");
+        memory.map_or(0, |memory| memory.data_size(&self.store))
+    }
+
+    /// Why the VM has failed: a trap. Every stream gets 503 from then on.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Replaces a failed VM by a new one with the configuration in force, as `failure_policy: FAIL_RELOAD` does for the
+    /// next stream. Metrics and log stay: they are the proxy's.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]
+    pub fn reload(&mut self) -> Result<(), StartError> {
+        let (mut store, instance) = instantiate(&self.module, self.store.data().now)?;
+        std::mem::swap(&mut store.data_mut().metrics, &mut self.store.data_mut().metrics);
+        std::mem::swap(&mut store.data_mut().log, &mut self.store.data_mut().log);
+        self.store = store;
+        self.instance = instance;
+        self.failure = None;
+        if let Some((_, configuration)) = self.root.take() {
+            self.configure(&configuration);
+        }
+        Ok(())
+    }
+
+    fn run_configuration(&mut self, root: u32, configuration: &[u8]) -> bool {
+        let size = i32::try_from(configuration.len()).expect("a configuration is far below 2 GiB");
+        self.call::<_, ()>(root, "proxy_on_context_create", (root.cast_signed(), 0));
+        if self.call::<_, i32>(root, "proxy_on_vm_start", (root.cast_signed(), 0)) == Some(0) {
+            return false;
+        }
+        self.store.data_mut().plugin_configuration = Some(configuration.to_vec());
+        let answer = self.call::<_, i32>(root, "proxy_on_configure", (root.cast_signed(), size));
+        self.store.data_mut().plugin_configuration = None;
+        self.failure.is_none() && answer != Some(0)
+    }
+
+    /// Deletes a root context that no stream needs any more.
+    fn retire(&mut self, root: u32) {
+        let in_use = self
+            .store
+            .data()
+            .contexts
+            .values()
+            .any(|context| matches!(context, Context::Stream(stream) if stream.root == root));
+        if in_use || !self.store.data().contexts.contains_key(&root) {
+            return;
+        }
+        self.call::<_, i32>(root, "proxy_on_done", root.cast_signed());
+        self.call::<_, ()>(root, "proxy_on_delete", root.cast_signed());
+        self.store.data_mut().contexts.remove(&root);
+    }
+
+    /// What follows from a request callback. A local reply passes the filter's own response callback, as in Envoy.
+    fn outcome(&mut self, id: u32, action: Option<i32>) -> Outcome {
+        if self.failure.is_some() {
+            return Outcome::failed_vm();
+        }
+        let Some(stream) = self.stream_mut(id) else {
+            return Outcome::failed_vm();
+        };
+        stream.phase = Phase::Between;
+        if stream.is_reset {
+            return Outcome::Reset;
+        }
+        let Some(reply) = stream.reply.take() else {
+            // Without a callback there is nothing that could stop the request.
+            return match action.unwrap_or(CONTINUE) {
+                CONTINUE => Outcome::Forwarded(stream.request.clone()),
+                _ => Outcome::Hanging,
+            };
+        };
+        let count = i32::try_from(reply.headers.len()).expect("a header map is far below 2³¹ fields");
+        stream.response = Some(reply.headers);
+        stream.phase = Phase::ResponseHeaders;
+        self.call::<_, i32>(id, "proxy_on_response_headers", (id.cast_signed(), count, 0));
+        let Some(stream) = self.stream_mut(id).filter(|stream| !stream.is_reset) else {
+            return Outcome::Reset;
+        };
+        stream.phase = Phase::Between;
+        let headers = stream.response.clone().unwrap_or_default();
+        Outcome::Replied(LocalReply { headers, ..reply })
+    }
+
+    fn stream_mut(&mut self, id: u32) -> Option<&mut Stream> {
+        match self.store.data_mut().contexts.get_mut(&id) {
+            Some(Context::Stream(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn new_context(&mut self, context: Context) -> u32 {
+        let id = self.next_context;
+        self.next_context += 1;
+        self.store.data_mut().contexts.insert(id, context);
+        id
+    }
+
+    /// Calls back into the module. `None` if it lacks that callback, is not permitted it, or is failed; a trap fails it.
+    fn call<P: WasmParams, R: WasmResults>(&mut self, context: u32, callback: &str, arguments: P) -> Option<R> {
+        if self.failure.is_some() || !self.module.capabilities().permit(callback) {
+            return None;
+        }
+        let function = self.instance.get_func(&mut self.store, callback)?;
+        let function = match function.typed::<P, R>(&self.store) {
+            Ok(function) => function,
+            Err(error) => panic!("`{callback}` has another type than the ABI gives it: {error}"),
+        };
+        let state = self.store.data_mut();
+        state.current = context;
+        state.effective = None;
+        let result = function.call(&mut self.store, arguments);
+        assert_no_violation(&mut self.store, callback);
+        match result {
+            Ok(answer) => Some(answer),
+            Err(trap) => {
+                self.failure = Some(format!("{trap:#}"));
+                None
+            }
+        }
+    }
+}
+
+fn instantiate(module: &Module, now: u64) -> Result<(Store<HostState>, Instance), StartError> {
+    let failed = |error: wasmtime::Error| StartError::Instantiate(error.into_boxed_dyn_error());
+    let mut store = Store::new(module.instance().module().engine(), HostState::new(now));
+    store.limiter(|state| &mut state.limits);
+    let instance = module.instance().instantiate(&mut store).map_err(failed)?;
+    if let Some(initialize) = instance.get_func(&mut store, "_initialize") {
+        let initialize = initialize.typed::<(), ()>(&store).map_err(failed)?;
+        initialize.call(&mut store, ()).map_err(failed)?;
+    }
+    assert_no_violation(&mut store, "_initialize");
+    Ok((store, instance))
+}
+
+fn assert_no_violation(store: &mut Store<HostState>, callback: &str) {
+    let violations = std::mem::take(&mut store.data_mut().violations);
+    assert!(violations.is_empty(), "in `{callback}`: {}", violations.join("; "));
+}
+
+fn nanoseconds(time: UnixTime) -> u64 {
+    let UnixTime(seconds) = time;
+    // The ABI's clock begins in 1970 and ends in 2554.
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000)
+}
