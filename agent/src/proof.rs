@@ -1,14 +1,44 @@
 //! Proof that a certificate is served: a TLS handshake with the listener, as a client would make it.
 //!
-//! Absent here: what should be served, and what to do if it is not. The handshake reports what it saw, also when that
-//! would not verify.
+//! Absent here: what should be served, and what to do if it is not. The handshake reports what it saw, also when a
+//! client would refuse it.
 
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use rustls::ClientConfig;
+use rustls::DigitallySignedStruct;
+use rustls::ProtocolVersion;
+use rustls::RootCertStore;
+use rustls::SignatureScheme;
+use rustls::client::Resumption;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::ServerCertVerified;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::verify_server_name;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::verify_tls12_signature;
+use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::UnixTime;
+use rustls::server::ParsedCertificate;
 use serde::Deserialize;
 use serde::Serialize;
+use sha2::Digest;
+use sha2::Sha256;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsConnector;
+use x509_parser::prelude::FromDer;
+use x509_parser::prelude::X509Certificate;
 
 use crate::status::LeafStatus;
 
@@ -32,9 +62,14 @@ pub struct ClientIdentity {
     pub key: PrivateKeyDer<'static>,
 }
 
-/// Shakes hands with listeners.
+/// Shakes hands with listeners. Clones are cheap.
 #[derive(Clone, Debug)]
-pub struct Prover {}
+pub struct Prover {
+    /// Complete but for the verifier, which is made anew for each handshake to remember what it saw.
+    config: ClientConfig,
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
 
 /// What a listener showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +78,10 @@ pub struct Sighting {
     pub leaf: LeafStatus,
     /// The leaf as it came.
     pub der: CertificateDer<'static>,
-    /// Why a client that trusts our roots would not accept it; none if it would.
+    /// Why a client that trusts our roots and asks for this name would not accept it; none if it would.
     pub distrusted: Option<String>,
-    /// TLS version, if the handshake was completed.
+    /// Version of the protocol, if the handshake was completed. In TLS 1.2 a listener that does not accept our client
+    /// certificate breaks it off, but only after it showed its own.
     pub tls_version: Option<&'static str>,
 }
 
@@ -54,10 +90,40 @@ pub struct Sighting {
 #[error("the prover's certificates cannot be used")]
 pub struct ProverError(#[source] rustls::Error);
 
-/// Why nothing was seen.
+/// Why no certificate was seen.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProofError {
+    /// Nobody listens there, or the network is in the way.
+    #[error("cannot connect to `{address}`")]
+    Connect {
+        /// The listener.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What answered does not speak TLS, or has no certificate for this name.
+    #[error("`{address}` showed no certificate")]
+    Handshake {
+        /// The listener.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The leaf that came is not a certificate.
+    #[error("`{address}` showed something that is not a certificate")]
+    MalformedLeaf {
+        /// The listener.
+        address: String,
+    },
+    /// No listener can be asked for this name.
+    #[error("`{name}` is not a server name")]
+    ServerName {
+        /// The name.
+        name: String,
+    },
     /// The listener did not answer in time.
     #[error("`{address}` did not complete a handshake within {timeout:?}")]
     TimedOut {
@@ -75,16 +141,170 @@ impl Prover {
     ///
     /// [`ProverError`], if a root or the client's pair cannot be used.
     pub fn new(roots: Vec<CertificateDer<'static>>, client: Option<ClientIdentity>) -> Result<Self, ProverError> {
-        let _ = (roots, client);
-        Ok(Self {})
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            store.add(root).map_err(ProverError)?;
+        }
+        let roots = Arc::new(store);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(ProverError)?
+            .with_root_certificates(Arc::clone(&roots));
+        let mut config = match client {
+            Some(ClientIdentity { chain, key }) => builder.with_client_auth_cert(chain, key).map_err(ProverError)?,
+            None => builder.with_no_client_auth(),
+        };
+        // A resumed session shows no certificate.
+        config.resumption = Resumption::disabled();
+        Ok(Self { config, roots, provider })
     }
 
-    /// Shakes hands once and says which leaf was served.
+    /// Shakes hands once and says which leaf was served. Compare it with the stored one by its SHA-256.
     ///
     /// # Errors
     ///
     /// [`ProofError`], if no certificate came.
     pub async fn leaf_at(&self, at: &ServedAt, timeout: Duration) -> Result<Sighting, ProofError> {
-        Err(ProofError::TimedOut { address: at.address.clone(), timeout })
+        let ServedAt { address, sni } = at;
+        let host = sni.as_deref().unwrap_or_else(|| host_of(address));
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|_| ProofError::ServerName { name: host.to_owned() })?;
+        let deadline = Instant::now() + timeout;
+        let timed_out = |_| ProofError::TimedOut { address: address.clone(), timeout };
+
+        let connecting = timeout_at(deadline, TcpStream::connect(address.as_str())).await.map_err(timed_out)?;
+        let tcp = connecting.map_err(|source| ProofError::Connect { address: address.clone(), source })?;
+        let witness = Arc::new(Witness {
+            roots: Arc::clone(&self.roots),
+            provider: Arc::clone(&self.provider),
+            seen: Mutex::new(None),
+        });
+        let mut config = self.config.clone();
+        config.dangerous().set_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>);
+        let handshake = timeout_at(deadline, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await;
+
+        let Some(Seen { der, mut distrusted }) = witness.take() else {
+            return Err(match handshake {
+                Err(elapsed) => timed_out(elapsed),
+                Ok(Err(source)) => ProofError::Handshake { address: address.clone(), source },
+                // The suites offered all authenticate the server, so that a handshake without a certificate fails.
+                Ok(Ok(_)) => ProofError::MalformedLeaf { address: address.clone() },
+            });
+        };
+        let leaf = leaf_status(&der).ok_or_else(|| ProofError::MalformedLeaf { address: address.clone() })?;
+        let mut tls_version = None;
+        match handshake {
+            Ok(Ok(mut stream)) => {
+                tls_version = stream.get_ref().1.protocol_version().and_then(version_name);
+                // A listener counts a connection that vanishes as an error.
+                let _ = timeout_at(deadline, stream.shutdown()).await;
+            }
+            Ok(Err(error)) => {
+                distrusted.get_or_insert_with(|| format!("handshake failed: {error}"));
+            }
+            Err(_) => {
+                distrusted.get_or_insert_with(|| format!("handshake not completed within {timeout:?}"));
+            }
+        }
+        Ok(Sighting { leaf, der, distrusted, tls_version })
     }
 }
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// What the status says of a certificate; none if it is not one.
+fn leaf_status(der: &[u8]) -> Option<LeafStatus> {
+    let (rest, certificate) = X509Certificate::from_der(der).ok()?;
+    let validity = certificate.validity();
+    rest.is_empty().then_some(LeafStatus {
+        serial: format!("{:x}", certificate.tbs_certificate.serial),
+        sha256: format!("{:x}", Sha256::digest(der)),
+        not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
+        not_after: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+    })
+}
+
+fn version_name(version: ProtocolVersion) -> Option<&'static str> {
+    version.as_str()
+}
+
+/// A verifier that lets any chain pass, so that the handshake goes on, and remembers it together with what a strict one
+/// would have said. That the server holds the key of the leaf is not waived.
+#[derive(Debug)]
+struct Witness {
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+    seen: Mutex<Option<Seen>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    der: CertificateDer<'static>,
+    distrusted: Option<String>,
+}
+
+impl Witness {
+    fn take(&self) -> Option<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let leaf = ParsedCertificate::try_from(leaf)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, intermediates, now, algorithms)?;
+        verify_server_name(&leaf, name)
+    }
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict = self.judge(end_entity, intermediates, server_name, now);
+        let seen =
+            Seen { der: end_entity.clone().into_owned(), distrusted: verdict.err().map(|error| error.to_string()) };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;
