@@ -1,15 +1,72 @@
 //! The control socket: HTTP with JSON over a Unix socket, for the command line. Only root and the agent's own user are
 //! let in.
+//!
+//! `GET /v1/status` answers with the [`Status`]; `POST` to `/v1/renew`, `/v1/verify` and `/v1/issue` carry out a
+//! command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
 
 use std::future::Future;
 use std::io;
 
+use axum::Json;
+use axum::Router;
+use axum::extract::FromRequest;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+use axum::serve::Listener;
+use serde::Deserialize;
+use serde::Serialize;
 use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+use tokio::net::unix::SocketAddr;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 use crate::command::Command;
+use crate::command::CommandError;
+use crate::command::IssueRequest;
+use crate::command::Issued;
+use crate::command::Renewed;
+use crate::peer;
 use crate::status::Status;
+
+/// Path of the status.
+pub const STATUS: &str = "/v1/status";
+/// Path of the command to renew.
+pub const RENEW: &str = "/v1/renew";
+/// Path of the command to verify.
+pub const VERIFY: &str = "/v1/verify";
+/// Path of the command to issue.
+pub const ISSUE: &str = "/v1/issue";
+
+/// Body of a request to renew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// Name of the certificate.
+    pub name: String,
+}
+
+/// Body of a request to verify.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// One certificate, or all.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Loop {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+}
 
 /// Answers until `shutdown` is done.
 ///
@@ -22,7 +79,104 @@ pub async fn serve(
     status: watch::Receiver<Status>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let _ = (listener, commands, status);
-    shutdown.await;
-    Ok(())
+    let router = Router::new()
+        .route(STATUS, get(show))
+        .route(RENEW, post(renew))
+        .route(VERIFY, post(verify))
+        .route(ISSUE, post(issue))
+        .with_state(Loop { commands, status });
+    axum::serve(Admitting(listener), router).with_graceful_shutdown(shutdown).await
+}
+
+/// Hands out only connections of those who may connect.
+struct Admitting(UnixListener);
+
+impl Listener for Admitting {
+    type Addr = SocketAddr;
+    type Io = UnixStream;
+
+    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.0).await;
+            match peer::admit(&stream) {
+                Ok(_) => return (stream, address),
+                Err(error) => tracing::warn!(error = %error, "connection to the control socket refused"),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// An error as it is answered.
+struct Refusal(CommandError);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match &self.0 {
+            CommandError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            CommandError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            CommandError::UnknownName { .. } => StatusCode::NOT_FOUND,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+/// A JSON body whose refusal is a [`CommandError`] as well.
+struct Body<T>(T);
+
+impl<T, S> FromRequest<S> for Body<T>
+where
+    Json<T>: FromRequest<S, Rejection = JsonRejection>,
+    S: Send + Sync,
+{
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) => Err(Refusal(CommandError::Invalid { what: rejection.body_text() })),
+        }
+    }
+}
+
+impl Loop {
+    /// Hands a command to the loop and waits for its answer, however long that takes: the client decides when to give up.
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Command,
+    ) -> Result<T, Refusal> {
+        let stopping = || CommandError::Failed {
+            step: "handing the command over".to_owned(),
+            cause: "the agent is stopping".to_owned(),
+        };
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Refusal(stopping()))?;
+        answer.await.unwrap_or_else(|_| Err(stopping())).map_err(Refusal)
+    }
+}
+
+async fn show(State(state): State<Loop>) -> Json<Status> {
+    Json(state.status.borrow().clone())
+}
+
+async fn renew(
+    State(state): State<Loop>,
+    Body(RenewRequest { name }): Body<RenewRequest>,
+) -> Result<Json<Renewed>, Refusal> {
+    state.ask(|reply| Command::Renew { name, reply }).await.map(Json)
+}
+
+async fn verify(
+    State(state): State<Loop>,
+    Body(VerifyRequest { name }): Body<VerifyRequest>,
+) -> Result<Json<Status>, Refusal> {
+    state.ask(|reply| Command::Verify { name, reply }).await?;
+    Ok(show(State(state)).await)
+}
+
+async fn issue(State(state): State<Loop>, Body(request): Body<IssueRequest>) -> Result<Json<Issued>, Refusal> {
+    state.ask(|reply| Command::Issue { request, reply }).await.map(Json)
 }

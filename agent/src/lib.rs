@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod control;
+pub mod control_client;
 pub mod health;
 pub mod metrics;
 pub mod peer;
