@@ -249,7 +249,7 @@ async fn a_refused_version_is_reported_and_not_sent_again() {
         let response = stream.next().await;
         assert_eq!(response.resources[0].version, version);
         stream.answer(&response.nonce, error).await;
-        let want = error.map_or(acknowledged("gateway", version), |error| refused("gateway", version, error));
+        let want = error.map_or_else(|| acknowledged("gateway", version), |error| refused("gateway", version, error));
         assert_eq!(server.outcome().await, want);
     }
     assert_eq!(server.publisher.acknowledged("gateway"), Some(false));
