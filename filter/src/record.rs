@@ -30,7 +30,7 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
     identity: Option<&'a str>,
-    roles: &'a [&'a str],
+    roles: &'a [String],
     method: Option<String>,
     authority: Option<String>,
     path: Option<String>,

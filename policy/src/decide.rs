@@ -1,11 +1,17 @@
 //! The question and the answer.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::certificate::CertificateError;
+use crate::certificate::Leaf;
+use crate::form::Form;
 use crate::policy::Policy;
 use crate::policy::Subject;
+use crate::policy::View;
 use crate::reason::Reason;
+use crate::roles::Held;
+use crate::rule::RuleId;
 use crate::time::UnixTime;
 
 /// Everything that a decision may depend on.
@@ -106,21 +112,71 @@ struct Verdict<'p> {
     reason: Reason,
     rule: Option<&'p str>,
     identity: Option<&'p str>,
-    roles: Vec<&'p str>,
+    roles: Cow<'p, [String]>,
     policy: &'p str,
 }
 
-impl<'p> Decision<'p> {
-    pub(crate) fn unimplemented(policy: &'p Policy, _: &Request<'p>) -> Self {
-        Self::Deny(Denial(Verdict {
-            reason: Reason::NoRuleMatched,
-            rule: None,
-            identity: None,
-            roles: Vec::new(),
-            policy: policy.version(),
-        }))
+/// Decides one request.
+///
+/// The order of the checks is part of the contract: the form of the request, the state of the certificate, deny rules, allow
+/// rules, the default.
+pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<'p> {
+    let view = match request.peer {
+        Peer::Presented { subject, .. } => Some((subject.leaf(), policy.view(subject))),
+        Peer::Absent | Peer::Unreadable(_) => None,
+    };
+    let held = view.as_ref().map_or(&[][..], |(_, view)| &view.held);
+    let (reason, rule) = match judge(policy, request, view.as_ref().map(|(leaf, view)| (*leaf, view.as_ref())), held) {
+        Ok((reason, rule)) => (reason, Some(rule)),
+        Err(reason) => (reason, None),
+    };
+    let verdict = Verdict {
+        reason,
+        rule: rule.and_then(|rule| policy.rule_name(rule)),
+        identity: view.as_ref().map(|(leaf, _)| leaf.identity()),
+        roles: match view {
+            None => Cow::Borrowed(&[]),
+            Some((_, Cow::Borrowed(view))) => Cow::Borrowed(&view.roles),
+            Some((_, Cow::Owned(view))) => Cow::Owned(view.roles),
+        },
+        policy: policy.version(),
+    };
+    match reason {
+        Reason::RuleMatched => Decision::Allow(Permit(verdict)),
+        _ => Decision::Deny(Denial(verdict)),
     }
+}
 
+/// The rule that decides, or why none is asked or none matches.
+fn judge(
+    policy: &Policy,
+    request: &Request<'_>,
+    view: Option<(&Leaf, &View)>,
+    held: &[Held],
+) -> Result<(Reason, RuleId), Reason> {
+    let form = Form::read(&request.head, policy.normalization())?;
+    peer_state(policy, request, view)?;
+    let found = policy.find(&form, held);
+    match (found.deny, found.allow) {
+        (Some(rule), _) => Ok((Reason::DenyRuleMatched, rule)),
+        (None, Some(rule)) => Ok((Reason::RuleMatched, rule)),
+        (None, None) if matches!(request.peer, Peer::Absent) => Err(Reason::NoCertificate),
+        (None, None) => Err(Reason::NoRuleMatched),
+    }
+}
+
+/// Why what the peer presented is not believed, if so. Presenting nothing is no reason yet: a rule may be about anybody.
+fn peer_state(policy: &Policy, request: &Request<'_>, view: Option<(&Leaf, &View)>) -> Result<(), Reason> {
+    match request.peer {
+        Peer::Unreadable(_) => return Err(Reason::CertificateUnreadable),
+        Peer::Presented { validated: false, .. } => return Err(Reason::CertificateNotValidated),
+        Peer::Presented { validated: true, .. } | Peer::Absent => {}
+    }
+    let doubt = view.and_then(|(leaf, view)| policy.standing().at(request.now, leaf, view.lasting));
+    doubt.map_or(Ok(()), Err)
+}
+
+impl<'p> Decision<'p> {
     fn verdict(&self) -> &Verdict<'p> {
         match self {
             Self::Allow(permit) => &permit.0,
@@ -154,7 +210,7 @@ impl<'p> Decision<'p> {
     }
 
     /// The roles of who asks, sorted, whatever the verdict.
-    pub fn roles(&self) -> &[&'p str] {
+    pub fn roles(&self) -> &[String] {
         &self.verdict().roles
     }
 
@@ -171,7 +227,7 @@ impl<'p> Permit<'p> {
     }
 
     /// The roles for `x-portcullis-roles`.
-    pub fn roles(&self) -> &[&'p str] {
+    pub fn roles(&self) -> &[String] {
         &self.0.roles
     }
 

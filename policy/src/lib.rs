@@ -4,16 +4,28 @@
 //! arguments; the proxy's facts arrive as plain values and the verdict leaves as one. Nothing here panics.
 
 mod certificate;
+mod compile;
 mod decide;
+mod document;
 mod error;
+mod form;
 mod hex;
 mod host;
+mod index;
 mod path;
+mod pattern;
 mod policy;
 mod reason;
+mod render;
+mod roles;
 pub mod rotation;
+mod rule;
 pub mod schedule;
 mod spiffe;
+mod standing;
+mod strings;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use certificate::AlternativeName;
@@ -31,6 +43,7 @@ pub use decide::Permit;
 pub use decide::Request;
 pub use decide::Tls;
 pub use error::PolicyError;
+pub use error::PolicyProblem;
 pub use host::Host;
 pub use path::Normalization;
 pub use path::RequestPath;
@@ -38,5 +51,6 @@ pub use policy::Policy;
 pub use policy::Subject;
 pub use policy::TestFailure;
 pub use reason::Reason;
+pub use rule::Effect;
 pub use spiffe::SpiffeId;
 pub use time::UnixTime;

@@ -1,20 +1,74 @@
 //! A compiled policy.
 
+use std::borrow::Cow;
+
 use crate::certificate::Leaf;
+use crate::compile;
+use crate::compile::RoleTable;
+use crate::decide;
 use crate::decide::Decision;
 use crate::decide::Request;
+use crate::document;
 use crate::error::PolicyError;
+use crate::form::Form;
+use crate::hex::Hex;
+use crate::index::Found;
+use crate::index::Index;
+use crate::index::Query;
+use crate::path::Normalization;
+use crate::pattern::Patterns;
+use crate::reason::Reason;
+use crate::render;
+use crate::roles::Held;
+use crate::roles::Members;
+use crate::rule::RuleId;
+use crate::rule::Rules;
+use crate::standing::Standing;
+use crate::strings::Strings;
 
 /// A compiled policy: immutable, indexed, ready to decide.
 #[derive(Debug)]
 pub struct Policy {
-    version: String,
+    pub(crate) settings: Settings,
+    pub(crate) strings: Strings,
+    pub(crate) patterns: Patterns,
+    pub(crate) roles: RoleTable,
+    pub(crate) members: Members,
+    pub(crate) rules: Rules,
+    pub(crate) index: Index,
+    pub(crate) standing: Standing,
+    pub(crate) tests: Vec<document::Test>,
+    /// Empty until the rest is in place.
+    pub(crate) version: String,
+}
+
+/// What a policy says once and for all.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) trust_domain: Option<String>,
+    pub(crate) normalization: Normalization,
+    /// 0 is never.
+    pub(crate) allow_every: u64,
 }
 
 /// A leaf with what one policy says of it (its roles), worked out once. Used with another policy it is worked out anew.
 #[derive(Clone, Debug)]
 pub struct Subject {
     leaf: Leaf,
+    view: View,
+}
+
+/// What one policy says of a certificate at any time.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    /// Version of the policy.
+    policy: String,
+    /// In the order of the roles' numbers.
+    pub(crate) held: Vec<Held>,
+    /// The names of the roles, sorted.
+    pub(crate) roles: Vec<String>,
+    /// Why the certificate is not believed, whatever the time.
+    pub(crate) lasting: Option<Reason>,
 }
 
 /// One of the policy's own `tests:` that did not come out as expected.
@@ -38,8 +92,9 @@ impl Policy {
     ///
     /// The first thing that is wrong, with its place.
     pub fn from_json(text: &[u8]) -> Result<Self, PolicyError> {
-        let _ = text;
-        Ok(Self { version: String::new() })
+        let mut policy = compile::compile(text)?;
+        policy.version = Hex(&render::digest(&policy)).to_string();
+        Ok(policy)
     }
 
     /// Runs the policy's own tests and returns those that fail.
@@ -54,22 +109,73 @@ impl Policy {
 
     /// Number of rules.
     pub fn rule_count(&self) -> usize {
-        0
+        self.rules.len()
     }
 
     /// Every how-manieth allowed request leaves a decision record; `None` is never.
     pub fn record_allow_every(&self) -> Option<u64> {
-        None
+        Some(self.settings.allow_every).filter(|every| *every > 0)
+    }
+
+    /// The policy in canonical JSON: one form for all documents that say the same, defaults shown.
+    pub fn to_json(&self) -> String {
+        render::to_json(self)
     }
 
     /// Works out what this policy says of a certificate. Cache the answer by certificate hash.
     pub fn subject(&self, leaf: Leaf) -> Subject {
-        Subject { leaf }
+        let view = self.look_at(&leaf);
+        Subject { leaf, view }
     }
 
     /// Decides one request. The cost does not grow with the number of rules.
     pub fn decide<'p>(&'p self, request: &Request<'p>) -> Decision<'p> {
-        Decision::unimplemented(self, request)
+        decide::decide(self, request)
+    }
+
+    pub(crate) fn normalization(&self) -> Normalization {
+        self.settings.normalization
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    pub(crate) fn rule_name(&self, rule: RuleId) -> Option<&str> {
+        self.rules.get(rule).map(|rule| self.strings.text(rule.id))
+    }
+
+    /// What this policy says of a certificate, worked out anew only if another policy did.
+    pub(crate) fn view<'s>(&self, subject: &'s Subject) -> Cow<'s, View> {
+        if subject.view.policy == self.version {
+            Cow::Borrowed(&subject.view)
+        } else {
+            Cow::Owned(self.look_at(&subject.leaf))
+        }
+    }
+
+    /// The rules that decide a request of somebody who holds these roles.
+    pub(crate) fn find(&self, form: &Form<'_>, held: &[Held]) -> Found {
+        let query = Query {
+            path: form.path.segments(),
+            host: form.host.as_ref(),
+            method: self.rules.method(self.strings.find(form.method)),
+            held,
+        };
+        self.index.find(&query, &self.rules, &self.strings)
+    }
+
+    fn look_at(&self, leaf: &Leaf) -> View {
+        let policy = self.version.clone();
+        match self.members.held(leaf, &self.patterns, &self.strings) {
+            Ok(held) => View {
+                policy,
+                roles: held.iter().map(|held| self.roles.name(held.role, &self.strings).to_owned()).collect(),
+                held,
+                lasting: self.standing.of(leaf, &self.patterns, &self.strings),
+            },
+            Err(_) => View { policy, held: Vec::new(), roles: Vec::new(), lasting: Some(Reason::InternalError) },
+        }
     }
 }
 

@@ -51,6 +51,8 @@ reasons! {
     HeaderDuplicated = "header_duplicated", 400;
     /// A header tries to reach one of the gate's own.
     HeaderForbidden = "header_forbidden", 400;
+    /// The value of a header is not UTF-8: programs behind the gate would each guess at it.
+    HeaderNotUtf8 = "header_not_utf8", 400;
     /// More headers than the gate reads.
     TooManyHeaders = "too_many_headers", 400;
     /// `:authority` and `Host` disagree.

@@ -1,0 +1,161 @@
+//! Members of roles: conditions as they are written to conditions that can be checked.
+
+use super::roles::RoleTable;
+use super::value;
+use crate::certificate::Leaf;
+use crate::document;
+use crate::error::PolicyProblem;
+use crate::pattern::Patterns;
+use crate::roles::Condition;
+use crate::roles::Member;
+use crate::roles::RoleId;
+use crate::roles::condition::Attribute;
+use crate::roles::condition::Network;
+use crate::roles::condition::fold_email;
+use crate::roles::condition::trim_serial;
+use crate::strings::Strings;
+
+/// What is wrong with a member, and where in it: `spiffe`, `eku[1]`, empty for the whole.
+pub(super) type FieldProblem = (String, PolicyProblem);
+
+/// Compiles one member of a role.
+pub(super) fn compile(
+    role: RoleId,
+    way: &document::Member<'_>,
+    table: &RoleTable,
+    strings: &mut Strings,
+    patterns: &mut Patterns,
+) -> Result<Member, FieldProblem> {
+    if way.0.is_empty() {
+        return Err((String::new(), PolicyProblem::NoCondition));
+    }
+    let mut requires = None;
+    let mut conditions = Vec::with_capacity(way.0.len());
+    for written in &way.0 {
+        let here = |problem| (written.field().to_owned(), problem);
+        conditions.push(match written {
+            document::Condition::Dns(name) => Condition::Dns(dns(name.as_str()).map_err(here)?),
+            document::Condition::Eku(purposes) => Condition::Eku(eku(purposes.iter().map(document::Text::as_str))?),
+            document::Condition::Email(name) => Condition::Email(email(name.as_str()).map_err(here)?),
+            document::Condition::Ip(network) => Condition::Ip(Box::new(ip(network.as_str()).map_err(here)?)),
+            document::Condition::Issuer(attributes) => {
+                conditions.extend(issuer(pairs(attributes))?);
+                continue;
+            }
+            document::Condition::Role(name) => {
+                requires = Some(table.find(name.as_str(), strings).map_err(here)?);
+                continue;
+            }
+            document::Condition::Serial(serial) => Condition::Serial(self::serial(serial.as_str()).map_err(here)?),
+            document::Condition::Sha256(hash) => Condition::Sha256(value::sha256(hash.as_str()).map_err(here)?),
+            document::Condition::Spiffe(text) => {
+                let text = text.as_str();
+                let bad = |why| here(PolicyProblem::BadPattern { pattern: value::shown(text), why });
+                Condition::Spiffe(patterns.spiffe(text, strings).map_err(bad)?)
+            }
+            document::Condition::SpkiSha256(hash) => Condition::SpkiSha256(value::sha256(hash.as_str()).map_err(here)?),
+            document::Condition::Subject(attributes) => Condition::Subject(subject(pairs(attributes))?),
+            document::Condition::Unsupported(feature) => return Err(here(PolicyProblem::Unsupported(feature))),
+            document::Condition::Uri(uri) => Condition::Uri(self::uri(uri.as_str()).map_err(here)?),
+        });
+    }
+    Ok(Member { role, requires, conditions: conditions.into() })
+}
+
+/// The conditions on who issued a certificate: attributes of its name, or the identifier of its key.
+pub(super) fn issuer<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Result<Vec<Condition>, FieldProblem> {
+    let mut conditions = Vec::new();
+    let mut names = Vec::new();
+    for (name, text) in pairs {
+        let here = |problem| (format!("issuer.{name}"), problem);
+        match name {
+            "sha256" => return Err(here(PolicyProblem::Unsupported("issuer.sha256"))),
+            "key_id" => conditions.push(Condition::IssuerKey(value::bytes(text).map_err(here)?)),
+            _ => names.push((name, text)),
+        }
+    }
+    if conditions.len() > 1 {
+        let problem = PolicyProblem::Duplicate { what: "condition", name: "key_id".to_owned() };
+        return Err(("issuer".to_owned(), problem));
+    }
+    if !names.is_empty() {
+        conditions.push(Condition::Issuer(attributes("issuer", names)?));
+    }
+    if conditions.is_empty() {
+        return Err(("issuer".to_owned(), PolicyProblem::NoCondition));
+    }
+    Ok(conditions)
+}
+
+pub(super) fn subject<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Result<Box<[Attribute]>, FieldProblem> {
+    attributes("subject", pairs.collect())
+}
+
+pub(super) fn eku<'t>(purposes: impl Iterator<Item = &'t str>) -> Result<Box<[Box<str>]>, FieldProblem> {
+    let mut oids = Vec::new();
+    for (position, purpose) in purposes.enumerate() {
+        let Some(oid) = Leaf::eku_oid(purpose) else {
+            let known = "`server_auth`, `client_auth` and other purposes of RFC 5280, and dotted object identifiers";
+            let name = value::shown(purpose);
+            return Err((format!("eku[{position}]"), PolicyProblem::UnknownWord { name, known }));
+        };
+        oids.push(oid.into());
+    }
+    if oids.is_empty() { Err(("eku".to_owned(), PolicyProblem::EmptyList)) } else { Ok(oids.into()) }
+}
+
+pub(super) fn serial(text: &str) -> Result<Box<[u8]>, PolicyProblem> {
+    value::bytes(text).map(|bytes| trim_serial(&bytes).into())
+}
+
+pub(super) fn ip(text: &str) -> Result<Network, PolicyProblem> {
+    Network::parse(text)
+        .ok_or_else(|| value::bad(text, "an IP address, or a network whose bits after the prefix are zero"))
+}
+
+pub(super) fn email(text: &str) -> Result<Box<str>, PolicyProblem> {
+    let folded = fold_email(text).filter(|_| is_printable(text));
+    folded.map(Into::into).ok_or_else(|| value::bad(text, "an e-mail address"))
+}
+
+pub(super) fn uri(text: &str) -> Result<Box<str>, PolicyProblem> {
+    let valid = is_printable(text) && text.contains(':');
+    if valid { Ok(text.into()) } else { Err(value::bad(text, "a URI")) }
+}
+
+/// A DNS name in lower case, its first label possibly `*`.
+pub(super) fn dns(text: &str) -> Result<Box<str>, PolicyProblem> {
+    let labels = text.strip_prefix("*.").unwrap_or(text);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let valid = text.len() <= 253 && labels.split('.').all(|label| !label.is_empty() && label.bytes().all(allowed));
+    if valid {
+        Ok(text.to_ascii_lowercase().into())
+    } else {
+        Err(value::bad(text, "a DNS name, of which only the whole first label can be `*`"))
+    }
+}
+
+fn attributes(field: &str, mut pairs: Vec<(&str, &str)>) -> Result<Box<[Attribute]>, FieldProblem> {
+    if pairs.is_empty() {
+        return Err((field.to_owned(), PolicyProblem::NoCondition));
+    }
+    pairs.sort_unstable();
+    let mut attributes: Vec<Attribute> = Vec::with_capacity(pairs.len());
+    for (name, text) in pairs {
+        let here = |problem| (format!("{field}.{name}"), problem);
+        let attribute = value::attribute(name, text).map_err(here)?;
+        if attributes.iter().any(|known| known.oid == attribute.oid) {
+            return Err(here(PolicyProblem::Duplicate { what: "attribute", name: name.to_owned() }));
+        }
+        attributes.push(attribute);
+    }
+    Ok(attributes.into())
+}
+
+fn pairs<'t>(attributes: &'t document::Attributes<'_>) -> impl Iterator<Item = (&'t str, &'t str)> {
+    attributes.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+fn is_printable(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}

@@ -1,0 +1,77 @@
+//! A document to a policy: every name resolved, every pattern indexed, or the first thing that is wrong.
+
+mod member;
+mod roles;
+mod rules;
+mod standing;
+mod value;
+
+use crate::document;
+use crate::document::Document;
+use crate::document::Unsupported;
+use crate::error::PolicyError;
+use crate::error::PolicyProblem;
+use crate::path::Normalization;
+use crate::pattern::Patterns;
+use crate::policy::Policy;
+use crate::policy::Settings;
+use crate::spiffe;
+use crate::strings::Strings;
+
+pub(crate) use roles::RoleTable;
+
+/// The version of the format that is read.
+pub(crate) const FORMAT: u64 = 1;
+
+/// Compiles a document.
+///
+/// # Errors
+///
+/// The first thing that is wrong, with its place.
+pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
+    let document = document::read(text)?;
+    let settings = settings(&document)?;
+    let Document { roles, rules, distrust, revoked, tests, .. } = document;
+
+    let mut strings = Strings::new();
+    let mut patterns = Patterns::default();
+    let (roles, members) = roles::compile(roles, &mut strings, &mut patterns)?;
+    let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
+    let standing = standing::compile(&distrust, &revoked)?;
+    strings.shrink();
+    patterns.shrink();
+    let version = String::new();
+    Ok(Policy { settings, strings, patterns, roles, members, rules, index, standing, tests, version })
+}
+
+fn settings(document: &Document<'_>) -> Result<Settings, PolicyError> {
+    if document.version != FORMAT {
+        return Err(PolicyError::new("version", PolicyProblem::Version(document.version)));
+    }
+    for (feature, used) in [
+        ("forwarders", document.forwarders),
+        ("tokens", document.tokens),
+        ("anchors", document.anchors),
+        ("own_xfcc", document.own_xfcc),
+        ("candidate", document.candidate),
+    ] {
+        // `forwarders: []` asks for nothing, so it is granted.
+        if used == Some(Unsupported::Used) {
+            return Err(PolicyError::new(feature, PolicyProblem::Unsupported(feature)));
+        }
+    }
+    let trust_domain = document.trust_domain.as_ref().map(|domain| domain.as_str().to_owned());
+    if let Some(domain) = &trust_domain
+        && !spiffe::is_trust_domain(domain)
+    {
+        return Err(PolicyError::new(
+            "trust_domain",
+            value::bad(domain, "a SPIFFE trust domain, such as `acme.example`"),
+        ));
+    }
+    Ok(Settings {
+        trust_domain,
+        normalization: Normalization { normalize_path: document.normalize_path, merge_slashes: document.merge_slashes },
+        allow_every: document.records.allow_every,
+    })
+}

@@ -1,0 +1,130 @@
+//! Rules: names to numbers, patterns to steps, everything into the index.
+
+use super::roles::RoleTable;
+use super::value;
+use crate::document;
+use crate::document::Principals;
+use crate::document::Text;
+use crate::error::PolicyError;
+use crate::error::PolicyProblem;
+use crate::index::Builder;
+use crate::index::Index;
+use crate::pattern::Pattern;
+use crate::pattern::Patterns;
+use crate::rule::Effect;
+use crate::rule::Methods;
+use crate::rule::RuleId;
+use crate::rule::Rules;
+use crate::strings::Strings;
+
+/// A field of a rule, and what is wrong with it.
+type FieldProblem = (String, PolicyProblem);
+
+/// Compiles the rules of a document.
+pub(super) fn compile(
+    written: Vec<document::Rule<'_>>,
+    roles: &RoleTable,
+    strings: &mut Strings,
+    patterns: &mut Patterns,
+) -> Result<(Rules, Index), PolicyError> {
+    let mut rules = Rules::default();
+    let mut builder = Builder::new();
+    let mut ids = vec![];
+    for (position, rule) in written.into_iter().enumerate() {
+        let place = |(field, problem): FieldProblem| {
+            let dot = if field.is_empty() { "" } else { "." };
+            PolicyError::new(format!("rules[{position}]{dot}{field}"), problem)
+        };
+        add(&rule, roles, strings, patterns, &mut rules).map_err(place)?;
+        let id = RuleId(position as u32);
+        let Some(rule) = rules.get(id) else { continue };
+        ids.push((rule.id, id));
+        let added = builder.add(id, rule, &rules, patterns, |role| roles.captures(role));
+        added.map_err(|problem| place((String::new(), problem)))?;
+    }
+    ids.sort_unstable();
+    for ((one, _), (other, id)) in ids.iter().zip(ids.iter().skip(1)) {
+        if one == other {
+            let problem = PolicyProblem::Duplicate { what: "rule", name: strings.text(*one).to_owned() };
+            return Err(PolicyError::new(format!("rules[{}].id", id.0), problem));
+        }
+    }
+    rules.shrink();
+    let index = builder.finish(&rules)?;
+    Ok((rules, index))
+}
+
+fn add(
+    rule: &document::Rule<'_>,
+    roles: &RoleTable,
+    strings: &mut Strings,
+    patterns: &mut Patterns,
+    rules: &mut Rules,
+) -> Result<(), FieldProblem> {
+    for (feature, used) in
+        [("scopes", rule.scopes), ("claims", rule.claims), ("shadow", rule.shadow), ("not", rule.not)]
+    {
+        if used.is_some() {
+            return Err((feature.to_owned(), PolicyProblem::Unsupported(feature)));
+        }
+    }
+    let id = value::name(rule.id.as_str()).map_err(|problem| ("id".to_owned(), problem))?;
+    let id = strings.intern(id);
+    let (effect, field, principals) = match (&rule.allow, &rule.deny) {
+        (Some(allow), None) => (Effect::Allow, "allow", allow),
+        (None, Some(deny)) => (Effect::Deny, "deny", deny),
+        (Some(_), Some(_)) | (None, None) => {
+            return Err((String::new(), PolicyProblem::ExactlyOne { first: "allow", second: "deny" }));
+        }
+    };
+    let principals = match principals {
+        Principals::Any => Vec::new(),
+        Principals::Roles(names) => {
+            let mut ids = each(field, names, |name| roles.find(name, strings))?;
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        }
+    };
+    let methods = match &rule.methods {
+        None => Methods::ALL,
+        Some(names) => each("methods", names, |name| {
+            let token = |byte: u8| byte.is_ascii_graphic() && !br#""(),/:;<=>?@[\]{}"#.contains(&byte);
+            if name.is_empty() || !name.bytes().all(|byte| token(byte) && !byte.is_ascii_lowercase()) {
+                return Err(value::bad(name, "a method in capital letters, such as `GET`"));
+            }
+            rules.name_method(strings.intern(name))
+        })?
+        .into_iter()
+        .fold(Methods::NONE, Methods::with),
+    };
+    let mut pattern = |field, texts: &Option<Vec<Text<'_>>>, parse: Parse| match texts {
+        None => Ok(Vec::new()),
+        Some(texts) => each(field, texts, |text| {
+            parse(patterns, text, strings).map_err(|why| PolicyProblem::BadPattern { pattern: value::shown(text), why })
+        }),
+    };
+    let paths = pattern("paths", &rule.paths, Patterns::path)?;
+    let hosts = pattern("hosts", &rule.hosts, Patterns::host)?;
+    rules.push(id, effect, methods, principals, paths, hosts);
+    Ok(())
+}
+
+/// A constructor of patterns.
+type Parse = fn(&mut Patterns, &str, &mut Strings) -> Result<Pattern, String>;
+
+/// Each element of a list, which may not be empty.
+fn each<T>(
+    field: &str,
+    texts: &[Text<'_>],
+    mut parse: impl FnMut(&str) -> Result<T, PolicyProblem>,
+) -> Result<Vec<T>, FieldProblem> {
+    if texts.is_empty() {
+        return Err((field.to_owned(), PolicyProblem::EmptyList));
+    }
+    let parsed = texts
+        .iter()
+        .enumerate()
+        .map(|(position, text)| parse(text.as_str()).map_err(|problem| (format!("{field}[{position}]"), problem)));
+    parsed.collect()
+}

@@ -1,0 +1,109 @@
+//! `policy.yaml` as it is written, in its JSON form: shape only, nothing resolved.
+//!
+//! Absent: meaning. Names, patterns and times are text here; [`crate::compile`] gives them their types. What is refused
+//! here is what has the wrong shape: unknown fields, fields that occur twice, `null` in place of a value (an emptied
+//! `methods:` must not become "every method"), nesting deeper than the JSON reader's own bound.
+
+mod read;
+mod test;
+mod text;
+
+use serde::Deserialize;
+
+pub(crate) use read::read;
+pub(crate) use test::Test;
+pub(crate) use text::Attributes;
+pub(crate) use text::Condition;
+pub(crate) use text::Member;
+pub(crate) use text::Principals;
+pub(crate) use text::Roles;
+pub(crate) use text::Text;
+pub(crate) use text::Unsupported;
+use text::present;
+
+/// The largest document that is read, in bytes.
+pub(crate) const MAX_DOCUMENT: usize = 32 << 20;
+
+/// A whole policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Document<'a> {
+    pub(crate) version: u64,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) trust_domain: Option<Text<'a>>,
+    pub(crate) forwarders: Option<Unsupported>,
+    pub(crate) tokens: Option<Unsupported>,
+    pub(crate) anchors: Option<Unsupported>,
+    pub(crate) own_xfcc: Option<Unsupported>,
+    pub(crate) candidate: Option<Unsupported>,
+    #[serde(default)]
+    pub(crate) normalize_path: bool,
+    #[serde(default)]
+    pub(crate) merge_slashes: bool,
+    #[serde(default)]
+    pub(crate) records: Records,
+    #[serde(borrow, default)]
+    pub(crate) roles: Roles<'a>,
+    #[serde(borrow)]
+    pub(crate) rules: Vec<Rule<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) distrust: Vec<Distrust<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) revoked: Revoked<'a>,
+    #[serde(default)]
+    pub(crate) tests: Vec<Test>,
+}
+
+/// Which decisions leave a record.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Records {
+    #[serde(default)]
+    pub(crate) allow_every: u64,
+}
+
+/// One rule.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule<'a> {
+    #[serde(borrow)]
+    pub(crate) id: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) allow: Option<Principals<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) deny: Option<Principals<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) methods: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) paths: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) hosts: Option<Vec<Text<'a>>>,
+    pub(crate) scopes: Option<Unsupported>,
+    pub(crate) claims: Option<Unsupported>,
+    pub(crate) shadow: Option<Unsupported>,
+    pub(crate) not: Option<Unsupported>,
+}
+
+/// Certificates that are no longer believed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Distrust<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) issued_before: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) issuer: Option<Attributes<'a>>,
+}
+
+/// Certificates that are revoked one by one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Revoked<'a> {
+    #[serde(borrow, default)]
+    pub(crate) serials: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) spki_sha256: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) sha256: Vec<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) fresh_until: Option<Text<'a>>,
+}

@@ -1,0 +1,302 @@
+//! The parts of a document that are not plain structs: borrowed text, lists or words, maps that keep duplicates.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
+use serde::de::Error;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::SeqAccess;
+use serde::de::Unexpected;
+use serde::de::Visitor;
+
+/// Text that is borrowed from the document where it holds no escape: a large policy is read without a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl Text<'_> {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Owned(text.to_owned())))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// For `Option` fields: absent is `None`, and `null` is an error.
+pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A field of the format that this version does not carry out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsupported {
+    /// An empty list or map: nothing is asked for.
+    Empty,
+    /// Anything else.
+    Used,
+}
+
+struct UnsupportedVisitor;
+
+impl<'de> Visitor<'de> for UnsupportedVisitor {
+    type Value = Unsupported;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Unsupported::Used)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Unsupported::Used)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Unsupported::Used)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Unsupported::Used)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Unsupported::Used)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut found = Unsupported::Empty;
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            found = Unsupported::Used;
+        }
+        Ok(found)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = Unsupported::Empty;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            found = Unsupported::Used;
+        }
+        Ok(found)
+    }
+}
+
+impl<'de> Deserialize<'de> for Unsupported {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnsupportedVisitor)
+    }
+}
+
+/// Whom a rule is about: the word `any`, or a list of roles.
+#[derive(Debug)]
+pub(crate) enum Principals<'a> {
+    Any,
+    Roles(Vec<Text<'a>>),
+}
+
+struct PrincipalsVisitor;
+
+impl<'de> Visitor<'de> for PrincipalsVisitor {
+    type Value = Principals<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`any` or a list of roles")
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
+        if word == "any" { Ok(Principals::Any) } else { Err(E::invalid_value(Unexpected::Str(word), &self)) }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        collect(seq).map(Principals::Roles)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Principals<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PrincipalsVisitor)
+    }
+}
+
+/// A map that keeps the document's order and its duplicates, so that a duplicate can be refused with its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries<K, V>(pub(crate) Vec<(K, V)>);
+
+/// Attributes of a distinguished name, by short name or dotted object identifier.
+pub(crate) type Attributes<'a> = Entries<Text<'a>, Text<'a>>;
+
+/// Roles by name.
+pub(crate) type Roles<'a> = Entries<Text<'a>, Vec<Member<'a>>>;
+
+impl<K, V> Entries<K, V> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<K, V> Default for Entries<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+struct EntriesVisitor<K, V>(PhantomData<(K, V)>);
+
+impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for EntriesVisitor<K, V> {
+    type Value = Entries<K, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Entries(entries))
+    }
+}
+
+impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Entries<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+impl<K: Serialize, V: Serialize> Serialize for Entries<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// One way to hold a role: conditions of which all must hold. A list, because most members have one condition.
+#[derive(Debug)]
+pub(crate) struct Member<'a>(pub(crate) Vec<Condition<'a>>);
+
+/// One condition of a member.
+#[derive(Debug)]
+pub(crate) enum Condition<'a> {
+    Dns(Text<'a>),
+    Eku(Vec<Text<'a>>),
+    Email(Text<'a>),
+    Ip(Text<'a>),
+    Issuer(Attributes<'a>),
+    Role(Text<'a>),
+    Serial(Text<'a>),
+    Sha256(Text<'a>),
+    Spiffe(Text<'a>),
+    SpkiSha256(Text<'a>),
+    Subject(Attributes<'a>),
+    Unsupported(&'static str),
+    Uri(Text<'a>),
+}
+
+impl Condition<'_> {
+    /// The field that it is written under.
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Self::Dns(_) => "dns",
+            Self::Eku(_) => "eku",
+            Self::Email(_) => "email",
+            Self::Ip(_) => "ip",
+            Self::Issuer(_) => "issuer",
+            Self::Role(_) => "role",
+            Self::Serial(_) => "serial",
+            Self::Sha256(_) => "sha256",
+            Self::Spiffe(_) => "spiffe",
+            Self::SpkiSha256(_) => "spki_sha256",
+            Self::Subject(_) => "subject",
+            Self::Unsupported(field) => field,
+            Self::Uri(_) => "uri",
+        }
+    }
+}
+
+const MEMBER_FIELDS: &[&str] =
+    &["spiffe", "uri", "dns", "email", "ip", "subject", "issuer", "spki_sha256", "sha256", "eku", "serial", "role"];
+
+struct MemberVisitor;
+
+impl<'de> Visitor<'de> for MemberVisitor {
+    type Value = Member<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of conditions")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut conditions: Vec<Condition<'de>> = Vec::with_capacity(1);
+        while let Some(field) = map.next_key::<Text<'de>>()? {
+            let condition = match field.as_str() {
+                "dns" => Condition::Dns(map.next_value()?),
+                "eku" => Condition::Eku(map.next_value()?),
+                "email" => Condition::Email(map.next_value()?),
+                "ip" => Condition::Ip(map.next_value()?),
+                "issuer" => Condition::Issuer(map.next_value()?),
+                "role" => Condition::Role(map.next_value()?),
+                "serial" => Condition::Serial(map.next_value()?),
+                "sha256" => Condition::Sha256(map.next_value()?),
+                "spiffe" => Condition::Spiffe(map.next_value()?),
+                "spki_sha256" => Condition::SpkiSha256(map.next_value()?),
+                "subject" => Condition::Subject(map.next_value()?),
+                "uri" => Condition::Uri(map.next_value()?),
+                later => {
+                    let Some(feature) = ["claims", "not", "oid", "token"].into_iter().find(|field| *field == later)
+                    else {
+                        return Err(A::Error::unknown_field(later, MEMBER_FIELDS));
+                    };
+                    let _: IgnoredAny = map.next_value()?;
+                    Condition::Unsupported(feature)
+                }
+            };
+            if conditions.iter().any(|known| known.field() == condition.field()) {
+                return Err(A::Error::duplicate_field(condition.field()));
+            }
+            conditions.push(condition);
+        }
+        Ok(Member(conditions))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MemberVisitor)
+    }
+}
+
+fn collect<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Vec<Text<'de>>, A::Error> {
+    let mut texts = Vec::new();
+    while let Some(text) = seq.next_element()? {
+        texts.push(text);
+    }
+    Ok(texts)
+}

@@ -1,0 +1,83 @@
+//! The form of a request: what rules are matched against, or why it is refused before any rule is asked.
+//!
+//! What two programs could read in two ways is refused here: things that may occur once and occur twice, names that disagree,
+//! attempts to reach the gate's own headers.
+
+use crate::decide::Head;
+use crate::host::Host;
+use crate::path::Normalization;
+use crate::path::RequestPath;
+use crate::reason::Reason;
+
+/// The most header fields that are read.
+const MAX_FIELDS: usize = 256;
+
+/// What the gate's own headers begin with, in lower case.
+const OWN_PREFIX: &[u8] = b"x-portcullis-";
+
+/// A request that rules can be matched against.
+#[derive(Debug)]
+pub(crate) struct Form<'r> {
+    pub(crate) method: &'r str,
+    pub(crate) path: RequestPath<'r>,
+    pub(crate) host: Option<Host<'r>>,
+}
+
+impl<'r> Form<'r> {
+    /// Reads the head of a request, in the order of the refusals that are part of the contract.
+    ///
+    /// # Errors
+    ///
+    /// The [`Reason`] to refuse it with.
+    pub(crate) fn read(head: &Head<'r>, normalization: Normalization) -> Result<Self, Reason> {
+        if head.fields.len() > MAX_FIELDS {
+            return Err(Reason::TooManyHeaders);
+        }
+        let mut host = None;
+        let mut duplicated = head.duplicated;
+        let mut forbidden = false;
+        let mut text = true;
+        for &(name, value) in &head.fields {
+            if name.eq_ignore_ascii_case(b"host") {
+                duplicated |= host.replace(value).is_some();
+            } else if name.eq_ignore_ascii_case(b"connection") {
+                forbidden |= value.split(|&byte| byte == b',').any(|option| is_own(option.trim_ascii()));
+            }
+            text &= str::from_utf8(value).is_ok();
+        }
+        if duplicated {
+            return Err(Reason::HeaderDuplicated);
+        }
+        let method = head.method.filter(|method| is_token(method)).and_then(|method| str::from_utf8(method).ok());
+        let method = method.ok_or(Reason::MethodInvalid)?;
+        let path = RequestPath::parse(head.path.ok_or(Reason::PathMissing)?, normalization)?;
+        let host = match (head.authority, host) {
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+                return Err(Reason::HostAmbiguous);
+            }
+            (authority, host) => authority.or(host).map(Host::parse).transpose()?,
+        };
+        if forbidden {
+            return Err(Reason::HeaderForbidden);
+        }
+        if !text {
+            return Err(Reason::HeaderNotUtf8);
+        }
+        Ok(Self { method, path, host })
+    }
+}
+
+/// Whether a proxy or a server could take the name for one of the gate's headers: `_` and `.` are `-` to some.
+fn is_own(name: &[u8]) -> bool {
+    let folded = name.iter().map(|byte| match byte {
+        b'_' | b'.' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    });
+    name.len() >= OWN_PREFIX.len() && folded.zip(OWN_PREFIX).all(|(byte, own)| byte == *own)
+}
+
+/// A token of RFC 9110 §5.6.2.
+fn is_token(bytes: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !bytes.is_empty() && bytes.iter().all(allowed)
+}

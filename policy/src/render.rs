@@ -1,0 +1,259 @@
+//! A policy as canonical JSON: fixed order of fields, defaults shown, patterns and hashes in one spelling.
+//!
+//! The version of a policy is the hash of this text, so it is written piece by piece: nobody holds it in memory as a whole
+//! when only the hash is asked for. What it says compiles to the same policy.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::Serializer;
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::compile::FORMAT;
+use crate::document;
+use crate::hex::Hex;
+use crate::policy::Policy;
+use crate::roles::Condition;
+use crate::roles::Member;
+use crate::roles::RoleId;
+use crate::roles::condition::Attribute;
+use crate::rule::Effect;
+use crate::rule::Rule;
+use crate::time::UnixTime;
+
+/// The canonical document.
+pub(crate) fn to_json(policy: &Policy) -> String {
+    serde_json::to_string(&Whole::new(policy)).unwrap_or_default()
+}
+
+/// SHA-256 of the canonical document.
+pub(crate) fn digest(policy: &Policy) -> [u8; 32] {
+    let mut hash = io::BufWriter::with_capacity(16 << 10, Hash(Sha256::new()));
+    // Neither a hash nor the types below refuse anything; if they did, it would be the hash of a part.
+    let _ = serde_json::to_writer(&mut hash, &Whole::new(policy));
+    hash.into_inner().map_or_else(|_| [0; 32], |hash| hash.0.finalize().into())
+}
+
+struct Hash(Sha256);
+
+impl io::Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Whole<'p> {
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust_domain: Option<&'p str>,
+    normalize_path: bool,
+    merge_slashes: bool,
+    records: Records,
+    roles: Roles<'p>,
+    rules: Rules<'p>,
+    distrust: Vec<Distrust<'p>>,
+    revoked: Revoked,
+    tests: &'p [document::Test],
+}
+
+#[derive(Serialize)]
+struct Records {
+    allow_every: u64,
+}
+
+/// The roles, each rendered when it is its turn.
+struct Roles<'p>(&'p Policy);
+
+/// The rules, each rendered when it is its turn.
+struct Rules<'p>(&'p Policy);
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Principals<'p> {
+    Any,
+    #[serde(untagged)]
+    Roles(Vec<&'p str>),
+}
+
+#[derive(Serialize)]
+struct RuleText<'p> {
+    id: &'p str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<Principals<'p>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deny: Option<Principals<'p>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    methods: Option<Vec<&'p str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paths: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<String>,
+}
+
+#[derive(Default, Serialize)]
+struct MemberText<'p> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    subject: BTreeMap<&'p str, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    issuer: BTreeMap<&'p str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spki_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    eku: Vec<&'p str>,
+}
+
+#[derive(Serialize)]
+struct Distrust<'p> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_before: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    issuer: BTreeMap<&'p str, String>,
+}
+
+#[derive(Serialize)]
+struct Revoked {
+    serials: Vec<String>,
+    spki_sha256: Vec<String>,
+    sha256: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fresh_until: Option<String>,
+}
+
+impl<'p> Whole<'p> {
+    fn new(policy: &'p Policy) -> Self {
+        let standing = &policy.standing;
+        let distrust = standing.brakes.iter().map(|brake| Distrust {
+            issued_before: brake.issued_before.map(time),
+            issuer: MemberText::new(None, &brake.issuer, policy).issuer,
+        });
+        Self {
+            version: FORMAT,
+            trust_domain: policy.settings.trust_domain.as_deref(),
+            normalize_path: policy.settings.normalization.normalize_path,
+            merge_slashes: policy.settings.normalization.merge_slashes,
+            records: Records { allow_every: policy.settings.allow_every },
+            roles: Roles(policy),
+            rules: Rules(policy),
+            distrust: distrust.collect(),
+            revoked: Revoked {
+                serials: standing.serials.iter().map(|serial| hex(serial)).collect(),
+                spki_sha256: standing.spki_sha256.iter().map(|hash| hex(hash)).collect(),
+                sha256: standing.sha256.iter().map(|hash| hex(hash)).collect(),
+                fresh_until: standing.fresh_until.map(time),
+            },
+            tests: &policy.tests,
+        }
+    }
+}
+
+impl Serialize for Roles<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(policy) = self;
+        serializer.collect_map(policy.roles.all().map(|role| {
+            let members = policy.members.of(role).iter().map(|member| MemberText::of(member, policy));
+            (role_name(role, policy), members.collect::<Vec<_>>())
+        }))
+    }
+}
+
+impl Serialize for Rules<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(policy) = self;
+        serializer.collect_seq(policy.rules.iter().map(|(_, rule)| RuleText::new(rule, policy)))
+    }
+}
+
+impl<'p> RuleText<'p> {
+    fn new(rule: &'p Rule, policy: &'p Policy) -> Self {
+        let Policy { strings, patterns, rules, .. } = policy;
+        let principals = match rules.roles(rule) {
+            [] => Principals::Any,
+            roles => Principals::Roles(roles.iter().map(|role| role_name(*role, policy)).collect()),
+        };
+        let (allow, deny) = match rule.effect {
+            Effect::Allow => (Some(principals), None),
+            Effect::Deny => (None, Some(principals)),
+        };
+        Self {
+            id: strings.text(rule.id),
+            allow,
+            deny,
+            methods: rules.method_names(rule.methods, strings),
+            paths: rules.paths(rule).iter().map(|path| patterns.path_text(*path, strings)).collect(),
+            hosts: rules.hosts(rule).iter().map(|host| patterns.host_text(*host, strings)).collect(),
+        }
+    }
+}
+
+impl<'p> MemberText<'p> {
+    fn of(member: &'p Member, policy: &'p Policy) -> Self {
+        Self::new(member.requires, &member.conditions, policy)
+    }
+
+    fn new(requires: Option<RoleId>, conditions: &'p [Condition], policy: &'p Policy) -> Self {
+        let mut text = Self { role: requires.map(|role| role_name(role, policy)), ..Self::default() };
+        for condition in conditions {
+            match condition {
+                Condition::Dns(name) => text.dns = Some(name),
+                Condition::Eku(purposes) => text.eku = purposes.iter().map(AsRef::as_ref).collect(),
+                Condition::Email(name) => text.email = Some(name),
+                Condition::Ip(network) => text.ip = Some(network.to_string()),
+                Condition::Issuer(wanted) => text.issuer.extend(attributes(wanted)),
+                Condition::IssuerKey(key) => {
+                    text.issuer.insert("key_id", hex(key));
+                }
+                Condition::Serial(serial) => text.serial = Some(hex(serial)),
+                Condition::Sha256(hash) => text.sha256 = Some(hex(&**hash)),
+                Condition::Spiffe(pattern) => {
+                    text.spiffe = Some(policy.patterns.spiffe_text(*pattern, &policy.strings))
+                }
+                Condition::SpkiSha256(hash) => text.spki_sha256 = Some(hex(&**hash)),
+                Condition::Subject(wanted) => text.subject.extend(attributes(wanted)),
+                Condition::Uri(uri) => text.uri = Some(uri),
+            }
+        }
+        text
+    }
+}
+
+fn role_name(role: RoleId, policy: &Policy) -> &str {
+    policy.roles.name(role, &policy.strings)
+}
+
+fn attributes(wanted: &[Attribute]) -> impl Iterator<Item = (&str, String)> {
+    wanted.iter().map(|attribute| (attribute.name.as_ref(), attribute.value.as_ref().to_owned()))
+}
+
+/// A serial number of zero has no bytes left.
+fn hex(bytes: &[u8]) -> String {
+    if bytes.is_empty() { "00".to_owned() } else { Hex(bytes).to_string() }
+}
+
+fn time(instant: UnixTime) -> String {
+    Timestamp::from_second(instant.0).map(|instant| instant.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,232 @@
+//! One condition of a role's member, and whether a certificate fulfils it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::certificate::Leaf;
+use crate::pattern::Pattern;
+use crate::pattern::Patterns;
+use crate::pattern::Step;
+use crate::roles::Binding;
+use crate::spiffe::SpiffeId;
+use crate::strings::Strings;
+use crate::strings::hash;
+use crate::strings::mix;
+
+/// A condition on a leaf. Each names the kind of name that it looks at; no kind stands in for another.
+#[derive(Debug)]
+pub(crate) enum Condition {
+    /// A `dNSName` equals this text, in lower case, or has one label where the text begins with `*.`.
+    Dns(Box<str>),
+    /// The extended key usage has all of these purposes, as dotted object identifiers.
+    Eku(Box<[Box<str>]>),
+    /// An `rfc822Name` equals this, its domain in lower case.
+    Email(Box<str>),
+    /// An `iPAddress` lies in this network.
+    Ip(Box<Network>),
+    /// The issuer has these attributes, each once.
+    Issuer(Box<[Attribute]>),
+    /// The authority key identifier is this.
+    IssuerKey(Box<[u8]>),
+    /// The serial number, without leading zeros.
+    Serial(Box<[u8]>),
+    /// The hash of the certificate.
+    Sha256(Box<[u8; 32]>),
+    /// The SPIFFE ID matches.
+    Spiffe(Pattern),
+    /// The hash of the public key.
+    SpkiSha256(Box<[u8; 32]>),
+    /// The subject has these attributes, each once.
+    Subject(Box<[Attribute]>),
+    /// A `uniformResourceIdentifier` is this, byte by byte.
+    Uri(Box<str>),
+}
+
+/// An attribute of a distinguished name, and the value that it must have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Attribute {
+    /// As the policy names it: a short name or a dotted object identifier.
+    pub(crate) name: Box<str>,
+    /// Dotted object identifier.
+    pub(crate) oid: Box<str>,
+    pub(crate) value: Box<str>,
+}
+
+/// Addresses that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) address: IpAddr,
+    pub(crate) bits: u8,
+}
+
+impl Network {
+    /// Takes an address, or an address and a prefix length whose remaining bits are zero.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address.parse().ok()?, Some(bits.parse::<u8>().ok()?)),
+            None => (text.parse().ok()?, None),
+        };
+        let width = if matches!(address, IpAddr::V4(_)) { 32 } else { 128 };
+        let network = Self { address, bits: bits.unwrap_or(width) };
+        (network.bits <= width && network.prefix(address) == number(address)).then_some(network)
+    }
+
+    pub(crate) fn is_single(&self) -> bool {
+        self.bits == if self.address.is_ipv4() { 32 } else { 128 }
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4() && self.prefix(address) == number(self.address)
+    }
+
+    fn prefix(&self, address: IpAddr) -> u128 {
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let below = width - u32::from(self.bits).min(width);
+        number(address).checked_shr(below).unwrap_or(0).checked_shl(below).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, bits } = self;
+        if self.is_single() { write!(f, "{address}") } else { write!(f, "{address}/{bits}") }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+/// The rarities of [`Condition::key`] from which on a condition is shared by fewer certificates than a SPIFFE pattern.
+pub(super) const RARER_THAN_SPIFFE: u8 = 6;
+
+impl Condition {
+    /// Whether the certificate fulfils it, adding what it captures to `binding`.
+    pub(crate) fn holds(&self, leaf: &Leaf, patterns: &Patterns, strings: &Strings, binding: &mut Binding) -> bool {
+        match self {
+            Self::Dns(name) => leaf.dns_names().any(|san| dns_matches(name, san)),
+            Self::Eku(purposes) => {
+                purposes.iter().all(|purpose| leaf.eku().iter().any(|held| held.as_str() == purpose.as_ref()))
+            }
+            Self::Email(name) => leaf.emails().any(|san| fold_email(san).as_deref() == Some(name.as_ref())),
+            Self::Ip(network) => leaf.ips().any(|address| network.contains(address)),
+            Self::Issuer(attributes) => {
+                attributes.iter().all(|wanted| leaf.issuer().single(&wanted.oid) == Some(wanted.value.as_ref()))
+            }
+            Self::IssuerKey(key) => leaf.authority_key_id() == Some(key.as_ref()),
+            Self::Serial(serial) => trim_serial(leaf.serial()) == serial.as_ref(),
+            Self::Sha256(hash) => leaf.sha256() == hash.as_ref(),
+            Self::Spiffe(pattern) => {
+                leaf.spiffe().is_some_and(|id| spiffe_matches(*pattern, id, patterns, strings, binding))
+            }
+            Self::SpkiSha256(hash) => leaf.spki_sha256() == hash.as_ref(),
+            Self::Subject(attributes) => {
+                attributes.iter().all(|wanted| leaf.subject().single(&wanted.oid) == Some(wanted.value.as_ref()))
+            }
+            Self::Uri(uri) => leaf.uris().any(|san| san == uri.as_ref()),
+        }
+    }
+
+    /// What to look this condition up by, and how few certificates share it (higher is fewer); `None` if it has to be tried.
+    pub(super) fn key(&self) -> Option<(u8, u64)> {
+        Some(match self {
+            Self::Sha256(hash) => (9, key(b'c', &**hash)),
+            Self::SpkiSha256(hash) => (8, key(b'k', &**hash)),
+            Self::Serial(serial) => (7, key(b'n', serial)),
+            Self::Uri(uri) => (5, key(b'u', uri.as_bytes())),
+            Self::Email(name) => (4, key(b'e', name.as_bytes())),
+            Self::Dns(name) => (3, key(b'd', name.as_bytes())),
+            Self::Ip(network) if network.is_single() => (2, key(b'i', &number(network.address).to_le_bytes())),
+            Self::Subject(attributes) => (1, attribute_key(b's', attributes.first()?)),
+            Self::IssuerKey(bytes) => (0, key(b'a', bytes)),
+            Self::Eku(_) | Self::Ip(_) | Self::Issuer(_) | Self::Spiffe(_) => return None,
+        })
+    }
+}
+
+/// Every key under which a condition may be found that this certificate could fulfil.
+pub(super) fn keys(leaf: &Leaf, found: &mut impl FnMut(u64)) {
+    found(key(b'c', leaf.sha256()));
+    found(key(b'k', leaf.spki_sha256()));
+    found(key(b'n', trim_serial(leaf.serial())));
+    leaf.uris().for_each(|uri| found(key(b'u', uri.as_bytes())));
+    leaf.emails().filter_map(fold_email).for_each(|email| found(key(b'e', email.as_bytes())));
+    for name in leaf.dns_names() {
+        let name = name.to_ascii_lowercase();
+        found(key(b'd', name.as_bytes()));
+        if let Some((_, parent)) = name.split_once('.') {
+            found(key(b'd', format!("*.{parent}").as_bytes()));
+        }
+    }
+    leaf.ips().for_each(|address| found(key(b'i', &number(address).to_le_bytes())));
+    for attribute in leaf.subject().attributes() {
+        if let Some(value) = attribute.text() {
+            found(key(b's', attribute.oid().as_bytes()) ^ mix(hash(value.as_bytes())));
+        }
+    }
+    if let Some(bytes) = leaf.authority_key_id() {
+        found(key(b'a', bytes));
+    }
+}
+
+fn key(kind: u8, bytes: &[u8]) -> u64 {
+    mix(hash(bytes) ^ u64::from(kind))
+}
+
+fn attribute_key(kind: u8, attribute: &Attribute) -> u64 {
+    key(kind, attribute.oid.as_bytes()) ^ mix(hash(attribute.value.as_bytes()))
+}
+
+/// A serial number is a number: zeros before it say nothing.
+pub(crate) fn trim_serial(serial: &[u8]) -> &[u8] {
+    let zeros = serial.iter().take_while(|&&byte| byte == 0).count();
+    serial.get(zeros..).unwrap_or_default()
+}
+
+/// The local part as it is, the domain in lower case.
+pub(crate) fn fold_email(email: &str) -> Option<String> {
+    let (local, domain) = email.rsplit_once('@')?;
+    Some(format!("{local}@{}", domain.to_ascii_lowercase()))
+}
+
+/// `pattern` is in lower case. A wildcard in the certificate is fulfilled by the same text only: it names many hosts, and
+/// the rule may be about one of them.
+fn dns_matches(pattern: &str, san: &str) -> bool {
+    if pattern.eq_ignore_ascii_case(san) {
+        return true;
+    }
+    let (Some(parent), Some((label, san_parent))) = (pattern.strip_prefix("*."), san.split_once('.')) else {
+        return false;
+    };
+    !label.is_empty() && !label.contains('*') && parent.eq_ignore_ascii_case(san_parent)
+}
+
+fn spiffe_matches(
+    pattern: Pattern,
+    id: &SpiffeId,
+    patterns: &Patterns,
+    strings: &Strings,
+    binding: &mut Binding,
+) -> bool {
+    let mut words = spiffe_words(id);
+    for &step in patterns.steps(pattern) {
+        let Some(word) = words.next() else { return false };
+        let fits = match step {
+            Step::Literal(literal) => strings.text(literal) == word,
+            Step::Capture(name) => binding.bind(name, word),
+            Step::One => true,
+        };
+        if !fits {
+            return false;
+        }
+    }
+    pattern.rest || words.next().is_none()
+}
+
+/// The trust domain and the segments.
+pub(super) fn spiffe_words(id: &SpiffeId) -> impl Iterator<Item = &str> {
+    std::iter::once(id.trust_domain()).chain(id.segments())
+}

@@ -1,0 +1,123 @@
+//! Interned text: every word of a policy is stored once and compared as a number.
+
+use hashbrown::HashTable;
+
+/// A word of the policy. Equal words have equal symbols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Symbol(u32);
+
+impl Symbol {
+    /// The empty word; every [`Strings`] holds it.
+    pub(crate) const EMPTY: Self = Self(0);
+
+    /// A word that is not in the policy.
+    pub(crate) const UNKNOWN: Self = Self(u32::MAX);
+
+    pub(crate) fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// The words of a policy. Only the policy's author adds to it; a request merely looks up.
+#[derive(Debug)]
+pub(crate) struct Strings {
+    text: String,
+    ends: Vec<u32>,
+    table: HashTable<u32>,
+}
+
+impl Strings {
+    pub(crate) fn new() -> Self {
+        let mut strings = Self { text: String::new(), ends: Vec::new(), table: HashTable::new() };
+        strings.intern("");
+        strings
+    }
+
+    /// The symbol of a word, which becomes one of the policy's.
+    ///
+    /// Documents are bounded, so the total length fits into 32 bits.
+    pub(crate) fn intern(&mut self, word: &str) -> Symbol {
+        let known = self.find(word);
+        if known != Symbol::UNKNOWN {
+            return known;
+        }
+        let number = self.ends.len() as u32;
+        self.text.push_str(word);
+        self.ends.push(self.text.len() as u32);
+        let Self { text, ends, table } = self;
+        table.insert_unique(hash(word.as_bytes()), number, |&number| hash(slice(text, ends, number).as_bytes()));
+        Symbol(number)
+    }
+
+    /// The symbol of a word, or [`Symbol::UNKNOWN`].
+    pub(crate) fn find(&self, word: &str) -> Symbol {
+        self.table
+            .find(hash(word.as_bytes()), |&number| slice(&self.text, &self.ends, number) == word)
+            .map_or(Symbol::UNKNOWN, |&number| Symbol(number))
+    }
+
+    /// The word of a symbol; empty for one of another policy.
+    pub(crate) fn text(&self, symbol: Symbol) -> &str {
+        slice(&self.text, &self.ends, symbol.0)
+    }
+
+    pub(crate) fn shrink(&mut self) {
+        let Self { text, ends, table } = self;
+        text.shrink_to_fit();
+        ends.shrink_to_fit();
+        table.shrink_to_fit(|&number| hash(slice(text, ends, number).as_bytes()));
+    }
+}
+
+fn slice<'a>(text: &'a str, ends: &[u32], number: u32) -> &'a str {
+    let number = number as usize;
+    let start = number.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+    let end = ends.get(number).copied().unwrap_or(start);
+    text.get(start as usize..end as usize).unwrap_or_default()
+}
+
+/// A hash for tables that only the policy's author fills. It has no secret: who sends requests can choose what is looked
+/// up, never what is stored, so the longest chain is the author's.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut state = bytes.len() as u64;
+    for word in words {
+        state = mix(state ^ u64::from_le_bytes(*word));
+    }
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(tail) {
+        *to = *from;
+    }
+    mix(state ^ u64::from_le_bytes(last))
+}
+
+/// Spreads the bits of a number: a multiplication, and its high half over the low one.
+pub(crate) fn mix(number: u64) -> u64 {
+    let number = (number ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let number = (number ^ (number >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    number ^ (number >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_has_one_symbol_and_keeps_its_text() {
+        let mut strings = Strings::new();
+        let words: Vec<String> = (0..10_000).map(|n| format!("word-{n}")).collect();
+        let symbols: Vec<Symbol> = words.iter().map(|word| strings.intern(word)).collect();
+        for (word, &symbol) in words.iter().zip(&symbols) {
+            assert_eq!(strings.intern(word), symbol, "{word}");
+            assert_eq!(strings.find(word), symbol, "{word}");
+            assert_eq!(strings.text(symbol), word);
+        }
+        assert_eq!(strings.find(""), Symbol::EMPTY);
+        assert_eq!(strings.find("word-10000"), Symbol::UNKNOWN);
+        assert_eq!(strings.text(Symbol::UNKNOWN), "");
+    }
+}
