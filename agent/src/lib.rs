@@ -10,3 +10,4 @@ pub mod proof;
 pub mod resource;
 pub mod status;
 pub mod xds;
+pub mod yaml;
