@@ -254,8 +254,13 @@ async fn a_refused_version_is_reported_and_not_sent_again() {
     }
     assert_eq!(server.publisher.acknowledged("gateway"), Some(false));
     assert_eq!(server.publisher.proxies()[0].nacks, 1);
+    let response = stream.next().await;
+    assert_eq!(response.resources[0].version, "1", "back to the one it took");
+    stream.answer(&response.nonce, None).await;
+    assert_eq!(server.outcome().await, acknowledged("gateway", "1"));
+    assert_eq!(server.publisher.acknowledged("gateway"), Some(false), "not what the agent wants");
 
-    // Another proxy is given the version before; the one that refused is next given what is published next.
+    // Another proxy is given the version before as well; both are next given what is published next.
     let mut other = server.secrets().await;
     other.ask(&["gateway"], "", "", None).await;
     assert_eq!(other.next().await.version_info, "1");

@@ -92,6 +92,9 @@ struct Progress {
 enum Held {
     /// Nothing, and it was told that there is nothing.
     Nothing,
+    /// The version before is in force, but the refused one lies in its store: Envoy then also refuses whatever is used
+    /// together with it, such as the trust bundle of the same listener, until it is sent a good version again.
+    Spoiled,
     /// Not known: it waits.
     Unknown,
     Version(String),
@@ -208,7 +211,9 @@ impl Subscription {
                 Some(Answer::Acknowledged { name, version })
             }
             (Some(version), Some(detail)) => {
-                // It keeps what it had.
+                if matches!(progress.held, Held::Version(_)) {
+                    progress.held = Held::Spoiled;
+                }
                 Some(Answer::Refused { name, version, detail })
             }
         }

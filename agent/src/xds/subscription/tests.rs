@@ -148,11 +148,12 @@ fn a_refused_version_is_not_sent_again() {
         pair.publish("a", "2");
         assert_eq!(pair.sent(), ["2:a=2"], "{protocol}");
         assert_eq!(pair.refuse("2"), [refused("a", "2")], "{protocol}");
-        assert_eq!(pair.sent(), NOTHING, "{protocol}: it has the first still");
+        assert_eq!(pair.sent(), ["3:a=1"], "{protocol}: back to what it took");
+        assert_eq!(pair.acknowledge("3"), [acknowledged("a", "1")], "{protocol}");
         pair.publish("a", "2");
         assert_eq!(pair.sent(), NOTHING, "{protocol}: not new");
         pair.publish("a", "3");
-        assert_eq!(pair.sent(), ["3:a=3"], "{protocol}");
+        assert_eq!(pair.sent(), ["4:a=3"], "{protocol}");
     }
 }
 
@@ -194,6 +195,33 @@ fn the_first_version_refused_leaves_a_waiting_proxy_with_none() {
     assert_eq!(pair.refuse("1"), [refused("a", "1")]);
     assert_eq!(pair.sent(), ["2:-a"], "so that it does not wait");
     pair.acknowledge("2");
+    assert_eq!(pair.sent(), NOTHING);
+}
+
+#[test]
+fn a_proxy_that_refuses_the_first_version_it_is_sent_keeps_what_it_brought() {
+    let mut pair = Pair::delta();
+    pair.publish("a", "2");
+    pair.subscribe(&["a"], &[], &[("a", "1")]);
+    assert_eq!(pair.sent(), ["1:a=2"]);
+    assert_eq!(pair.refuse("1"), [refused("a", "2")]);
+    assert_eq!(pair.sent(), NOTHING, "no version is known to be good, and none is taken away");
+    pair.publish("a", "3");
+    assert_eq!(pair.sent(), ["2:a=3"]);
+}
+
+#[test]
+fn a_version_that_is_refused_when_sent_back_is_given_up() {
+    let mut pair = Pair::state_of_the_world();
+    pair.publish("a", "1");
+    pair.ask(&["a"], "");
+    pair.sent();
+    pair.acknowledge("1");
+    pair.publish("a", "2");
+    pair.sent();
+    pair.refuse("2");
+    assert_eq!(pair.sent(), ["3:a=1"]);
+    pair.refuse("3");
     assert_eq!(pair.sent(), NOTHING);
 }
 
