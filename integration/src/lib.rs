@@ -3,4 +3,5 @@
 //! It observes. Nothing here decides, issues or translates; that is `policy`, `agent` and `filter`.
 
 pub mod certificates;
+pub mod four_ways;
 pub mod wasm_host;

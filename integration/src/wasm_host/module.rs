@@ -20,6 +20,7 @@ use wasmtime::Store;
 use wasmtime::Val;
 
 use super::capabilities::Capabilities;
+use super::capabilities::CapabilityError;
 use super::imports;
 use super::state::HostState;
 use super::status::Status;
@@ -50,6 +51,9 @@ pub enum LoadError {
     /// Not a Wasm module, or one that wasmtime refuses.
     #[error("the module does not compile")]
     Compile(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The shipped configuration does not say what the module may call.
+    #[error(transparent)]
+    Capabilities(#[from] CapabilityError),
     /// It speaks another ABI.
     #[error("the module does not export `{ABI}`")]
     Abi,
@@ -59,14 +63,16 @@ pub enum LoadError {
 }
 
 impl Module {
-    /// The filter under test: `PORTCULLIS_WASM`, else `dist/portcullis.wasm` of this checkout.
+    /// The filter under test: `PORTCULLIS_WASM`, else `dist/portcullis.wasm` of this checkout. It has the capabilities that
+    /// the shipped configuration gives it.
     ///
     /// # Errors
     ///
     /// [`LoadError`], which says how to build the module if it is missing.
-    pub fn under_test(capabilities: Capabilities) -> Result<Self, LoadError> {
-        let path = env::var_os("PORTCULLIS_WASM")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/portcullis.wasm"), PathBuf::from);
+    pub fn under_test() -> Result<Self, LoadError> {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."));
+        let capabilities = Capabilities::from_envoy_config(&checkout.join("envoy-config/filter-static.yaml"))?;
+        let path = env::var_os("PORTCULLIS_WASM").map_or_else(|| checkout.join("dist/portcullis.wasm"), PathBuf::from);
         let bytes = fs::read(&path).map_err(|source| LoadError::Read { path, source })?;
         Self::new(&bytes, capabilities)
     }
@@ -75,7 +81,7 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// [`LoadError`], but for [`LoadError::Read`].
+    /// [`LoadError`], of those kinds that are about the module's bytes.
     pub fn new(bytes: &[u8], capabilities: Capabilities) -> Result<Self, LoadError> {
         let compile = |error: wasmtime::Error| LoadError::Compile(error.into_boxed_dyn_error());
         let engine = engine().map_err(compile)?;
