@@ -1,0 +1,153 @@
+//! `portcullis policy decide`.
+
+use std::fs::File;
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::BufWriter;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use portcullis_policy::Decision;
+use portcullis_policy::Policy;
+use portcullis_policy::Request;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::input::Certificates;
+use super::input::Line;
+use super::load;
+use crate::cli::Outcome;
+
+const BUFFER: usize = 64 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The policy, YAML or JSON.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Files of requests, one JSON object per line; standard input if there is none.
+    #[arg(value_name = "REQUESTS")]
+    requests: Vec<PathBuf>,
+}
+
+/// Why requests could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read `{}`", file.display())]
+struct RequestsError {
+    file: PathBuf,
+    source: io::Error,
+}
+
+/// The answer to one request.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    id: &'a Value,
+    #[serde(flatten)]
+    verdict: Verdict<'a>,
+}
+
+/// What a decision says, in the order in which people read it.
+#[derive(Debug, Serialize)]
+pub(super) struct Verdict<'a> {
+    decision: &'static str,
+    status: u16,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    identity: Option<&'a str>,
+    roles: &'a [String],
+}
+
+impl<'a> Verdict<'a> {
+    pub(super) fn of(decision: &'a Decision<'_>) -> Self {
+        Self {
+            decision: if decision.is_allowed() { "allow" } else { "deny" },
+            status: decision.status(),
+            reason: decision.reason().code(),
+            rule: decision.rule(),
+            identity: decision.identity(),
+            roles: decision.roles(),
+        }
+    }
+}
+
+impl Args {
+    pub(super) fn run(self) -> Outcome {
+        self.answer(|policy, request, id, out| {
+            let decision = policy.decide(request);
+            serde_json::to_writer(out, &Answer { id, verdict: Verdict::of(&decision) })
+        })
+    }
+
+    /// Answers every line of the requests. A line that is not a request is answered with what is wrong with it, and the
+    /// program goes on to the next.
+    pub(super) fn answer(
+        &self,
+        answer: impl Fn(&Policy, &Request<'_>, &Value, &mut dyn Write) -> serde_json::Result<()>,
+    ) -> Outcome {
+        let Some(source) = load(&self.policy)? else {
+            return Ok(ExitCode::FAILURE);
+        };
+        let mut answers = Answers {
+            policy: source.policy(),
+            certificates: Certificates::default(),
+            out: BufWriter::with_capacity(BUFFER, io::stdout().lock()),
+            answer,
+            refused: false,
+        };
+        if self.requests.is_empty() {
+            answers.all(BufReader::with_capacity(BUFFER, io::stdin().lock()))?;
+        }
+        for file in &self.requests {
+            let opened = File::open(file).map_err(|source| RequestsError { file: file.clone(), source })?;
+            answers.all(BufReader::with_capacity(BUFFER, opened))?;
+        }
+        Ok(if answers.refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+struct Answers<'p, W: Write, A> {
+    policy: &'p Policy,
+    certificates: Certificates,
+    out: BufWriter<W>,
+    answer: A,
+    refused: bool,
+}
+
+impl<W: Write, A> Answers<'_, W, A>
+where
+    A: Fn(&Policy, &Request<'_>, &Value, &mut dyn Write) -> serde_json::Result<()>,
+{
+    fn all<R: io::Read>(&mut self, mut requests: BufReader<R>) -> io::Result<()> {
+        let mut line = Vec::new();
+        loop {
+            // Whoever waits for an answer before the next question gets it; whoever sends a file gets whole blocks.
+            if requests.buffer().is_empty() {
+                self.out.flush()?;
+            }
+            line.clear();
+            if requests.read_until(b'\n', &mut line)? == 0 {
+                return self.out.flush();
+            }
+            if !line.trim_ascii().is_empty() {
+                self.one(&line)?;
+            }
+        }
+    }
+
+    fn one(&mut self, text: &[u8]) -> io::Result<()> {
+        match Line::parse(text) {
+            Ok(line) => {
+                let Self { policy, certificates, out, answer, .. } = self;
+                line.with_request(policy, certificates, |request| answer(policy, request, &line.id, out))?;
+            }
+            Err((id, error)) => {
+                self.refused = true;
+                serde_json::to_writer(&mut self.out, &serde_json::json!({"id": id, "error": error}))?;
+            }
+        }
+        self.out.write_all(b"\n")
+    }
+}

@@ -1,0 +1,216 @@
+//! The lines that `decide` and `explain` read: one request each, as JSON.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use portcullis_policy::CertificateError;
+use portcullis_policy::Head;
+use portcullis_policy::Leaf;
+use portcullis_policy::Peer;
+use portcullis_policy::Policy;
+use portcullis_policy::Request;
+use portcullis_policy::Subject;
+use portcullis_policy::Tls;
+use portcullis_policy::UnixTime;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Error as _;
+use serde::de::MapAccess;
+use serde::de::Visitor;
+use serde::de::value::MapAccessDeserializer;
+use serde_json::Value;
+
+/// Certificates that are kept parsed. Files of requests name few of them many times.
+const MAX_CERTIFICATES: usize = 4096;
+
+/// One request.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Line {
+    #[serde(default)]
+    pub(super) id: Value,
+    #[serde(default)]
+    now: Option<Now>,
+    #[serde(default)]
+    peer: Option<Object<PeerLine>>,
+    #[serde(default)]
+    tls: Option<Object<TlsLine>>,
+    #[serde(default)]
+    source: Option<IpAddr>,
+    #[serde(default)]
+    method: Option<Bytes>,
+    #[serde(default)]
+    authority: Option<Bytes>,
+    #[serde(default)]
+    path: Option<Bytes>,
+    #[serde(default)]
+    headers: Vec<(Bytes, Bytes)>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerLine {
+    certificate: String,
+    validated: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsLine {
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    sni: Option<String>,
+}
+
+/// A struct from a JSON object and nothing else: what serde derives takes a list too, its elements for the fields in turn.
+#[derive(Debug)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// RFC 3339, or seconds since 1970; whole seconds count.
+#[derive(Clone, Copy, Debug)]
+struct Now(UnixTime);
+
+impl<'de> Deserialize<'de> for Now {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let seconds = match &value {
+            Value::String(text) => text.parse::<Timestamp>().ok().map(whole_seconds),
+            Value::Number(number) => number.as_i64().or_else(|| {
+                let seconds = number.as_f64()?.floor();
+                // Exact in this range, and no certificate is valid beyond it.
+                (seconds.abs() < 2_f64.powi(53)).then_some(seconds as i64)
+            }),
+            _ => None,
+        };
+        let seconds =
+            seconds.ok_or_else(|| D::Error::custom(format!("`now` is neither RFC 3339 nor Unix seconds: {value}")))?;
+        Ok(Self(UnixTime(seconds)))
+    }
+}
+
+fn whole_seconds(timestamp: Timestamp) -> i64 {
+    // Towards the past before 1970 too, where `as_second` rounds towards it.
+    timestamp.as_second() - i64::from(timestamp.subsec_nanosecond() < 0)
+}
+
+/// Text, or `{"base64": …}` for what is not UTF-8.
+#[derive(Clone, Debug, Default)]
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "neither text nor `{\"base64\": …}`")]
+        enum Form<'a> {
+            Text(#[serde(borrow)] Cow<'a, str>),
+            Encoded(Object<Encoded>),
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Encoded {
+            base64: String,
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Text(text) => Ok(Self(text.into_owned().into_bytes())),
+            Form::Encoded(Object(Encoded { base64 })) => {
+                STANDARD.decode(&base64).map(Self).map_err(|error| D::Error::custom(format!("not base64: {error}")))
+            }
+        }
+    }
+}
+
+impl Line {
+    /// Parses one line.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, and its `id` as far as it has one.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, (Value, String)> {
+        #[derive(Deserialize)]
+        struct Id {
+            #[serde(default)]
+            id: Value,
+        }
+        let Object(mut line): Object<Self> = serde_json::from_slice(text).map_err(|error| {
+            let id = serde_json::from_slice(text).map_or(Value::Null, |Object(Id { id })| id);
+            (id, error.to_string())
+        })?;
+        // As proxies hand them over: names of fields have no case (RFC 9110 §5.1).
+        line.headers.iter_mut().for_each(|(name, _)| name.0.make_ascii_lowercase());
+        Ok(line)
+    }
+
+    /// Calls `answer` with the request that the line describes.
+    pub(super) fn with_request<'p, T>(
+        &'p self,
+        policy: &'p Policy,
+        certificates: &'p mut Certificates,
+        answer: impl FnOnce(&Request<'p>) -> T,
+    ) -> T {
+        let peer = match &self.peer {
+            None => Peer::Absent,
+            Some(Object(peer)) => match certificates.subject(policy, &peer.certificate) {
+                Ok(subject) => Peer::Presented { subject, validated: peer.validated },
+                Err(error) => Peer::Unreadable(error),
+            },
+        };
+        let pseudo = [(&b":method"[..], &self.method), (b":authority", &self.authority), (b":path", &self.path)];
+        let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.0.as_slice())));
+        let fields = self.headers.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
+        let tls = self.tls.as_ref().map(|Object(tls)| tls);
+        answer(&Request {
+            now: self.now.map_or_else(|| UnixTime(whole_seconds(Timestamp::now())), |now| now.0),
+            peer,
+            tls: Tls {
+                version: tls.and_then(|tls| tls.version.as_deref()),
+                sni: tls.and_then(|tls| tls.sni.as_deref()),
+            },
+            source: self.source,
+            head: Head::from_pairs(pseudo.chain(fields)),
+        })
+    }
+}
+
+/// Certificates by their text, parsed once and with the roles that they have.
+#[derive(Debug, Default)]
+pub(super) struct Certificates(HashMap<String, Result<Subject, CertificateError>>);
+
+impl Certificates {
+    fn subject(&mut self, policy: &Policy, pem: &str) -> Result<&Subject, &CertificateError> {
+        if self.0.len() >= MAX_CERTIFICATES && !self.0.contains_key(pem) {
+            self.0.clear();
+        }
+        if !self.0.contains_key(pem) {
+            let subject = Leaf::from_pem(pem.as_bytes()).map(|leaf| policy.subject(leaf));
+            self.0.insert(pem.to_owned(), subject);
+        }
+        self.0[pem].as_ref()
+    }
+}

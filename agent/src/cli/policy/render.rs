@@ -1,0 +1,34 @@
+//! `portcullis policy render`.
+
+use std::io;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::PolicyArg;
+use super::complain;
+use super::load;
+use crate::cli::Outcome;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    policy: PolicyArg,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Outcome {
+        let Some(source) = load(self.policy.path())? else {
+            return Ok(ExitCode::FAILURE);
+        };
+        // What the filter would refuse is not handed to it.
+        let failures = source.failures();
+        for failure in &failures {
+            complain(&format!("{failure:#}"));
+        }
+        if !failures.is_empty() {
+            return Ok(ExitCode::FAILURE);
+        }
+        writeln!(io::stdout(), "{}", source.policy().to_json())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,329 @@
+//! `portcullis policy` as people and scripts use it: the built program, its streams and its exit status.
+
+use std::fs;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+
+const POLICY: &str = r#"
+version: 1
+trust_domain: acme.example
+roles:
+  checkout: [ { spiffe: "spiffe://acme.example/ns/pay/sa/checkout" } ]
+  reader:
+    - spiffe: "spiffe://acme.example/ns/{ns}/sa/*"
+rules:
+  - { id: read-orders, allow: [checkout, reader], methods: [GET, HEAD], paths: ["/orders/{id}"] }
+  - { id: no-debug, deny: any, paths: ["/debug/**"] }
+tests:
+  - { name: checkout reads, peer: { spiffe: "spiffe://acme.example/ns/pay/sa/checkout" }, request: "GET /orders/42", expect: { allow: read-orders } }
+"#;
+
+const CHECKOUT: &str = "spiffe://acme.example/ns/pay/sa/checkout";
+
+/// A directory with a policy in it.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new(policy: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        fs::write(directory.path().join("policy.yaml"), policy).expect("the policy can be written");
+        Self(directory)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.current_dir(&self.0).arg("policy").args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut command = self.command(args);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program was built");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        let input = input.to_vec();
+        // The program may refuse to read: then the write fails, and its status says so.
+        let writer = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().expect("it ends");
+        let _ = writer.join();
+        output
+    }
+
+    /// The answers to requests, one value each, and the exit status.
+    fn decide(&self, requests: &[Value]) -> (Vec<Value>, Option<i32>) {
+        let input: String = requests.iter().map(|request| format!("{request}\n")).collect();
+        let output = self.run(&["decide", "--policy", "policy.yaml"], input.as_bytes());
+        let answers = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        (answers.map(|line| serde_json::from_slice(line).expect("an answer is JSON")).collect(), output.status.code())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A certificate with one URI, valid in 2026.
+fn certificate(uri: &str) -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().expect("ASCII"))];
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    let key = rcgen::KeyPair::generate().expect("a key can be made");
+    params.self_signed(&key).expect("the certificate can be signed").pem()
+}
+
+fn request(uri: &str) -> Value {
+    json!({
+        "id": "1", "now": "2026-11-22T10:00:00Z", "peer": {"certificate": certificate(uri), "validated": true},
+        "tls": {"version": "TLSv1.3", "sni": "orders.acme.example"}, "source": "10.0.0.7",
+        "method": "GET", "authority": "orders.acme.example", "path": "/orders/1?x=1",
+        "headers": [["authorization", "Bearer x"], ["x-raw", {"base64": "w6k="}]],
+    })
+}
+
+/// `request` with some fields set, and those that are null left out.
+fn with(request: &Value, changes: Value) -> Value {
+    let mut request = request.clone();
+    for (field, value) in changes.as_object().expect("changes are fields") {
+        request[field] = value.clone();
+    }
+    request
+}
+
+#[test]
+fn each_line_is_answered_in_the_documented_form() {
+    let desk = Desk::new(POLICY);
+    let checkout = request(CHECKOUT);
+    let line = checkout.to_string();
+    let output = desk.run(&["decide", "--policy", "policy.yaml"], line.as_bytes());
+    assert_eq!(
+        stdout(&output),
+        concat!(
+            r#"{"id":"1","decision":"allow","status":200,"reason":"rule_matched","rule":"read-orders","#,
+            r#""identity":"spiffe://acme.example/ns/pay/sa/checkout","roles":["checkout","reader"]}"#,
+            "\n"
+        ),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(output.status.code(), Some(0));
+
+    let deny = |status: u16, reason: &str| json!({"decision": "deny", "status": status, "reason": reason});
+    let nobody = json!({"identity": null, "roles": []});
+    let cases = [
+        ("another method", json!({"method": "POST"}), deny(403, "no_rule_matched"), json!({})),
+        ("a deny rule", json!({"path": "/debug/x"}), deny(403, "deny_rule_matched"), json!({"rule": "no-debug"})),
+        ("no certificate", json!({"peer": null}), deny(401, "no_certificate"), nobody.clone()),
+        ("a path of two readings", json!({"path": "/orders/../x"}), deny(400, "path_dot_segment"), json!({})),
+        ("an identifier that is a number", json!({"id": 7, "method": "PUT"}), deny(403, "no_rule_matched"), json!({})),
+        ("after the end", json!({"now": "2027-06-01T00:00:00+02:00"}), deny(401, "certificate_expired"), json!({})),
+        ("before the beginning", json!({"now": 0}), deny(401, "certificate_not_yet_valid"), json!({})),
+        (
+            "not validated",
+            json!({"peer": {"certificate": checkout["peer"]["certificate"], "validated": false}}),
+            deny(401, "certificate_not_validated"),
+            json!({}),
+        ),
+        (
+            "not a certificate",
+            json!({"peer": {"certificate": "x", "validated": true}}),
+            deny(401, "certificate_unreadable"),
+            nobody,
+        ),
+        ("bytes in a header", json!({"headers": [["x", {"base64": "/w=="}]]}), deny(400, "header_not_utf8"), json!({})),
+        ("two hosts", json!({"headers": [["Host", "a.example"]]}), deny(400, "host_ambiguous"), json!({})),
+        ("a path twice", json!({"headers": [[":path", "/orders/1"]]}), deny(400, "header_duplicated"), json!({})),
+    ];
+    let requests: Vec<_> = cases.iter().map(|(_, changes, ..)| with(&checkout, changes.clone())).collect();
+    let (answers, status) = desk.decide(&requests);
+    assert_eq!(status, Some(0));
+    assert_eq!(answers.len(), cases.len());
+    for (((name, _, want, more), request), answer) in cases.iter().zip(&requests).zip(&answers) {
+        assert_eq!(answer["id"], request["id"], "{name}");
+        for (field, want) in want.as_object().into_iter().chain(more.as_object()).flatten() {
+            assert_eq!(&answer[field], want, "{name}: `{field}` of {answer}");
+        }
+        assert_eq!(answer.get("rule").is_some(), *name == "a deny rule", "{name}");
+    }
+}
+
+#[test]
+fn the_time_may_be_written_in_several_ways() {
+    let desk = Desk::new(POLICY);
+    let checkout = request(CHECKOUT);
+    let times = [
+        json!("2026-11-22T10:00:00Z"),
+        json!("2026-11-22T11:00:00.999999999+01:00"),
+        json!(1_795_341_600),
+        json!(1_795_341_600.75),
+        json!(null),
+    ];
+    let requests: Vec<_> = times.iter().map(|now| with(&checkout, json!({"now": now}))).collect();
+    let (answers, status) = desk.decide(&requests);
+    assert_eq!(status, Some(0));
+    // The last one is decided by the clock, which no test knows.
+    for (now, answer) in times.iter().zip(&answers).take(4) {
+        assert_eq!(answer["decision"], "allow", "{now}");
+    }
+    assert!(answers[4].get("error").is_none());
+}
+
+#[test]
+fn a_line_that_is_no_request_is_answered_and_fails_the_run() {
+    let desk = Desk::new(POLICY);
+    let checkout = request(CHECKOUT);
+    let bad = |changes| with(&checkout, changes).to_string();
+    let cases = [
+        ("not JSON", "{".to_owned(), Value::Null),
+        ("a list", "[]".to_owned(), Value::Null),
+        ("an unknown field", bad(json!({"id": "a", "methode": "GET"})), json!("a")),
+        (
+            "an unknown field of the peer",
+            bad(json!({"peer": {"certificate": "x", "validated": true, "x": 1}})),
+            json!("1"),
+        ),
+        ("nobody says whether it is valid", bad(json!({"peer": {"certificate": "x"}})), json!("1")),
+        ("a peer that is a list", bad(json!({"peer": ["x", true]})), json!("1")),
+        ("base64 that is a list", bad(json!({"path": ["Lw=="]})), json!("1")),
+        ("a time that is none", bad(json!({"now": "yesterday"})), json!("1")),
+        ("a time without a zone", bad(json!({"now": "2026-11-22T10:00:00"})), json!("1")),
+        ("an address that is none", bad(json!({"source": "example"})), json!("1")),
+        ("a header of three parts", bad(json!({"headers": [["a", "b", "c"]]})), json!("1")),
+        ("base64 that is none", bad(json!({"headers": [["a", {"base64": "?"}]]})), json!("1")),
+        ("a number for a path", bad(json!({"path": 1})), json!("1")),
+        ("a field twice", r#"{"id":"b","path":"/","path":"/debug"}"#.to_owned(), json!("b")),
+    ];
+    for (name, line, id) in cases {
+        let input = format!("{line}\n\n{checkout}\n");
+        let output = desk.run(&["decide", "--policy", "policy.yaml"], input.as_bytes());
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2, "{name}");
+        assert_eq!(lines[0]["id"], id, "{name}");
+        assert!(lines[0]["error"].is_string() && lines[0].as_object().unwrap().len() == 2, "{name}: {}", lines[0]);
+        assert_eq!(lines[1]["decision"], "allow", "{name}: the next line is answered");
+    }
+}
+
+#[test]
+fn an_answer_does_not_wait_for_the_next_request() {
+    let desk = Desk::new(POLICY);
+    let mut command = desk.command(&["decide", "--policy", "policy.yaml"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program was built");
+    let mut requests = child.stdin.take().expect("it is piped");
+    let mut answers = BufReader::new(child.stdout.take().expect("it is piped"));
+    for id in 1..=3 {
+        writeln!(requests, "{}", json!({"id": id, "path": "/"})).expect("the program reads");
+        let mut answer = String::new();
+        answers.read_line(&mut answer).expect("the program answers");
+        assert!(answer.starts_with(&format!("{{\"id\":{id},\"decision\":\"deny\"")), "{answer}");
+    }
+    drop(requests);
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn requests_may_come_from_files() {
+    let desk = Desk::new(POLICY);
+    fs::write(desk.path("a.jsonl"), json!({"id": "a", "path": "/"}).to_string()).unwrap();
+    fs::write(desk.path("b.jsonl"), json!({"id": "b", "path": "/"}).to_string()).unwrap();
+    let output = desk.run(&["decide", "--policy", "policy.yaml", "a.jsonl", "b.jsonl"], b"");
+    let ids: Vec<_> = stdout(&output).lines().map(|line| line[..9].to_owned()).collect();
+    assert_eq!(ids, [r#"{"id":"a""#, r#"{"id":"b""#]);
+
+    let output = desk.run(&["decide", "--policy", "policy.yaml", "c.jsonl"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot read `c.jsonl`"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_good_policy_passes_in_yaml_and_in_json() {
+    let desk = Desk::new(POLICY);
+    let rendered = desk.run(&["render", "policy.yaml"], b"");
+    assert_eq!(rendered.status.code(), Some(0), "{}", stderr(&rendered));
+    fs::write(desk.path("policy.json"), &rendered.stdout).unwrap();
+    let version = |output: &Output| stdout(output).rsplit("version ").next().map(str::to_owned);
+
+    let yaml = desk.run(&["check", "policy.yaml"], b"");
+    let json = desk.run(&["check", "--policy", "policy.json"], b"");
+    for output in [&yaml, &json] {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+        assert!(stdout(output).contains("good: 2 rules, 1 tests passed"), "{}", stdout(output));
+    }
+    assert_eq!(version(&yaml), version(&json));
+    let tested = desk.run(&["test", "policy.yaml"], b"");
+    assert_eq!((stdout(&tested).as_str(), tested.status.code()), ("1 passed, 0 failed\n", Some(0)));
+}
+
+#[test]
+fn a_bad_policy_is_refused_with_file_line_and_field() {
+    let cases = [
+        (
+            "a field that does not exist",
+            POLICY.replace("paths: [\"/debug", "pathes: [\"/debug"),
+            "policy.yaml:10:32: rules[1]",
+        ),
+        (
+            "a role that does not exist",
+            POLICY.replace("[checkout, reader]", "[checkout, nobody]"),
+            "policy.yaml:9:42: rules[0].allow[1]: ",
+        ),
+        (
+            "a pattern that cannot match",
+            POLICY.replace("/orders/{id}\"]", "/orders/../{id}\"]"),
+            "policy.yaml:9:81: rules[0].paths[0]: ",
+        ),
+        ("a name twice", POLICY.replace("  reader:", "  checkout:"), "policy.yaml:6:3: `checkout` is given twice"),
+        ("not YAML", POLICY.replace("roles:", "roles: ["), "policy.yaml:"),
+    ];
+    for (name, policy, place) in cases {
+        let desk = Desk::new(&policy);
+        for command in ["check", "test", "render"] {
+            let output = desk.run(&[command, "policy.yaml"], b"");
+            assert_eq!(output.status.code(), Some(1), "{name}: {command}");
+            let text = stderr(&output);
+            assert!(text.starts_with(place), "{name}: {command}: {text}");
+            assert!(text.ends_with("^\n"), "{name}: {command}: {text}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_and_missing_files_have_their_own_status() {
+    let desk = Desk::new(POLICY);
+    let cases: [(&str, &[&str], i32); 6] = [
+        ("no subcommand", &[], 2),
+        ("no policy", &["check"], 2),
+        ("the policy twice", &["check", "--policy", "policy.yaml", "policy.yaml"], 2),
+        ("an unknown option", &["check", "--polcy", "policy.yaml"], 2),
+        ("requests without a policy", &["decide"], 2),
+        ("a file that is not there", &["check", "no.yaml"], 1),
+    ];
+    for (name, args, status) in cases {
+        let output = desk.run(args, b"");
+        assert_eq!(output.status.code(), Some(status), "{name}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{name}");
+    }
+    assert!(stderr(&desk.run(&["check", "no.yaml"], b"")).contains("cannot read `no.yaml`: "));
+}
