@@ -1,16 +1,30 @@
 //! The agent of Portcullis as a library, so that the binary is thin and the harness can read its formats.
 
+pub mod audit;
+pub mod board;
+pub mod ca;
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod control;
 pub mod control_client;
+pub mod daemon;
 pub mod errors;
+pub mod generation;
 pub mod health;
+pub mod issue;
+pub mod keys;
+pub mod leaf;
 pub mod metrics;
+pub mod names;
 pub mod peer;
+pub mod policy_file;
 pub mod policy_source;
 pub mod proof;
 pub mod resource;
+pub mod rotation;
+pub mod state_dir;
 pub mod status;
+pub mod store;
 pub mod xds;
 pub mod yaml;

@@ -2,15 +2,24 @@
 //!
 //! Standard output is data, everything else goes to standard error. Exit status 0: done; 1: failed; 2: wrong usage.
 
+mod audit;
+mod ca;
+mod init;
+mod issue;
 mod policy;
+mod run;
 
 use std::error::Error;
 use std::io;
+use std::io::IsTerminal as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::Subcommand;
+use rustls::crypto::ring;
+use tracing_subscriber::EnvFilter;
 
 use crate::errors::chain;
 
@@ -18,14 +27,34 @@ use crate::errors::chain;
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, propagate_version = true)]
 struct Cli {
+    #[command(flatten)]
+    global: Global,
     #[command(subcommand)]
     command: Command,
 }
 
+/// What every subcommand takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = "portcullis.yaml", env = "PORTCULLIS_CONFIG")]
+    pub(crate) config: PathBuf,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Verify the audit log.
+    Audit(audit::Args),
+    /// Show the built-in CA.
+    Ca(ca::Args),
+    /// Write a configuration and a policy to begin with.
+    Init(init::Args),
+    /// Issue a certificate for somebody else, once, from the running agent's CA.
+    Issue(issue::Args),
     /// Check, test and question a policy, offline.
     Policy(policy::Args),
+    /// Run the agent in the foreground.
+    Run(run::Args),
 }
 
 /// How a subcommand ends.
@@ -33,13 +62,47 @@ pub(crate) type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    // Whatever makes a TLS configuration later finds its cryptography here. It fails only where there is one already.
+    let _ = ring::default_provider().install_default();
     let cli = Cli::parse();
+    log_to_stderr();
     let outcome = match cli.command {
-        Command::Policy(args) => args.run(),
+        Command::Audit(args) => args.run(&cli.global),
+        Command::Ca(args) => args.run(&cli.global),
+        Command::Init(args) => args.run(&cli.global),
+        Command::Issue(args) => args.run(&cli.global),
+        Command::Policy(args) => args.run(&cli.global),
+        Command::Run(args) => args.run(&cli.global),
     };
     outcome.unwrap_or_else(|error| {
         // Standard error may be closed; there is nobody left to tell.
         let _ = writeln!(io::stderr(), "portcullis: {}", chain(error.as_ref()));
         ExitCode::FAILURE
     })
+}
+
+/// Waits for the agent's answer, on this thread.
+///
+/// # Errors
+///
+/// The runtime's.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+}
+
+/// Writes data to standard output.
+///
+/// # Errors
+///
+/// The pipe's.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    io::stdout().write_all(text.as_bytes())
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("info,h2=warn"));
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    // A second logger, as in tests that call the library, keeps the first.
+    let _ = log.try_init();
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::Global;
 use super::Outcome;
 use crate::policy_source::PolicySource;
 use crate::policy_source::PolicySourceError;
@@ -36,7 +37,7 @@ enum Command {
 }
 
 impl Args {
-    pub(super) fn run(self) -> Outcome {
+    pub(super) fn run(self, _: &Global) -> Outcome {
         match self.command {
             Command::Check(args) => args.run(),
             Command::Decide(args) => args.run(),

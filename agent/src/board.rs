@@ -1,0 +1,114 @@
+//! The status as one shared picture: each part of the agent draws its own corner, and whether the whole is ready is
+//! worked out at every stroke.
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::status::BundleStatus;
+use crate::status::CertificateStatus;
+use crate::status::PolicyStatus;
+use crate::status::ProxyStatus;
+use crate::status::Status;
+
+/// Handle for those who draw. Clones share one picture.
+#[derive(Clone, Debug)]
+pub struct Board(watch::Sender<Status>);
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Board {
+    /// An empty picture, not ready.
+    pub fn new() -> Self {
+        let starting = Status { reasons: vec!["the agent is starting".to_owned()], ..Status::default() };
+        Self(watch::Sender::new(starting))
+    }
+
+    /// For those who look.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.0.subscribe()
+    }
+
+    /// Names what there will be, in its order; what is not named leaves the picture.
+    pub(crate) fn certificates(&self, all: Vec<CertificateStatus>) {
+        self.draw(|status| status.certificates = all);
+    }
+
+    /// Replaces the entry of that name.
+    pub(crate) fn certificate(&self, new: CertificateStatus) {
+        self.draw(|status| {
+            if let Some(slot) = status.certificates.iter_mut().find(|old| old.name == new.name) {
+                *slot = new;
+            }
+        });
+    }
+
+    /// Replaces the bundles.
+    pub(crate) fn bundles(&self, all: Vec<BundleStatus>) {
+        self.draw(|status| status.bundles = all);
+    }
+
+    /// Replaces the policy.
+    pub(crate) fn policy(&self, change: impl FnOnce(&mut PolicyStatus)) {
+        self.draw(|status| change(&mut status.policy));
+    }
+
+    /// Replaces the proxies.
+    pub(crate) fn proxies(&self, all: Vec<ProxyStatus>) {
+        self.draw(|status| status.proxies = all);
+    }
+
+    /// Works readiness out again, for time has passed.
+    pub(crate) fn refresh(&self) {
+        self.draw(|_| {});
+    }
+
+    fn draw(&self, change: impl FnOnce(&mut Status)) {
+        self.0.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            status.reasons = reasons(status, Timestamp::now());
+            status.ready = status.reasons.is_empty();
+            *status != before
+        });
+    }
+}
+
+/// Why the agent is not ready, a sentence each; none if it is.
+fn reasons(status: &Status, now: Timestamp) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for certificate in &status.certificates {
+        let name = &certificate.name;
+        let Some(stored) = &certificate.stored else {
+            reasons.push(format!("certificate `{name}` was not issued yet"));
+            continue;
+        };
+        if stored.not_after < now {
+            reasons.push(format!("certificate `{name}` ended at {}", stored.not_after));
+        } else if stored.not_before > now {
+            reasons.push(format!("certificate `{name}` is not valid before {}; check the clock", stored.not_before));
+        }
+        if certificate.installed.as_ref() != Some(&stored.serial) {
+            reasons.push(format!("certificate `{name}` is stored and was not taken by every target yet"));
+        }
+        for served in certificate.served.iter().filter(|served| !served.current) {
+            let what = match (&served.error, &served.leaf) {
+                (_, Some(leaf)) if leaf.not_after < now => format!("serves one that ended at {}", leaf.not_after),
+                (_, Some(leaf)) if leaf.serial != stored.serial => format!("serves serial {}", leaf.serial),
+                (Some(error), _) => error.clone(),
+                (None, _) => "was not looked at yet".to_owned(),
+            };
+            reasons.push(format!("certificate `{name}` at `{}`: {what}", served.address));
+        }
+        if let Some(error) = certificate.last_error.as_ref().filter(|_| certificate.failures > 0) {
+            reasons.push(format!("certificate `{name}`: {error}"));
+        }
+    }
+    if let Some(error) = &status.policy.error {
+        reasons.push(format!("the policy is not in force: {error}"));
+    }
+    reasons
+}

@@ -1,0 +1,325 @@
+//! The built-in CA: one P-256 root that is made at the first start and kept, and short-lived leaves under it.
+//!
+//! Absent: when to issue and for whom. A leaf is fixed entirely by its [`Order`], which the caller writes down first:
+//! the same order signed twice is the same certificate under the same serial.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portcullis_policy::UnixTime;
+use portcullis_policy::schedule::Validity;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::DistinguishedName;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rcgen::KeyUsagePurpose;
+use rcgen::SanType;
+use rcgen::SerialNumber;
+use rustls::pki_types::CertificateDer;
+use serde::Deserialize;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::command::Usage;
+use crate::config;
+use crate::keys;
+use crate::keys::KeyError;
+use crate::keys::PrivateKey;
+use crate::leaf;
+use crate::leaf::Leaf;
+use crate::leaf::LeafError;
+use crate::names::Names;
+
+/// Clocks of peers may be this far behind.
+const BACKDATE: i64 = 30;
+/// A short-lived certificate is backdated by no more than this part of its life.
+const BACKDATE_PART: i64 = 10;
+
+/// Name of the root's certificate in the CA's directory.
+pub const ROOT_FILE: &str = "root.pem";
+const ROOT_KEY_FILE: &str = "root.key";
+
+/// The CA.
+pub struct Authority {
+    pem: String,
+    der: CertificateDer<'static>,
+    leaf: Leaf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// Everything that a leaf is made of, before it is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The new key; no two orders share one.
+    pub key: PrivateKey,
+    /// 128 random bits, positive.
+    pub serial: [u8; 16],
+    /// Ends no later than the root.
+    pub validity: Validity,
+    /// Names and uses.
+    pub names: Names,
+}
+
+/// Why the CA cannot do what it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaError {
+    /// The root has ended, or has not begun: nothing under it would be accepted.
+    #[error("the root in `{}` is valid from {} to {}, not now; check the clock, or move the directory away to begin with a new root", path.display(), leaf::timestamp(validity.not_before), leaf::timestamp(validity.not_after))]
+    RootNotValid {
+        /// The root.
+        path: PathBuf,
+        /// Its validity.
+        validity: Validity,
+    },
+    /// A file of the CA cannot be read or written.
+    #[error("cannot {action} `{}`", path.display())]
+    File {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A certificate without its key: never replaced by a new root without being asked.
+    #[error("`{}` has no key beside it in `{ROOT_KEY_FILE}`; restore the key, or move the directory away to begin with a new root", path.display())]
+    KeyMissing {
+        /// The root.
+        path: PathBuf,
+    },
+    /// The root and the key do not belong together.
+    #[error("`{}` is not the certificate of `{ROOT_KEY_FILE}` beside it", path.display())]
+    KeyMismatch {
+        /// The root.
+        path: PathBuf,
+    },
+    /// The root's file holds something else.
+    #[error("`{}` cannot be read as a root certificate", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: LeafError,
+    },
+    /// A key cannot be made or read.
+    #[error("a key of the CA cannot be used")]
+    Key(#[source] KeyError),
+    /// The library refuses to sign.
+    #[error("the certificate cannot be signed")]
+    Sign(#[source] rcgen::Error),
+}
+
+impl Authority {
+    /// Reads the root from `directory`, or makes one there. Says which with the second value.
+    ///
+    /// # Errors
+    ///
+    /// [`CaError`]. A root that is there and cannot be used is never replaced.
+    pub fn open(directory: &Path, config: &config::Ca, now: UnixTime) -> Result<(Self, Origin), CaError> {
+        let root = directory.join(ROOT_FILE);
+        match fs::read_to_string(&root) {
+            Ok(pem) => Ok((Self::load(directory, pem)?, Origin::Found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok((Self::create(directory, config, now)?, Origin::Created))
+            }
+            Err(source) => Err(CaError::File { action: "read", path: root, source }),
+        }
+    }
+
+    fn load(directory: &Path, pem: String) -> Result<Self, CaError> {
+        let path = directory.join(ROOT_FILE);
+        let key = match read_key(directory)? {
+            Some(key) => key.pair().map_err(CaError::Key)?,
+            None => return Err(CaError::KeyMissing { path }),
+        };
+        let unreadable = |source| CaError::Unreadable { path: path.clone(), source };
+        let chain = leaf::chain(&pem).map_err(unreadable)?;
+        let [der] = chain.as_slice() else {
+            return Err(unreadable(LeafError));
+        };
+        if !is_key_of(der, &key) {
+            return Err(CaError::KeyMismatch { path });
+        }
+        let leaf = Leaf::from_der(der).map_err(unreadable)?;
+        let der = der.clone();
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(CaError::Sign)?;
+        Ok(Self { pem, der, leaf, issuer })
+    }
+
+    fn create(directory: &Path, config: &config::Ca, now: UnixTime) -> Result<Self, CaError> {
+        let write = |path: PathBuf, source| CaError::File { action: "write", path, source };
+        // A key without a certificate is what a crash between the two left: nothing was signed with it but perhaps a
+        // root that nobody saw.
+        let key = match read_key(directory)? {
+            Some(key) => key,
+            None => {
+                let key = PrivateKey::generate().map_err(CaError::Key)?;
+                place(directory, ROOT_KEY_FILE, |path| key.write_new(path, 0o600))
+                    .map_err(|source| write(directory.join(ROOT_KEY_FILE), source))?;
+                key
+            }
+        };
+        let pair = key.pair().map_err(CaError::Key)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, config.trust_domain.as_str());
+        params.distinguished_name.push(DnType::CommonName, "Portcullis root CA");
+        params.subject_alt_names = vec![uri(&format!("spiffe://{}", config.trust_domain))?];
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.serial_number = Some(SerialNumber::from_slice(&serial().map_err(CaError::Key)?));
+        let not_after = UnixTime(now.0.saturating_add(config.root_lifetime));
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(UnixTime(now.0.saturating_sub(BACKDATE)));
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(not_after);
+        let pem = params.self_signed(&pair).map_err(CaError::Sign)?.pem();
+        place(directory, ROOT_FILE, |path| keys::write_new(path, pem.as_bytes(), 0o644))
+            .map_err(|source| write(directory.join(ROOT_FILE), source))?;
+        Self::load(directory, pem)
+    }
+
+    /// The root, PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The root, DER.
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// The root's serial, hash and validity.
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+
+    /// Fixes what is to be signed: a new key, a new serial, and a validity from a little before `now` to `lifetime`
+    /// seconds after it, inside the root's.
+    ///
+    /// # Errors
+    ///
+    /// [`CaError::RootNotValid`], if nothing signed now would be accepted.
+    pub fn order(&self, names: Names, lifetime: i64, directory: &Path, now: UnixTime) -> Result<Order, CaError> {
+        let root = self.leaf.validity;
+        if !root.holds(now) {
+            return Err(CaError::RootNotValid { path: directory.join(ROOT_FILE), validity: root });
+        }
+        let backdate = BACKDATE.min(lifetime / BACKDATE_PART);
+        let validity = Validity {
+            not_before: UnixTime(now.0.saturating_sub(backdate)).max(root.not_before),
+            not_after: UnixTime(now.0.saturating_add(lifetime)).min(root.not_after),
+        };
+        let key = PrivateKey::generate().map_err(CaError::Key)?;
+        Ok(Order { key, serial: serial().map_err(CaError::Key)?, validity, names })
+    }
+
+    /// Signs an order. Returns the chain in PEM, leaf first, without the root.
+    ///
+    /// # Errors
+    ///
+    /// [`CaError`].
+    pub fn sign(&self, order: &Order) -> Result<String, CaError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.serial_number = Some(SerialNumber::from_slice(&order.serial));
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(order.validity.not_before);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(order.validity.not_after);
+        params.subject_alt_names = alternative_names(&order.names)?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = order.names.usage().iter().map(|usage| purpose(*usage)).collect();
+        params.use_authority_key_identifier_extension = true;
+        let key = order.key.pair().map_err(CaError::Key)?;
+        Ok(params.signed_by(&key, &self.issuer).map_err(CaError::Sign)?.pem())
+    }
+}
+
+/// Where a root came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Made now.
+    Created,
+    /// Kept from before.
+    Found,
+}
+
+/// The root's PEM in a CA's directory, for those who only want to show it.
+///
+/// # Errors
+///
+/// [`CaError::File`].
+pub fn root_pem(directory: &Path) -> Result<String, CaError> {
+    let path = directory.join(ROOT_FILE);
+    fs::read_to_string(&path).map_err(|source| CaError::File { action: "read", path, source })
+}
+
+fn read_key(directory: &Path) -> Result<Option<PrivateKey>, CaError> {
+    let path = directory.join(ROOT_KEY_FILE);
+    match fs::read_to_string(&path) {
+        Ok(pem) => PrivateKey::from_pem(Zeroizing::new(pem)).map(Some).map_err(CaError::Key),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(CaError::File { action: "read", path, source }),
+    }
+}
+
+/// Writes a file beside its place, renames it there and syncs the directory.
+fn place(directory: &Path, name: &str, write: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let temporary = directory.join(format!(".{name}.new"));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write(&temporary)?;
+    fs::rename(&temporary, directory.join(name))?;
+    keys::sync_directory(directory)
+}
+
+fn is_key_of(der: &CertificateDer<'_>, key: &KeyPair) -> bool {
+    use x509_parser::prelude::FromDer as _;
+
+    let parsed = x509_parser::prelude::X509Certificate::from_der(der);
+    parsed
+        .is_ok_and(|(_, certificate)| certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw())
+}
+
+fn serial() -> Result<[u8; 16], KeyError> {
+    let mut bytes: [u8; 16] = keys::random()?;
+    // Positive, and never shorter: the first octet is 0x40 to 0x7f (RFC 5280 §4.1.2.2).
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(bytes)
+}
+
+fn alternative_names(names: &Names) -> Result<Vec<SanType>, CaError> {
+    let mut all = Vec::new();
+    if let Some(id) = names.spiffe() {
+        all.push(uri(id)?);
+    }
+    for name in names.dns() {
+        all.push(SanType::DnsName(name.as_str().try_into().map_err(CaError::Sign)?));
+    }
+    all.extend(names.ip().iter().map(|ip| SanType::IpAddress(*ip)));
+    Ok(all)
+}
+
+/// What rcgen's type of a time is counted from 1970 by; no certificate here is older.
+fn since_epoch(time: UnixTime) -> Duration {
+    Duration::from_secs(time.0.max(0).unsigned_abs())
+}
+
+fn uri(text: &str) -> Result<SanType, CaError> {
+    Ok(SanType::URI(text.try_into().map_err(CaError::Sign)?))
+}
+
+fn purpose(usage: Usage) -> ExtendedKeyUsagePurpose {
+    match usage {
+        Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+    }
+}

@@ -1,0 +1,74 @@
+//! `portcullis issue`.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use zeroize::Zeroizing;
+
+use super::Global;
+use super::Outcome;
+use super::block_on;
+use super::print;
+use crate::command::IssueRequest;
+use crate::command::Usage;
+use crate::config::Config;
+use crate::config::parse_duration;
+use crate::control_client::ControlClient;
+use crate::keys;
+use crate::keys::PrivateKey;
+
+/// Issue a certificate for somebody else, once: the agent neither keeps nor renews it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// SPIFFE ID.
+    #[arg(long)]
+    spiffe: Option<String>,
+    /// DNS name; may be given more than once.
+    #[arg(long)]
+    dns: Vec<String>,
+    /// IP address; may be given more than once.
+    #[arg(long)]
+    ip: Vec<IpAddr>,
+    /// For TLS clients.
+    #[arg(long, required_unless_present = "server")]
+    client: bool,
+    /// For TLS servers.
+    #[arg(long)]
+    server: bool,
+    /// How long it lives, as in `30s`, `1h`, `7d`.
+    #[arg(long, default_value = "1h", value_parser = seconds)]
+    lifetime: u64,
+    /// Directory for `fullchain.pem`, `privkey.pem` (0600) and `ca.crt`; nothing there is overwritten.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let seconds = parse_duration(text).filter(|seconds| *seconds > 0);
+    seconds.map(i64::unsigned_abs).ok_or_else(|| "not a duration, as in `30s`, `5m`, `24h`, `7d`".to_owned())
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        let config = Config::load(&global.config)?;
+        let usage = [(self.client, Usage::Client), (self.server, Usage::Server)];
+        let request = IssueRequest {
+            spiffe: self.spiffe,
+            dns: self.dns,
+            ip: self.ip,
+            usage: usage.into_iter().filter_map(|(asked, usage)| asked.then_some(usage)).collect(),
+            lifetime_seconds: self.lifetime,
+        };
+        let client = ControlClient::new(config.listen.control);
+        let issued = block_on(client.issue(&request))??;
+        fs::create_dir_all(&self.out)?;
+        let key = PrivateKey::from_pem(Zeroizing::new(issued.key_pem))?;
+        key.write_new(&self.out.join("privkey.pem"), 0o600)?;
+        keys::write_new(&self.out.join("fullchain.pem"), issued.chain_pem.as_bytes(), 0o644)?;
+        keys::write_new(&self.out.join("ca.crt"), issued.ca_pem.as_bytes(), 0o644)?;
+        print(&format!("{}\n", self.out.join("fullchain.pem").display()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,258 @@
+//! The agent as a process: takes what it needs or says in one line what is missing, starts the parts, ends them in order.
+//!
+//! Absent: what the parts do.
+
+mod outcomes;
+mod sockets;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit;
+use crate::audit::AuditError;
+use crate::audit::Event;
+use crate::audit::Kind;
+use crate::board::Board;
+use crate::ca::Authority;
+use crate::ca::CaError;
+use crate::ca::Origin;
+use crate::config::Config;
+use crate::control;
+use crate::errors::chain;
+use crate::health;
+use crate::health::Heartbeat;
+use crate::leaf;
+use crate::metrics::Metrics;
+use crate::policy_file::PolicyFile;
+use crate::policy_file::PolicyFileError;
+use crate::proof::Prover;
+use crate::proof::ProverError;
+use crate::rotation::Context;
+use crate::rotation::Rotation;
+use crate::rotation::StepError;
+use crate::state_dir::DirectoryError;
+use crate::state_dir::StateDir;
+use crate::store::LocalStore;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::xds;
+use crate::xds::Publisher;
+
+pub use sockets::SocketError;
+
+use sockets::Socket;
+
+/// How long the parts may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// What could not be written to the audit log is tried again after this time.
+const AUDIT_RETRY: Duration = Duration::from_secs(5);
+
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// The audit log.
+    #[error("the audit log cannot be used")]
+    Audit(#[source] AuditError),
+    /// The CA.
+    #[error("the built-in CA cannot be used")]
+    Ca(#[source] CaError),
+    /// The state directory.
+    #[error("the state directory cannot be used")]
+    Directory(#[source] DirectoryError),
+    /// The loopback port.
+    #[error("cannot listen on `{address}` (`listen.metrics`); is another process there?")]
+    Metrics {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The policy.
+    #[error("the policy cannot be used, and none was in force before")]
+    Policy(#[source] PolicyFileError),
+    /// The prover.
+    #[error("listeners cannot be looked at")]
+    Prover(#[source] ProverError),
+    /// The certificates.
+    #[error("the certificates cannot be looked after")]
+    Rotation(#[source] StepError),
+    /// Signals.
+    #[error("cannot listen to signals")]
+    Signals(#[source] std::io::Error),
+    /// A Unix socket.
+    #[error("a socket cannot be used")]
+    Socket(#[source] SocketError),
+    /// The store.
+    #[error("the store cannot be used")]
+    Store(#[source] StoreError),
+    /// The module.
+    #[error("`{}` (`filter.wasm`) cannot be read; `./just build` makes it", path.display())]
+    Wasm {
+        /// The module.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// Looks at what a start would look at, and changes nothing.
+///
+/// # Errors
+///
+/// [`DaemonError`].
+pub fn check(config: &Config) -> Result<(), DaemonError> {
+    check_wasm(config)?;
+    if let Some(path) = config.policy.as_ref().filter(|_| config.filter.is_some()) {
+        crate::policy_file::compile(path).map_err(DaemonError::Policy)?;
+    }
+    Ok(())
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// [`DaemonError`], before anything is served.
+pub async fn run(config: Config) -> Result<(), DaemonError> {
+    let state = StateDir::open(&config.state_dir).map_err(DaemonError::Directory)?;
+    check_wasm(&config)?;
+    let metrics_listener = TcpListener::bind(config.listen.metrics)
+        .await
+        .map_err(|source| DaemonError::Metrics { address: config.listen.metrics, source })?;
+    let (xds_listener, xds_socket) = Socket::bind(&config.listen.xds).map_err(DaemonError::Socket)?;
+    let (control_listener, control_socket) = Socket::bind(&config.listen.control).map_err(DaemonError::Socket)?;
+
+    let opened = LocalStore::open(&state.store()).map_err(DaemonError::Store)?;
+    let mut log = audit::Log::open(&state.audit()).map_err(DaemonError::Audit)?;
+    let store: Arc<dyn Store> = Arc::new(opened.store);
+    if let Some(aside) = opened.moved_aside {
+        log.renumber();
+        let what =
+            format!("the store was unreadable and was moved to `{}`; everything is issued anew", aside.display());
+        tracing::error!("{what}");
+        store.note(&Event::new(Kind::Alarm, "store").because(what).note()).map_err(DaemonError::Store)?;
+    }
+    let ca_directory = state.ca().map_err(DaemonError::Directory)?;
+    let (authority, origin) = Authority::open(&ca_directory, &config.ca, leaf::now()).map_err(DaemonError::Ca)?;
+    if origin == Origin::Created {
+        let event = Event::new(Kind::CaCreated, &config.ca.trust_domain).change(None, Some(&authority.leaf().serial));
+        store.note(&event.note()).map_err(DaemonError::Store)?;
+    }
+    store.note(&Event::new(Kind::AgentStarted, "agent").note()).map_err(DaemonError::Store)?;
+    log.flush(store.as_ref()).map_err(DaemonError::Audit)?;
+
+    let (board, metrics, heartbeat, publisher) = (Board::new(), Metrics::new(), Heartbeat::new(), Publisher::new());
+    let noted = Arc::new(Notify::new());
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    // Before anything is pushed, so that no answer is missed.
+    let (for_loop, for_outcomes) = (publisher.outcomes(), publisher.outcomes());
+
+    let bundles = outcomes::publish_bundles(&publisher, &config.bundles, &authority);
+    let policy_file = PolicyFile::open(&config, &publisher, &board, &store, &noted).map_err(DaemonError::Policy)?;
+    let prover = Prover::new(vec![authority.der().clone()], None).map_err(DaemonError::Prover)?;
+    let context = Arc::new(Context {
+        store: Arc::clone(&store),
+        noted: Arc::clone(&noted),
+        authority,
+        ca_directory,
+        trust_domain: config.ca.trust_domain.clone(),
+        publisher: publisher.clone(),
+        prover,
+        board: board.clone(),
+        metrics: metrics.clone(),
+        heartbeat: heartbeat.clone(),
+    });
+    let rotation = Rotation::open(Arc::clone(&context), &config).await.map_err(DaemonError::Rotation)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+
+    let (commands, inbox) = mpsc::channel(16);
+    let end = || shutdown.clone().cancelled_owned();
+    let watch = board.watch();
+    tasks.spawn(report("xDS server", xds::serve(publisher.clone(), xds_listener, end())));
+    tasks.spawn(report("control socket", control::serve(control_listener, commands, watch.clone(), end())));
+    tasks.spawn(report("health endpoints", health::serve(metrics_listener, watch, metrics.clone(), heartbeat, end())));
+    tasks.spawn(rotation.run(inbox, for_loop, shutdown.clone()));
+    tasks.spawn(outcomes::watch(Arc::clone(&context), bundles, config.filter.clone(), for_outcomes, shutdown.clone()));
+    if let Some(policy_file) = policy_file {
+        tasks.spawn(policy_file.watch(shutdown.clone()));
+    }
+    let writer = tokio::spawn(write_audit_log(log, store, noted, shutdown.clone()));
+    tracing::info!(
+        config = %config.file.display(), certificates = config.certificates.len(), metrics = %config.listen.metrics,
+        "the agent runs"
+    );
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::warn!("this version reads its configuration only at the start"),
+        }
+    }
+    tracing::info!("the agent ends");
+    shutdown.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::warn!("a part of the agent did not end within {GRACE:?}");
+    }
+    // After everything that writes events.
+    let _ = tokio::time::timeout(GRACE, writer).await;
+    drop((xds_socket, control_socket, state));
+    Ok(())
+}
+
+fn check_wasm(config: &Config) -> Result<(), DaemonError> {
+    match &config.filter {
+        None => Ok(()),
+        Some(filter) => match std::fs::File::open(&filter.wasm) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(DaemonError::Wasm { path: filter.wasm.clone(), source }),
+        },
+    }
+}
+
+/// A server that ends on its own leaves the rest of the agent working: what proxies hold stays good.
+async fn report<E: std::error::Error>(part: &str, serve: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = serve.await {
+        tracing::error!(part, error = chain(&error), "a part of the agent ended");
+    }
+}
+
+/// Carries notes of the store into the audit log, whenever there are some.
+async fn write_audit_log(mut log: audit::Log, store: Arc<dyn Store>, noted: Arc<Notify>, shutdown: CancellationToken) {
+    let mut ending = false;
+    while !ending {
+        tokio::select! {
+            () = noted.notified() => {}
+            () = tokio::time::sleep(AUDIT_RETRY) => {}
+            () = shutdown.cancelled() => {
+                // Once more after the others have ended.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                ending = true;
+            }
+        }
+        let notes = Arc::clone(&store);
+        let flushed = tokio::task::spawn_blocking(move || {
+            let outcome = log.flush(notes.as_ref());
+            (log, outcome)
+        });
+        let Ok((back, outcome)) = flushed.await else { return };
+        log = back;
+        if let Err(error) = outcome {
+            tracing::error!(error = chain(&error), "events wait in the store");
+        }
+    }
+}

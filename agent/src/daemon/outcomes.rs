@@ -1,0 +1,97 @@
+//! What proxies say, carried to the status, the metrics and the audit log; and the bundles, which only change with the CA.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::Digest as _;
+use sha2::Sha256;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::Event;
+use crate::audit::Kind;
+use crate::ca::Authority;
+use crate::config;
+use crate::errors::chain;
+use crate::leaf;
+use crate::resource::Body;
+use crate::resource::Outcome;
+use crate::resource::Resource;
+use crate::rotation::Context;
+use crate::status::BundleStatus;
+use crate::xds::Publisher;
+
+/// Who is connected is looked at this often, besides at every answer.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Pushes every bundle: before any certificate, so that whoever gets a new certificate trusts it.
+pub(super) fn publish_bundles(
+    publisher: &Publisher,
+    bundles: &[config::Bundle],
+    authority: &Authority,
+) -> Vec<BundleStatus> {
+    let publish = |bundle: &config::Bundle| {
+        let mut hash = Sha256::new();
+        hash.update(authority.pem());
+        for id in &bundle.spiffe {
+            hash.update(b"\0");
+            hash.update(id);
+        }
+        let version = leaf::hex(&hash.finalize());
+        let body =
+            Body::ValidationContext { trusted_ca_pem: authority.pem().to_owned(), match_uri: bundle.spiffe.clone() };
+        let resource = Resource { name: bundle.name.clone(), version: version.clone(), body };
+        if let Err(error) = publisher.publish(resource) {
+            tracing::error!(bundle = bundle.name, error = chain(&error), "not published");
+        }
+        let root = authority.leaf();
+        let entries = vec![(root.sha256.clone(), leaf::timestamp(root.validity.not_after))];
+        BundleStatus { name: bundle.name.clone(), entries, version, acknowledged: false }
+    };
+    bundles.iter().map(publish).collect()
+}
+
+/// Reports until the end.
+pub(super) async fn watch(
+    context: Arc<Context>,
+    mut bundles: Vec<BundleStatus>,
+    filter: Option<config::Filter>,
+    mut outcomes: broadcast::Receiver<Outcome>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        for bundle in &mut bundles {
+            bundle.acknowledged = context.publisher.acknowledged(&bundle.name) == Some(true);
+        }
+        context.board.bundles(bundles.clone());
+        context.board.proxies(context.publisher.proxies());
+        if let Some(filter) = &filter {
+            let acknowledged = context.publisher.acknowledged(&filter.name) == Some(true);
+            context.board.policy(|policy| policy.acknowledged = acknowledged);
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(LOOK) => {}
+            outcome = outcomes.recv() => match outcome {
+                Ok(outcome) => tell(&context, &outcome),
+                Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "answers of proxies came faster than they were read"),
+                Err(RecvError::Closed) => break,
+            },
+        }
+    }
+}
+
+fn tell(context: &Context, outcome: &Outcome) {
+    context.metrics.outcome(outcome);
+    let Outcome::Refused { node, name, version, detail } = outcome else {
+        return;
+    };
+    tracing::error!(proxy = node, resource = name, version, detail, "a proxy refused what was pushed");
+    let event =
+        Event::new(Kind::Nack, name).by(format!("proxy {node}")).because(detail.clone()).change(None, Some(version));
+    match context.store.note(&event.note()) {
+        Ok(()) => context.noted.notify_one(),
+        Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log: {event:?}"),
+    }
+}

@@ -1,0 +1,340 @@
+//! A certificate as files, replaced as a whole by one rename.
+//!
+//! Each certificate is a *generation*: a directory `..gen-SERIAL` that is written, given its modes and synced before
+//! anything points to it. `..data` is a link to the current generation, and the names that readers open are links through
+//! it; renaming a new `..data` over the old one is the only moment at which anything changes. Envoy watches such a
+//! directory (`watched_directory`), and so do the consumers of Kubernetes' secrets.
+//!
+//! Everything goes through one descriptor of the directory and no link in it is followed, so that nobody can have a key
+//! written elsewhere. Only one agent writes: the directory is locked.
+
+use std::io;
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::fs::AtFlags;
+use rustix::fs::Dir;
+use rustix::fs::FileType;
+use rustix::fs::FlockOperation;
+use rustix::fs::Gid;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::config;
+use crate::keys;
+use crate::keys::PrivateKey;
+use crate::rotation::failpoint;
+
+const DATA: &str = "..data";
+const GENERATION: &str = "..gen-";
+/// Prefix of what is renamed into place; whatever is left with it is from a crash.
+const TEMPORARY: &str = "..new-";
+
+/// What a generation holds.
+#[derive(Debug)]
+pub struct FileSet<'a> {
+    /// Names the generation; a serial number.
+    pub serial: &'a str,
+    /// Leaf and intermediates, PEM.
+    pub chain_pem: &'a str,
+    /// The key.
+    pub key: &'a PrivateKey,
+    /// The root, PEM.
+    pub ca_pem: &'a str,
+}
+
+/// A directory of generations, locked.
+#[derive(Debug)]
+pub struct Generations {
+    path: PathBuf,
+    directory: OwnedFd,
+    group: Gid,
+    mode: Mode,
+    keep: usize,
+    _lock: OwnedFd,
+}
+
+/// Why files could not be replaced. What was current still is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerationError {
+    /// A file or directory.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Another agent writes there.
+    #[error("another agent writes to `{}`; give this one its own directory", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Others could plant links or files.
+    #[error("`{}` can be written by others (mode {mode:04o}); run `chmod go-w {}`", path.display(), path.display())]
+    OpenToOthers {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Somebody else's directory.
+    #[error("`{}` belongs to user {owner}, and this is user {user}; run `chown` on it, or choose another", path.display())]
+    OtherOwner {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// This process's user.
+        user: u32,
+    },
+    /// A name that readers open is taken by something that this agent did not put there.
+    #[error("`{}` is in the way and is not a link of this agent; move it away", path.display())]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Generations {
+    /// Makes the directory if it is not there, locks it, and removes what a crash left.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerationError`].
+    pub fn open(files: &config::Files) -> Result<Self, GenerationError> {
+        let path = files.directory.clone();
+        let fail = |action, source: Errno| GenerationError::Io { action, path: path.clone(), source: source.into() };
+        let mode = Mode::from_raw_mode(files.mode);
+        std::fs::create_dir_all(path.parent().unwrap_or_else(|| Path::new("/")))
+            .map_err(|source| GenerationError::Io { action: "make the parent of", path: path.clone(), source })?;
+        match rustix::fs::mkdir(&path, directory_mode(mode)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(fail("make", error)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| fail("open", error))?;
+        let stat = rustix::fs::fstat(&directory).map_err(|error| fail("look at", error))?;
+        let user = rustix::process::geteuid().as_raw();
+        if stat.st_uid != user {
+            return Err(GenerationError::OtherOwner { path, owner: stat.st_uid, user });
+        }
+        if stat.st_mode & 0o022 != 0 {
+            return Err(GenerationError::OpenToOthers { path, mode: stat.st_mode & 0o7777 });
+        }
+        let lock = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = rustix::fs::openat(&directory, "..lock", lock, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| fail("open the lock of", error))?;
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(GenerationError::Locked { path });
+        }
+        let group = Gid::from_raw(stat.st_gid);
+        let generations = Self { path, directory, group, mode, keep: files.keep, _lock: lock };
+        generations.remove_leftovers()?;
+        Ok(generations)
+    }
+
+    /// Writes a generation beside the current one. Nothing that readers see changes. Safe to do twice.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerationError`].
+    pub fn stage(&self, set: &FileSet<'_>) -> Result<(), GenerationError> {
+        let name = generation(set.serial);
+        if self.current()?.as_deref() == Some(&name) {
+            return Ok(());
+        }
+        // What is there under this name was never current, or is being written again after a crash.
+        self.remove_directory(&name)?;
+        rustix::fs::mkdirat(&self.directory, &name, Mode::RWXU).map_err(|error| self.fail("make", &name, error))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inside = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())
+            .map_err(|error| self.fail("open", &name, error))?;
+        let leaf_end = end_of_first(set.chain_pem);
+        let (leaf, rest) = set.chain_pem.split_at(leaf_end);
+        // `chain.pem` is what follows the leaf; under a root that signs leaves itself, the root.
+        let above = if rest.trim().is_empty() { set.ca_pem } else { rest.trim_start() };
+        let key = set.key.pem();
+        let public = self.mode | Mode::RGRP | Mode::ROTH;
+        let files: [(&str, &str, Mode); 7] = [
+            ("fullchain.pem", set.chain_pem, public),
+            ("cert.pem", leaf, public),
+            ("chain.pem", above, public),
+            ("tls.crt", set.chain_pem, public),
+            ("ca.crt", set.ca_pem, public),
+            ("privkey.pem", &key, self.mode),
+            ("tls.key", &key, self.mode),
+        ];
+        for (file, text, mode) in files {
+            self.write(&inside, file, text, mode).map_err(|source| GenerationError::Io {
+                action: "write",
+                path: self.path.join(&name).join(file),
+                source,
+            })?;
+        }
+        let finish = || {
+            rustix::fs::fchown(&inside, None, Some(self.group))?;
+            rustix::fs::fchmod(&inside, directory_mode(self.mode))?;
+            rustix::fs::fsync(&inside)?;
+            rustix::fs::fsync(&self.directory)
+        };
+        finish().map_err(|error| self.fail("finish", &name, error))
+    }
+
+    /// Makes a staged generation the current one. Safe to do twice.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerationError`].
+    pub fn install(&self, serial: &str) -> Result<(), GenerationError> {
+        let name = generation(serial);
+        if self.current()?.as_deref() != Some(&name) {
+            self.replace_link(&name, DATA)?;
+        }
+        failpoint::hit("rename");
+        // After the data, so that no name ever leads nowhere.
+        for file in ["fullchain.pem", "cert.pem", "chain.pem", "privkey.pem", "tls.crt", "tls.key", "ca.crt"] {
+            let target = format!("{DATA}/{file}");
+            match rustix::fs::readlinkat(&self.directory, file, Vec::new()) {
+                Ok(found) if found.as_bytes() == target.as_bytes() => {}
+                Ok(_) | Err(Errno::NOENT) => self.replace_link(&target, file)?,
+                Err(Errno::INVAL) => return Err(GenerationError::InTheWay { path: self.path.join(file) }),
+                Err(error) => return Err(self.fail("read", file, error)),
+            }
+        }
+        rustix::fs::fsync(&self.directory).map_err(|error| self.fail("sync", ".", error))
+    }
+
+    /// Removes all generations but the newest that are to be kept; never the current one.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerationError`].
+    pub fn prune(&self) -> Result<(), GenerationError> {
+        let current = self.current()?;
+        let mut old = Vec::new();
+        for (name, _) in self.entries()? {
+            if name.starts_with(GENERATION) && Some(&name) != current.as_ref() {
+                let stat = rustix::fs::statat(&self.directory, &name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|error| self.fail("look at", &name, error))?;
+                old.push(((stat.st_mtime, stat.st_mtime_nsec), name));
+            }
+        }
+        old.sort();
+        let surplus = old.len().saturating_sub(self.keep.saturating_sub(1));
+        for (_, name) in old.into_iter().take(surplus) {
+            self.remove_directory(&name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether readers see this generation now.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerationError::Io`].
+    pub fn is_current(&self, serial: &str) -> Result<bool, GenerationError> {
+        Ok(self.current()?.as_deref() == Some(&generation(serial)))
+    }
+
+    fn current(&self) -> Result<Option<String>, GenerationError> {
+        match rustix::fs::readlinkat(&self.directory, DATA, Vec::new()) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::INVAL) => Err(GenerationError::InTheWay { path: self.path.join(DATA) }),
+            Err(error) => Err(self.fail("read", DATA, error)),
+        }
+    }
+
+    fn write(&self, inside: &OwnedFd, name: &str, text: &str, mode: Mode) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = std::fs::File::from(rustix::fs::openat(inside, name, flags, Mode::RUSR | Mode::WUSR)?);
+        rustix::fs::fchown(&file, None, Some(self.group))?;
+        rustix::fs::fchmod(&file, mode)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    }
+
+    fn replace_link(&self, target: &str, name: &str) -> Result<(), GenerationError> {
+        let unique: [u8; 8] = keys::random().map_err(|_| self.fail("name", name, Errno::IO))?;
+        let temporary = format!("{TEMPORARY}{}", crate::leaf::hex(&unique));
+        let swap = || {
+            rustix::fs::symlinkat(target, &self.directory, &temporary)?;
+            rustix::fs::renameat(&self.directory, &temporary, &self.directory, name)?;
+            rustix::fs::fsync(&self.directory)
+        };
+        swap().map_err(|error| self.fail("replace", name, error))
+    }
+
+    /// What a crash left: links that were not renamed. Generations that were not finished are written anew when their
+    /// step is taken again, or pruned.
+    fn remove_leftovers(&self) -> Result<(), GenerationError> {
+        for (name, _) in self.entries()? {
+            if name.starts_with(TEMPORARY) {
+                rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty())
+                    .map_err(|error| self.fail("remove", &name, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_directory(&self, name: &str) -> Result<(), GenerationError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inside = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(inside) => inside,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(self.fail("open", name, error)),
+        };
+        for (file, _) in entries(&inside).map_err(|error| self.fail("read", name, error))? {
+            rustix::fs::unlinkat(&inside, &file, AtFlags::empty())
+                .map_err(|error| self.fail("remove", &format!("{name}/{file}"), error))?;
+        }
+        rustix::fs::unlinkat(&self.directory, name, AtFlags::REMOVEDIR)
+            .map_err(|error| self.fail("remove", name, error))
+    }
+
+    fn entries(&self) -> Result<Vec<(String, FileType)>, GenerationError> {
+        entries(&self.directory).map_err(|error| self.fail("read", ".", error))
+    }
+
+    fn fail(&self, action: &'static str, name: &str, source: Errno) -> GenerationError {
+        GenerationError::Io { action, path: self.path.join(name), source: source.into() }
+    }
+}
+
+fn generation(serial: &str) -> String {
+    format!("{GENERATION}{serial}")
+}
+
+/// Who may read the key may enter the directory.
+fn directory_mode(files: Mode) -> Mode {
+    if files.contains(Mode::RGRP) { Mode::RWXU | Mode::RGRP | Mode::XGRP } else { Mode::RWXU }
+}
+
+/// Where the first certificate of a PEM text ends.
+fn end_of_first(pem: &str) -> usize {
+    const END: &str = "-----END CERTIFICATE-----";
+
+    let end = pem.find(END).map_or(pem.len(), |at| at + END.len());
+    end + pem[end..].len() - pem[end..].trim_start_matches(['\r', '\n']).len()
+}
+
+fn entries(directory: &OwnedFd) -> Result<Vec<(String, FileType)>, Errno> {
+    let mut all = Vec::new();
+    for entry in Dir::read_from(directory.as_fd())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            all.push((name, entry.file_type()));
+        }
+    }
+    Ok(all)
+}

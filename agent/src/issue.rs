@@ -1,0 +1,39 @@
+//! Certificates for somebody else: signed once on an operator's word, written into the audit log, neither kept nor renewed.
+
+use crate::audit::Event;
+use crate::audit::Kind;
+use crate::command::CommandError;
+use crate::command::IssueRequest;
+use crate::command::Issued;
+use crate::errors::chain;
+use crate::leaf;
+use crate::names::Names;
+use crate::rotation::Context;
+
+/// As long as public CAs ever issued for, and no longer.
+const LONGEST: u64 = 398 * 86_400;
+
+/// Signs a certificate with a new key. The audit log's entry is written down before the key leaves.
+///
+/// # Errors
+///
+/// [`CommandError::Invalid`] for a request that cannot be met, [`CommandError::Failed`] if the CA or the store fails.
+pub fn issue(context: &Context, request: IssueRequest) -> Result<Issued, CommandError> {
+    let invalid = |what: String| CommandError::Invalid { what };
+    let failed = |error: &dyn std::error::Error| CommandError::Failed { step: "issue".to_owned(), cause: chain(error) };
+    if !(1..=LONGEST).contains(&request.lifetime_seconds) {
+        return Err(invalid(format!("a lifetime of {}s is out of range: 1s to {LONGEST}s", request.lifetime_seconds)));
+    }
+    let lifetime = i64::try_from(request.lifetime_seconds).unwrap_or(i64::MAX);
+    let names = Names::new(request.spiffe, request.dns, request.ip, request.usage, &context.trust_domain)
+        .map_err(|error| invalid(error.to_string()))?;
+    let label = names.label();
+    let authority = &context.authority;
+    let order = authority.order(names, lifetime, &context.ca_directory, leaf::now()).map_err(|error| failed(&error))?;
+    let chain_pem = authority.sign(&order).map_err(|error| failed(&error))?;
+    let serial = leaf::serial_hex(&order.serial);
+    let event = Event::new(Kind::IssuedForOther, &label).by("operator").change(None, Some(&serial));
+    context.store.note(&event.note()).map_err(|error| failed(&error))?;
+    context.noted.notify_one();
+    Ok(Issued { chain_pem, key_pem: order.key.pem().to_string(), ca_pem: authority.pem().to_owned() })
+}

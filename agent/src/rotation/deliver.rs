@@ -1,0 +1,204 @@
+//! The targets of a certificate: proxies over xDS, files, and the listeners that show what is in use.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use portcullis_policy::rotation::Cause;
+use portcullis_policy::rotation::Seen;
+use tokio::time::Instant;
+
+use super::entry::Credential;
+use super::rotor::Rotor;
+use super::rotor::StepError;
+use crate::errors::chain;
+use crate::generation::FileSet;
+use crate::generation::GenerationError;
+use crate::resource::Body;
+use crate::resource::Outcome;
+use crate::resource::Resource;
+use crate::status::ServedStatus;
+use crate::xds::PublishError;
+
+/// How long a proxy may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a listener may go on with the old certificate after the proxy took the new one.
+const SWITCH: Duration = Duration::from_secs(10);
+/// How long one handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+/// Pause between two looks at a listener; a switch takes a few milliseconds.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
+/// Why a certificate did not arrive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryError {
+    /// A listener does not show it.
+    #[error("`{address}` {found}")]
+    NotServed {
+        /// The listener.
+        address: String,
+        /// What it did instead.
+        found: String,
+    },
+    /// It is not pushed at all.
+    #[error("it is not published")]
+    Publish(#[source] PublishError),
+    /// A proxy said no.
+    #[error("proxy `{node}` refused it: {detail}")]
+    Refused {
+        /// Its node id.
+        node: String,
+        /// Its words.
+        detail: String,
+    },
+    /// A proxy said nothing.
+    #[error("not every proxy took it within {0:?}")]
+    Unanswered(Duration),
+}
+
+/// The certificate as proxies get it.
+pub(super) fn resource(name: &str, credential: &Credential) -> Resource {
+    let body = Body::TlsCertificate { chain_pem: credential.chain_pem.clone(), key_pem: credential.key.pem() };
+    Resource { name: name.to_owned(), version: credential.leaf.serial.clone(), body }
+}
+
+impl Rotor {
+    /// Writes the files beside the current ones.
+    pub(super) async fn stage(&self) -> Result<(), StepError> {
+        let (Some(generations), Some(stored)) = (self.generations.clone(), self.entry.stored.clone()) else {
+            return Ok(());
+        };
+        let ca_pem = self.context.authority.pem().to_owned();
+        blocking(move || {
+            let (serial, chain_pem) = (&stored.leaf.serial, &stored.chain_pem);
+            generations.stage(&FileSet { serial, chain_pem, key: &stored.key, ca_pem: &ca_pem })
+        })
+        .await
+    }
+
+    /// Hands the stored certificate to every target. Says whether anybody took it; files count.
+    pub(super) async fn install(&self, cause: Cause) -> Result<bool, StepError> {
+        let Some(stored) = &self.entry.stored else {
+            return Ok(false);
+        };
+        let publisher = &self.context.publisher;
+        let mut outcomes = publisher.outcomes();
+        publisher
+            .publish(resource(&self.config.name, stored))
+            .map_err(|error| StepError::Delivery(DeliveryError::Publish(error)))?;
+        if cause == Cause::NotServed || self.entry.failures > 0 {
+            publisher.push_again(&self.config.name);
+        }
+        if let Some(generations) = self.generations.clone() {
+            let serial = stored.leaf.serial.clone();
+            blocking(move || generations.install(&serial)).await?;
+        }
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            match publisher.acknowledged(&self.config.name) {
+                Some(true) => return Ok(true),
+                None => return Ok(self.generations.is_some()),
+                Some(false) => {}
+            }
+            match tokio::time::timeout_at(deadline, outcomes.recv()).await {
+                Err(_) => return Err(StepError::Delivery(DeliveryError::Unanswered(ANSWER))),
+                Ok(Ok(Outcome::Refused { node, name, version, detail }))
+                    if name == self.config.name && version == stored.leaf.serial =>
+                {
+                    return Err(StepError::Delivery(DeliveryError::Refused { node, detail }));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Waits until every target shows the stored certificate, and says what shows it.
+    pub(super) async fn prove(&mut self) -> Result<String, StepError> {
+        if self.config.served_at.is_empty() {
+            let proxies = self.context.publisher.acknowledged(&self.config.name) == Some(true);
+            return Ok(if proxies { "acknowledged by every proxy" } else { "files are in their place" }.to_owned());
+        }
+        let deadline = Instant::now() + SWITCH;
+        let mut pause = BETWEEN_LOOKS;
+        loop {
+            if self.look_at_targets().await == Seen::Current {
+                let seen = self.served.iter().map(|served| match &served.sni {
+                    Some(sni) => format!("{} ({sni})", served.address),
+                    None => served.address.clone(),
+                });
+                return Ok(format!("handshake with {}", seen.collect::<Vec<_>>().join(", ")));
+            }
+            if Instant::now() + pause > deadline {
+                let bad = self.served.iter().find(|served| !served.current);
+                let address = bad.map_or_else(String::new, |bad| bad.address.clone());
+                let found = match bad.map(|bad| (&bad.leaf, &bad.error)) {
+                    Some((Some(leaf), _)) => format!("goes on serving serial {}", leaf.serial),
+                    Some((None, Some(error))) => error.clone(),
+                    _ => "was not looked at".to_owned(),
+                };
+                return Err(StepError::Delivery(DeliveryError::NotServed { address, found }));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_BETWEEN_LOOKS);
+        }
+    }
+
+    /// One handshake with each listener, and one look at the files.
+    pub(super) async fn look_at_targets(&mut self) -> Seen {
+        let Some(stored) = &self.entry.stored else {
+            return Seen::Unknown;
+        };
+        let mut all = Vec::with_capacity(self.config.served_at.len());
+        for at in &self.config.served_at {
+            let sighting = self.context.prover.leaf_at(at, HANDSHAKE).await;
+            let checked_at = Timestamp::now();
+            let (address, sni) = (at.address.clone(), at.sni.clone());
+            all.push(match sighting {
+                Ok(seen) => {
+                    let valid = seen.leaf.not_before <= checked_at && checked_at <= seen.leaf.not_after;
+                    let current = valid && seen.leaf.sha256 == stored.leaf.sha256;
+                    ServedStatus { address, sni, leaf: Some(seen.leaf), current, error: seen.distrusted, checked_at }
+                }
+                Err(error) => {
+                    ServedStatus { address, sni, leaf: None, current: false, error: Some(chain(&error)), checked_at }
+                }
+            });
+        }
+        let mut seen = match (
+            all.iter().all(|served| served.current),
+            all.iter().any(|served| served.leaf.is_some() && !served.current),
+        ) {
+            (_, true) => Seen::Other,
+            (true, false) => Seen::Current,
+            (false, false) => Seen::Unknown,
+        };
+        self.served = all;
+        if let Some(generations) = self.generations.clone() {
+            let serial = stored.leaf.serial.clone();
+            match blocking(move || generations.is_current(&serial)).await {
+                Ok(true) => {}
+                Ok(false) => seen = Seen::Other,
+                Err(error) => {
+                    tracing::error!(certificate = self.config.name, error = chain(&error), "files cannot be looked at")
+                }
+            }
+        }
+        seen
+    }
+
+    /// Removes what the stored certificate replaced.
+    pub(super) async fn prune(&self) -> Result<(), StepError> {
+        match self.generations.clone() {
+            Some(generations) => blocking(move || generations.prune()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, GenerationError> + Send + 'static,
+) -> Result<T, StepError> {
+    let outcome = tokio::task::spawn_blocking(work).await;
+    outcome.expect("writing files does not panic").map_err(StepError::Files)
+}

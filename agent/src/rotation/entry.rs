@@ -1,0 +1,108 @@
+//! What the store holds of one certificate.
+
+use portcullis_policy::UnixTime;
+use portcullis_policy::rotation::Edge;
+use portcullis_policy::rotation::Flight;
+use portcullis_policy::rotation::Record;
+use portcullis_policy::rotation::State;
+use portcullis_policy::rotation::Stored;
+use serde::Deserialize;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::ca::Order;
+use crate::keys::PrivateKey;
+use crate::leaf::Leaf;
+
+/// A certificate with its key, checked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Credential {
+    /// Leaf first, PEM.
+    pub(super) chain_pem: String,
+    /// Its key.
+    pub(super) key: PrivateKey,
+    /// The leaf in short.
+    pub(super) leaf: Leaf,
+    /// Drawn at issuance.
+    pub(super) renew_at: UnixTime,
+    /// When the issuer answered, in Unix milliseconds.
+    pub(super) issued_ms: i64,
+}
+
+/// What the issuer answered, before it was checked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    pub(super) chain_pem: String,
+    pub(super) issued_ms: i64,
+}
+
+/// All that is kept of one certificate. Written whole, by compare-and-swap.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Entry {
+    /// The newest that passed its checks.
+    pub(super) stored: Option<Credential>,
+    /// What it replaced, until that is retired.
+    pub(super) previous: Option<Leaf>,
+    /// The rotation under way.
+    pub(super) flight: Option<Flight>,
+    /// What the flight has asked for.
+    pub(super) order: Option<Order>,
+    /// What the flight was answered.
+    pub(super) answer: Option<Answer>,
+    /// Failures since the last success.
+    pub(super) failures: u32,
+    /// Not before this instant.
+    pub(super) retry_at: Option<UnixTime>,
+    /// Why the last attempt failed.
+    pub(super) last_error: Option<String>,
+    /// Completed rotations.
+    pub(super) rotations: u64,
+    /// Of the last rotation.
+    pub(super) issued_to_served_ms: Option<u64>,
+}
+
+impl Entry {
+    pub(super) fn key(name: &str) -> String {
+        format!("certificate/{name}")
+    }
+
+    pub(super) fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(serde_json::to_vec(self).expect("an entry is made of strings and numbers"))
+    }
+
+    pub(super) fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    pub(super) fn record(&self) -> Record {
+        let stored = self.stored.as_ref();
+        Record {
+            stored: stored.map(|stored| Stored { validity: stored.leaf.validity, renew_at: stored.renew_at }),
+            flight: self.flight,
+            retry_at: self.retry_at,
+        }
+    }
+
+    pub(super) fn serial(&self) -> Option<&str> {
+        self.stored.as_ref().map(|stored| stored.leaf.serial.as_str())
+    }
+
+    /// Serial that every target has taken.
+    pub(super) fn installed(&self) -> Option<&str> {
+        match self.flight {
+            None => self.serial(),
+            Some(flight) if flight.edge > Edge::Install => self.serial(),
+            Some(flight) if flight.edge < Edge::Stage => self.serial(),
+            Some(_) => self.previous.as_ref().map(|previous| previous.serial.as_str()),
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match (self.flight, &self.stored) {
+            (Some(flight), _) => flight.edge.from(),
+            (None, Some(_)) => State::Retired,
+            (None, None) => State::Planned,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The loop: asks the core what each certificate needs next, has it done, and reports.
+//!
+//! Absent: decisions. *What* comes next is [`portcullis_policy::rotation::next`]; *how* a step is taken is in `rotor`.
+//! One task owns a certificate at a time; those at rest are kept here and looked at whenever time passed, a proxy
+//! answered or an operator asked.
+
+mod check;
+mod deliver;
+mod entry;
+pub mod failpoint;
+mod rotor;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_policy::rotation::Step;
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::Board;
+use crate::ca::Authority;
+use crate::command::Command;
+use crate::command::CommandError;
+use crate::config;
+use crate::health::Heartbeat;
+use crate::leaf;
+use crate::metrics::Metrics;
+use crate::proof::Prover;
+use crate::resource::Outcome;
+use crate::store::Store;
+use crate::xds::Publisher;
+
+pub use check::CheckError;
+pub use deliver::DeliveryError;
+pub use rotor::StepError;
+
+use rotor::Rotor;
+
+/// Certificates that are worked on at once.
+const AT_ONCE: usize = 16;
+/// Time that passed is noticed at least this often, whatever is planned; a machine that slept notices at once.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the loop works with. Everything in it can be shared.
+pub struct Context {
+    /// What is remembered.
+    pub store: Arc<dyn Store>,
+    /// Woken when the store has notes for the audit log.
+    pub noted: Arc<Notify>,
+    /// The issuer.
+    pub authority: Authority,
+    /// The issuer's directory, for messages.
+    pub ca_directory: PathBuf,
+    /// The trust domain of the issuer.
+    pub trust_domain: String,
+    /// Towards proxies.
+    pub publisher: Publisher,
+    /// Towards listeners.
+    pub prover: Prover,
+    /// The status.
+    pub board: Board,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Sign of life.
+    pub heartbeat: Heartbeat,
+}
+
+/// The certificates of a configuration, and who works on them.
+pub struct Rotation {
+    context: Arc<Context>,
+    idle: BTreeMap<String, Rotor>,
+    busy: JoinSet<Rotor>,
+    limit: Arc<Semaphore>,
+    /// Asked for while somebody works on the certificate.
+    waiting: Vec<(String, Ask)>,
+    verify_every: Duration,
+    known: Vec<String>,
+}
+
+/// Something that an operator waits for.
+#[derive(Debug)]
+enum Ask {
+    Renew(rotor::RenewReply),
+    Verify(mpsc::Sender<()>),
+}
+
+impl Rotation {
+    /// Reads every certificate of the configuration from the store and publishes at once what is good.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`], if the store cannot be read or a directory cannot be used.
+    pub async fn open(context: Arc<Context>, config: &config::Config) -> Result<Self, StepError> {
+        let mut idle = BTreeMap::new();
+        for certificate in &config.certificates {
+            let rotor = Rotor::open(Arc::clone(&context), certificate.clone()).await?;
+            idle.insert(certificate.name.clone(), rotor);
+        }
+        let known: Vec<String> = config.certificates.iter().map(|certificate| certificate.name.clone()).collect();
+        context.board.certificates(known.iter().filter_map(|name| idle.get(name)).map(Rotor::status).collect());
+        Ok(Self {
+            context,
+            idle,
+            busy: JoinSet::new(),
+            limit: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Vec::new(),
+            verify_every: config.verify_every,
+            known,
+        })
+    }
+
+    /// Works until `shutdown`; what is being done then is finished or picked up at the next start.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut outcomes: broadcast::Receiver<Outcome>,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            self.context.heartbeat.beat();
+            self.context.board.refresh();
+            self.set_to_work();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(done) = self.busy.join_next(), if !self.busy.is_empty() => match done {
+                    Ok(rotor) => self.put_back(rotor),
+                    Err(error) => tracing::error!(%error, "a certificate's task ended; it is not looked after any more"),
+                },
+                Some(command) = commands.recv() => self.command(command),
+                outcome = outcomes.recv() => {
+                    let name = outcome.ok().map(|outcome| match outcome {
+                        Outcome::Acknowledged { name, .. } | Outcome::Refused { name, .. } => name,
+                    });
+                    self.somebody_answered(name.as_deref());
+                }
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+        // A step that is being taken ends by itself; waiting for a listener does not hold up the end.
+        self.busy.abort_all();
+    }
+
+    /// Starts work on every certificate that needs some.
+    fn set_to_work(&mut self) {
+        let now = leaf::now();
+        let needs =
+            |rotor: &Rotor| !matches!(rotor.step(now), Step::Wait { .. }) || rotor.is_look_due(self.verify_every);
+        let names: Vec<String> =
+            self.idle.iter().filter(|(_, rotor)| needs(rotor)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let Some(mut rotor) = self.idle.remove(&name) else { continue };
+            let (limit, every) = (Arc::clone(&self.limit), self.verify_every);
+            self.busy.spawn(async move {
+                let _permit = limit.acquire_owned().await;
+                if rotor.is_look_due(every) {
+                    rotor.look().await;
+                }
+                rotor.drive().await;
+                rotor
+            });
+        }
+    }
+
+    fn put_back(&mut self, mut rotor: Rotor) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (mine, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(name, _)| name == rotor.name());
+        self.waiting = others;
+        for (_, ask) in mine {
+            rotor.ask(ask);
+        }
+        self.idle.insert(rotor.name().to_owned(), rotor);
+    }
+
+    /// A proxy came or answered: what waited for one can go on.
+    fn somebody_answered(&mut self, name: Option<&str>) {
+        for rotor in self.idle.values_mut().filter(|rotor| name.is_none_or(|name| rotor.name() == name)) {
+            rotor.somebody_listens();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Renew { name, reply } => {
+                if self.known.contains(&name) {
+                    self.ask(name, Ask::Renew(reply));
+                } else {
+                    let _ = reply.send(Err(self.unknown(name)));
+                }
+            }
+            Command::Verify { name, reply } => {
+                let names = match name {
+                    None => self.known.clone(),
+                    Some(name) if self.known.contains(&name) => vec![name],
+                    Some(name) => {
+                        let _ = reply.send(Err(self.unknown(name)));
+                        return;
+                    }
+                };
+                // Each certificate drops its end when it was looked at; the last one ends the wait.
+                let (looked, mut all) = mpsc::channel(1);
+                for name in names {
+                    self.ask(name, Ask::Verify(looked.clone()));
+                }
+                drop(looked);
+                tokio::spawn(async move {
+                    while all.recv().await.is_some() {}
+                    let _ = reply.send(Ok(()));
+                });
+            }
+            Command::Issue { request, reply } => {
+                let context = Arc::clone(&self.context);
+                tokio::task::spawn_blocking(move || {
+                    let _ = reply.send(crate::issue::issue(&context, request));
+                });
+            }
+        }
+    }
+
+    fn ask(&mut self, name: String, ask: Ask) {
+        match self.idle.get_mut(&name) {
+            Some(rotor) => rotor.ask(ask),
+            None => self.waiting.push((name, ask)),
+        }
+    }
+
+    fn unknown(&self, name: String) -> CommandError {
+        let known = self.known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        CommandError::UnknownName { name, known }
+    }
+}
+
+/// When something was last done, on the clock that does not jump.
+fn is_due(last: Option<Instant>, every: Duration) -> bool {
+    last.is_none_or(|last| last.elapsed() >= every)
+}

@@ -1,0 +1,465 @@
+//! One certificate and whoever works on it: carries out the steps that the core names, and writes down each of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use portcullis_policy::UnixTime;
+use portcullis_policy::rotation;
+use portcullis_policy::rotation::Cause;
+use portcullis_policy::rotation::Edge;
+use portcullis_policy::rotation::Facts;
+use portcullis_policy::rotation::Fit;
+use portcullis_policy::rotation::Flight;
+use portcullis_policy::rotation::Seen;
+use portcullis_policy::rotation::Step;
+use portcullis_policy::rotation::Wait;
+use portcullis_policy::schedule;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Ask;
+use super::Context;
+use super::check;
+use super::deliver;
+use super::deliver::DeliveryError;
+use super::entry::Answer;
+use super::entry::Credential;
+use super::entry::Entry;
+use super::failpoint;
+use crate::audit::Event;
+use crate::audit::Kind;
+use crate::ca::CaError;
+use crate::command::CommandError;
+use crate::command::Renewed;
+use crate::config;
+use crate::errors::chain;
+use crate::generation::GenerationError;
+use crate::generation::Generations;
+use crate::keys;
+use crate::keys::KeyError;
+use crate::leaf;
+use crate::metrics::RotationResult;
+use crate::status::CertificateStatus;
+use crate::status::ServedStatus;
+use crate::store::StoreError;
+use crate::store::Version;
+
+/// How long nothing is tried when not even the failure could be written down.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+
+pub(super) type RenewReply = oneshot::Sender<Result<Renewed, CommandError>>;
+
+/// Why a step was not taken. What was good before still is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The issuer.
+    #[error("the built-in CA did not issue the certificate")]
+    Ca(#[source] CaError),
+    /// The issuer's answer.
+    #[error("the certificate was not accepted")]
+    Check(#[source] check::CheckError),
+    /// A target.
+    #[error("the certificate was not delivered")]
+    Delivery(#[source] DeliveryError),
+    /// The files.
+    #[error("the certificate's files were not replaced")]
+    Files(#[source] GenerationError),
+    /// Random numbers.
+    #[error("nothing can be drawn")]
+    Key(#[source] KeyError),
+    /// The record lacks what its edge needs.
+    #[error("the record of `{name}` does not hold what `{}` needs", edge.as_str())]
+    Record {
+        /// The certificate.
+        name: String,
+        /// The edge.
+        edge: Edge,
+    },
+    /// The store.
+    #[error("the step cannot be written down")]
+    Store(#[source] StoreError),
+}
+
+/// One certificate.
+pub(super) struct Rotor {
+    pub(super) context: Arc<Context>,
+    pub(super) config: config::Certificate,
+    pub(super) generations: Option<Arc<Generations>>,
+    pub(super) entry: Entry,
+    pub(super) served: Vec<ServedStatus>,
+    version: Option<Version>,
+    facts: Facts,
+    /// Who waits for the renewal, and what was stored when it began.
+    renewals: Vec<RenewReply>,
+    renewed_from: Option<String>,
+    /// Dropped when the listeners were looked at.
+    verifications: Vec<mpsc::Sender<()>>,
+    looked: Option<Instant>,
+    paused: Option<Instant>,
+    alarm: Option<String>,
+}
+
+/// What taking an edge came to.
+enum Taken {
+    Done { entry: Box<Entry>, events: Vec<Event> },
+    NobodyListens,
+}
+
+impl Rotor {
+    /// Reads the certificate from the store, and publishes it at once if it is good.
+    pub(super) async fn open(context: Arc<Context>, config: config::Certificate) -> Result<Self, StepError> {
+        let generations = config.files.as_ref().map(Generations::open).transpose().map_err(StepError::Files)?;
+        let found = context.store.read(&Entry::key(&config.name)).map_err(StepError::Store)?;
+        let version = found.as_ref().map(|found| found.version);
+        let entry = match found.map(|found| Entry::from_json(&found.value)) {
+            None => Entry::default(),
+            Some(Ok(entry)) => entry,
+            Some(Err(error)) => {
+                tracing::error!(certificate = config.name, %error, "the stored record is unreadable; issuing anew");
+                let event = Event::new(Kind::Alarm, &config.name).because("record_unreadable");
+                context.store.note(&event.note()).map_err(StepError::Store)?;
+                Entry::default()
+            }
+        };
+        let mut rotor = Self {
+            context,
+            config,
+            generations: generations.map(Arc::new),
+            entry,
+            served: Vec::new(),
+            version,
+            facts: Facts::default(),
+            renewals: Vec::new(),
+            renewed_from: None,
+            verifications: Vec::new(),
+            looked: None,
+            paused: None,
+            alarm: None,
+        };
+        rotor.reconfigure(rotor.config.clone());
+        if let Some(stored) = &rotor.entry.stored
+            && stored.leaf.validity.holds(leaf::now())
+            && rotor.facts.fit != Fit::Unusable
+            && let Err(error) = rotor.context.publisher.publish(deliver::resource(&rotor.config.name, stored))
+        {
+            tracing::error!(certificate = rotor.config.name, error = chain(&error), "not published");
+        }
+        Ok(rotor)
+    }
+
+    /// Takes another configuration of the same certificate.
+    pub(super) fn reconfigure(&mut self, config: config::Certificate) {
+        self.config = config;
+        let root = self.context.authority.der();
+        self.facts.fit = self.entry.stored.as_ref().map_or(Fit::Fits, |stored| {
+            check::fit(&stored.chain_pem, &stored.key, &self.config.names, root, &stored.leaf)
+        });
+        self.looked = None;
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    pub(super) fn step(&self, now: UnixTime) -> Step {
+        if self.paused.is_some_and(|until| until > Instant::now()) {
+            return Step::Wait { until: None, reason: Wait::BackOff };
+        }
+        rotation::next(&self.entry.record(), &self.facts, now)
+    }
+
+    pub(super) fn is_look_due(&self, every: Duration) -> bool {
+        !self.verifications.is_empty() || super::is_due(self.looked, every)
+    }
+
+    pub(super) fn somebody_listens(&mut self) {
+        self.facts.nobody_listens = false;
+    }
+
+    pub(super) fn ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Renew(reply) => {
+                self.renewals.push(reply);
+                self.facts.requested = true;
+                self.facts.nobody_listens = false;
+                // An operator does not wait for a back-off.
+                self.entry.retry_at = None;
+                self.paused = None;
+                let event = Event::new(Kind::RenewRequested, &self.config.name)
+                    .by("operator")
+                    .change(self.entry.serial(), None);
+                self.note(&event);
+            }
+            Ask::Verify(looked) => self.verifications.push(looked),
+        }
+    }
+
+    /// Takes step after step until there is something to wait for.
+    pub(super) async fn drive(&mut self) {
+        loop {
+            let now = leaf::now();
+            let outcome = match self.step(now) {
+                Step::Wait { reason, .. } => {
+                    if reason == Wait::Listener {
+                        self.answer(Err(self.failed("install", "no proxy asks for the certificate".to_owned())));
+                    }
+                    break;
+                }
+                Step::Begin(cause) => self.begin(cause).await,
+                Step::Take(edge) => self.advance(edge, now).await,
+            };
+            if let Err((edge, error)) = outcome {
+                self.fail(edge, &error, now).await;
+            }
+        }
+        self.context.board.certificate(self.status());
+    }
+
+    async fn begin(&mut self, cause: Cause) -> Result<(), (Edge, StepError)> {
+        let mut entry = self.entry.clone();
+        entry.flight = Some(Flight::begin(cause));
+        entry.order = None;
+        entry.answer = None;
+        entry.retry_at = None;
+        tracing::info!(certificate = self.config.name, cause = cause.as_str(), "rotation begins");
+        self.commit(entry, &[]).await.map_err(|error| (Edge::Journal, error))?;
+        if cause.issues() {
+            self.facts.requested = false;
+            self.renewed_from = self.entry.serial().map(str::to_owned);
+        }
+        Ok(())
+    }
+
+    async fn advance(&mut self, edge: Edge, now: UnixTime) -> Result<(), (Edge, StepError)> {
+        failpoint::before(edge);
+        match self.take(edge, now).await.map_err(|error| (edge, error))? {
+            Taken::NobodyListens => self.facts.nobody_listens = true,
+            Taken::Done { mut entry, events } => {
+                failpoint::after(edge);
+                entry.failures = 0;
+                entry.retry_at = None;
+                entry.last_error = None;
+                self.commit(*entry, &events).await.map_err(|error| (edge, error))?;
+                if edge == Edge::Retire {
+                    self.completed();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, edge: Edge, now: UnixTime) -> Result<Taken, StepError> {
+        let name = self.config.name.clone();
+        let missing = || StepError::Record { name: name.clone(), edge };
+        let flight = self.entry.flight.ok_or_else(missing)?;
+        let mut entry = self.entry.clone();
+        entry.flight = flight.after(rotation::Outcome::Done);
+        let mut events = Vec::new();
+        match edge {
+            Edge::Journal => {
+                let context = &self.context;
+                let order = context
+                    .authority
+                    .order(self.config.names.clone(), self.config.lifetime, &context.ca_directory, now)
+                    .map_err(StepError::Ca)?;
+                entry.order = Some(order);
+            }
+            Edge::Obtain => {
+                let order = self.entry.order.as_ref().ok_or_else(missing)?;
+                let chain_pem = self.context.authority.sign(order).map_err(StepError::Ca)?;
+                entry.answer = Some(Answer { chain_pem, issued_ms: Timestamp::now().as_millisecond() });
+                entry.flight = entry.flight.map(|flight| Flight { obtained: Some(order.validity), ..flight });
+                events.push(
+                    Event::new(Kind::CertificateIssued, &name)
+                        .by(if flight.cause == Cause::Requested { "operator" } else { "schedule" })
+                        .because(flight.cause.as_str())
+                        .change(self.entry.serial(), Some(&leaf::serial_hex(&order.serial))),
+                );
+            }
+            Edge::Check => {
+                let order = entry.order.take().ok_or_else(missing)?;
+                let answer = entry.answer.take().ok_or_else(missing)?;
+                let root = self.context.authority.der();
+                let leaf =
+                    check::as_peer(&answer.chain_pem, &order.key, &order.names, root, now).map_err(StepError::Check)?;
+                let draw = keys::draw().map_err(StepError::Key)?;
+                let renew_at = schedule::renew_at(leaf.validity, self.config.renew_after, draw);
+                let Answer { chain_pem, issued_ms } = answer;
+                let new = Credential { chain_pem, key: order.key, leaf, renew_at, issued_ms };
+                self.facts = Facts { fit: Fit::Fits, seen: Seen::Unknown, requested: false, nobody_listens: false };
+                entry.previous = entry.stored.replace(new).map(|old| old.leaf).or(entry.previous);
+            }
+            Edge::Stage => self.stage().await?,
+            Edge::Install => {
+                if !self.install(flight.cause).await? {
+                    return Ok(Taken::NobodyListens);
+                }
+                if flight.cause.issues() {
+                    events.push(self.change(Kind::Installed).because(flight.cause.as_str()));
+                }
+            }
+            Edge::Prove => {
+                let proof = self.prove().await?;
+                self.facts.seen = Seen::Current;
+                if flight.cause.issues() {
+                    let issued = self.entry.stored.as_ref().map_or(0, |stored| stored.issued_ms);
+                    let taken = Timestamp::now().as_millisecond().saturating_sub(issued);
+                    entry.issued_to_served_ms =
+                        (!self.config.served_at.is_empty()).then(|| taken.max(0).unsigned_abs());
+                }
+                events.push(self.change(Kind::Served).because(flight.cause.as_str()).proven(proof));
+                self.look_is_good(&mut events);
+            }
+            Edge::Retire => {
+                self.prune().await?;
+                if flight.cause.issues() {
+                    entry.rotations += 1;
+                }
+                if let Some(old) = entry.previous.take() {
+                    events.push(Event::new(Kind::Retired, &name).change(Some(&old.serial), self.entry.serial()));
+                }
+            }
+        }
+        Ok(Taken::Done { entry: Box::new(entry), events })
+    }
+
+    /// Writes the failure down and says when to try again.
+    async fn fail(&mut self, edge: Edge, error: &StepError, now: UnixTime) {
+        let text = chain(error);
+        tracing::error!(certificate = self.config.name, step = edge.as_str(), error = text, "step failed");
+        self.context.metrics.rotation(&self.config.name, edge.as_str(), RotationResult::Failure);
+        let mut entry = self.entry.clone();
+        entry.failures = entry.failures.saturating_add(1);
+        let end = entry.stored.as_ref().map(|stored| stored.leaf.validity.not_after);
+        entry.retry_at = Some(schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default()));
+        let first = entry.last_error.is_none();
+        entry.last_error = Some(format!("{} failed: {text}", edge.as_str()));
+        entry.flight = entry.flight.and_then(|flight| flight.after(rotation::Outcome::Failed));
+        if entry.flight.is_none_or(|flight| flight.edge == Edge::Journal) {
+            entry.order = None;
+            entry.answer = None;
+        }
+        // One line a series of failures; the metrics count them all.
+        let alarm = Event::new(Kind::Alarm, &self.config.name).because(format!("{}: {text}", edge.as_str()));
+        let events = if first { vec![alarm] } else { Vec::new() };
+        let store_failed = matches!(error, StepError::Store(_));
+        if store_failed || self.commit(entry.clone(), &events).await.is_err() {
+            self.paused = Some(Instant::now() + STORE_PAUSE);
+            self.entry.failures = entry.failures;
+            self.entry.last_error = entry.last_error;
+        }
+        self.answer(Err(self.failed(edge.as_str(), text)));
+    }
+
+    fn completed(&mut self) {
+        self.context.metrics.rotation(&self.config.name, Edge::Retire.as_str(), RotationResult::Success);
+        let serial = self.entry.serial().unwrap_or_default().to_owned();
+        tracing::info!(certificate = self.config.name, serial, took_ms = self.entry.issued_to_served_ms, "served");
+        let old_serial = self.renewed_from.take();
+        self.answer(Ok(Renewed {
+            name: self.config.name.clone(),
+            old_serial,
+            new_serial: serial,
+            issued_to_served_ms: self.entry.issued_to_served_ms,
+        }));
+    }
+
+    fn answer(&mut self, answer: Result<Renewed, CommandError>) {
+        // Asked for and not begun: the answer is to something else.
+        if self.facts.requested {
+            return;
+        }
+        for reply in self.renewals.drain(..) {
+            let _ = reply.send(answer.clone());
+        }
+    }
+
+    fn failed(&self, step: &str, cause: String) -> CommandError {
+        CommandError::Failed { step: step.to_owned(), cause }
+    }
+
+    fn change(&self, kind: Kind) -> Event {
+        let old = self.entry.previous.as_ref().map(|previous| previous.serial.as_str());
+        Event::new(kind, &self.config.name).change(old, self.entry.serial())
+    }
+
+    /// Looks at every target once, without changing anything.
+    pub(super) async fn look(&mut self) {
+        self.looked = Some(Instant::now());
+        self.facts.seen = self.look_at_targets().await;
+        let now = Timestamp::now();
+        let wrong = self.served.iter().find_map(|served| {
+            let leaf = served.leaf.as_ref().filter(|_| !served.current)?;
+            let what = if leaf.not_after < now { "serves an ended certificate" } else { "serves another certificate" };
+            Some(format!("`{}` {what}: serial {}, until {}", served.address, leaf.serial, leaf.not_after))
+        });
+        let mut events = Vec::new();
+        match (wrong, &self.alarm) {
+            (Some(wrong), None) => {
+                tracing::error!(certificate = self.config.name, wrong, "alarm");
+                events.push(self.change(Kind::Alarm).because(wrong.clone()));
+                self.alarm = Some(wrong);
+            }
+            (None, Some(_)) if self.facts.seen == Seen::Current => self.look_is_good(&mut events),
+            _ => {}
+        }
+        for event in &events {
+            self.note(event);
+        }
+        self.verifications.clear();
+        self.context.board.certificate(self.status());
+    }
+
+    fn look_is_good(&mut self, events: &mut Vec<Event>) {
+        if let Some(alarm) = self.alarm.take() {
+            tracing::info!(certificate = self.config.name, alarm, "alarm is over");
+            events.push(self.change(Kind::AlarmCleared).because(alarm));
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        match self.context.store.note(&event.note()) {
+            Ok(()) => self.context.noted.notify_one(),
+            Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log: {event:?}"),
+        }
+    }
+
+    async fn commit(&mut self, entry: Entry, events: &[Event]) -> Result<(), StepError> {
+        let (store, key, expected) = (Arc::clone(&self.context.store), Entry::key(&self.config.name), self.version);
+        let json = entry.to_json();
+        let notes: Vec<Vec<u8>> = events.iter().map(Event::note).collect();
+        let swap = tokio::task::spawn_blocking(move || store.swap(&key, expected, &json, &notes)).await;
+        self.version = Some(swap.expect("the store does not panic").map_err(StepError::Store)?);
+        self.entry = entry;
+        if !events.is_empty() {
+            self.context.noted.notify_one();
+        }
+        self.context.board.certificate(self.status());
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> CertificateStatus {
+        let entry = &self.entry;
+        let next = match self.step(leaf::now()) {
+            Step::Wait { until, .. } => until.map(leaf::timestamp),
+            Step::Begin(_) | Step::Take(_) => Some(Timestamp::now()),
+        };
+        CertificateStatus {
+            name: self.config.name.clone(),
+            identity: self.config.names.label(),
+            issuer: "built-in".to_owned(),
+            state: entry.state().as_str().to_owned(),
+            stored: entry.stored.as_ref().map(|stored| stored.leaf.status()),
+            installed: entry.installed().map(str::to_owned),
+            served: self.served.clone(),
+            next_attempt: next,
+            last_error: entry.last_error.clone(),
+            rotations: entry.rotations,
+            failures: u64::from(entry.failures),
+            issued_to_served_ms: entry.issued_to_served_ms,
+        }
+    }
+}

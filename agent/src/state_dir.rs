@@ -1,0 +1,173 @@
+//! The state directory: private to the agent's user, and used by one agent at a time.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::Permissions;
+use std::io;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+use rustix::fs::flock;
+
+/// The directory, held. Dropping it lets the next agent in.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// Another agent holds it.
+    #[error("another agent{} uses the state directory `{}`; stop it, or give this one its own `state_dir`", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The other agent, if it said so.
+        pid: Option<u32>,
+    },
+    /// Others could change what is in it.
+    #[error("`{}` can be written by others (mode {mode:04o}); run `chmod go-w {}`", path.display(), path.display())]
+    OpenToOthers {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Somebody else's.
+    #[error("`{}` belongs to user {owner}, and this is user {user}; run the agent as its owner, or choose another directory", path.display())]
+    OtherOwner {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// This process's user.
+        user: u32,
+    },
+    /// It cannot be made or opened.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl StateDir {
+    /// Makes the directory if it is not there (0700), and takes its lock.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`].
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        private_directory(path)?;
+        // A state directory that others can read would show the CA's key: narrowed rather than refused.
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|source| DirectoryError::Io {
+            action: "set the mode of",
+            path: path.to_owned(),
+            source,
+        })?;
+        let name = path.join("lock");
+        let failed = |source| DirectoryError::Io { action: "open", path: name.clone(), source };
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
+        let mut lock = options.open(&name).map_err(failed)?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut text = String::new();
+            let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(DirectoryError::Locked { path: path.to_owned(), pid });
+        }
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The store's file.
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store.redb")
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> PathBuf {
+        audit_file(&self.path)
+    }
+
+    /// The CA's directory, made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`].
+    pub fn ca(&self) -> Result<PathBuf, DirectoryError> {
+        let path = ca_directory(&self.path);
+        private_directory(&path)?;
+        Ok(path)
+    }
+}
+
+/// The audit log of a state directory.
+pub fn audit_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("audit.jsonl")
+}
+
+/// The CA's directory of a state directory.
+pub fn ca_directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("ca")
+}
+
+/// Makes a directory (0700, with its parents) or looks whether the one that is there is ours alone.
+///
+/// # Errors
+///
+/// [`DirectoryError`].
+pub fn private_directory(path: &Path) -> Result<(), DirectoryError> {
+    let failed = |action, source| DirectoryError::Io { action, path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| failed("make", source))?;
+    let metadata = fs::metadata(path).map_err(|source| failed("look at", source))?;
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        return Err(DirectoryError::OtherOwner { path: path.to_owned(), owner: metadata.uid(), user });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(DirectoryError::OpenToOthers { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_agent_is_told_who_the_first_is() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let path = parent.path().join("a/b");
+        let first = StateDir::open(&path).expect("free");
+        let error = StateDir::open(&path).expect_err("taken");
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        StateDir::open(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_is_refused() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let path = parent.path().join("open");
+        fs::create_dir(&path).expect("made");
+        fs::set_permissions(&path, Permissions::from_mode(0o770)).expect("mode");
+        let error = StateDir::open(&path).expect_err("refused");
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+    }
+}

@@ -1,0 +1,278 @@
+//! The store of a single agent: one redb file.
+
+use std::fs;
+use std::fs::OpenOptions;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use redb::Database;
+use redb::DatabaseError;
+use redb::Durability;
+use redb::ReadableDatabase as _;
+use redb::ReadableTable as _;
+use redb::TableDefinition;
+use redb::WriteTransaction;
+use zeroize::Zeroizing;
+
+use super::Note;
+use super::Store;
+use super::StoreError;
+use super::Version;
+use super::Versioned;
+
+/// Format of the tables below. Raise it when an older agent would misread them.
+const FORMAT: u64 = 1;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Key → (version, value).
+const VALUES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("values");
+const NOTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("notes");
+const FORMAT_KEY: &str = "format";
+const LAST_VERSION: &str = "last_version";
+const LAST_NOTE: &str = "last_note";
+
+/// A store in one file.
+pub struct LocalStore {
+    database: Database,
+    path: PathBuf,
+}
+
+/// A store, and what had to be done to open it.
+pub struct Opened {
+    /// The store.
+    pub store: LocalStore,
+    /// Where an unreadable file was moved; worth an alarm, since everything in it is made anew.
+    pub moved_aside: Option<PathBuf>,
+}
+
+impl LocalStore {
+    /// Opens the file or makes it (0600). An unreadable one is moved aside, and an empty one takes its place: what
+    /// proxies serve stays served, and certificates are issued anew.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: a file that cannot be opened, or one that a newer agent wrote, is not moved.
+    pub fn open(path: &Path) -> Result<Opened, StoreError> {
+        match Self::try_open(path) {
+            Ok(store) => Ok(Opened { store, moved_aside: None }),
+            Err(StoreError::Failed { source, .. }) if is_corrupt(&source) => {
+                let aside = path.with_extension(format!("redb.unreadable-{}", Timestamp::now().as_millisecond()));
+                fs::rename(path, &aside).map_err(|source| StoreError::Stuck { path: path.to_owned(), source })?;
+                Ok(Opened { store: Self::try_open(path)?, moved_aside: Some(aside) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| failed(path, source);
+        let io = |source: io::Error| failed(redb::Error::from(source));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(io)?;
+        drop(file);
+        let database = Database::create(path).map_err(|error: DatabaseError| failed(error.into()))?;
+        let store = Self { database, path: path.to_owned() };
+        let found = store.write(Durability::Immediate, |transaction| {
+            // Made here, so that reading never meets a table that is not there.
+            transaction.open_table(VALUES)?;
+            transaction.open_table(NOTES)?;
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get(FORMAT_KEY)?.map(|found| found.value());
+            if found.is_none() {
+                meta.insert(FORMAT_KEY, FORMAT)?;
+            }
+            Ok(found.unwrap_or(FORMAT))
+        })?;
+        if found > FORMAT {
+            return Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT });
+        }
+        Ok(store)
+    }
+
+    fn write<T>(
+        &self,
+        durability: Durability,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let outcome = || {
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(durability)?;
+            let outcome = change(&transaction)?;
+            transaction.commit()?;
+            Ok(outcome)
+        };
+        outcome().map_err(|source| failed(&self.path, source))
+    }
+}
+
+impl Store for LocalStore {
+    fn read(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
+        let read = || {
+            let table = self.database.begin_read()?.open_table(VALUES)?;
+            Ok(table.get(key)?.map(|found| {
+                let (version, value) = found.value();
+                Versioned { version: Version(version), value: Zeroizing::new(value.to_vec()) }
+            }))
+        };
+        read().map_err(|source| failed(&self.path, source))
+    }
+
+    fn swap(
+        &self,
+        key: &str,
+        expected: Option<Version>,
+        value: &[u8],
+        notes: &[Vec<u8>],
+    ) -> Result<Version, StoreError> {
+        let swapped = self.write(Durability::Immediate, |transaction| {
+            let mut values = transaction.open_table(VALUES)?;
+            let found = values.get(key)?.map(|found| Version(found.value().0));
+            if found != expected {
+                return Ok(None);
+            }
+            let version = next(transaction, LAST_VERSION)?;
+            values.insert(key, (version, value))?;
+            for note in notes {
+                add_note(transaction, note)?;
+            }
+            Ok(Some(Version(version)))
+        })?;
+        swapped.ok_or_else(|| StoreError::Conflict { key: key.to_owned() })
+    }
+
+    fn note(&self, text: &[u8]) -> Result<(), StoreError> {
+        self.write(Durability::Immediate, |transaction| add_note(transaction, text))
+    }
+
+    fn notes(&self) -> Result<Vec<Note>, StoreError> {
+        let read = || {
+            let table = self.database.begin_read()?.open_table(NOTES)?;
+            let mut notes = Vec::new();
+            for note in table.iter()? {
+                let (number, text) = note?;
+                notes.push(Note { number: number.value(), text: text.value().to_vec() });
+            }
+            Ok(notes)
+        };
+        read().map_err(|source| failed(&self.path, source))
+    }
+
+    fn drop_notes(&self, through: u64) -> Result<(), StoreError> {
+        // Not synced: a note that comes back after a crash is recognised by its number.
+        self.write(Durability::None, |transaction| {
+            transaction.open_table(NOTES)?.retain(|number, _| number > through)?;
+            Ok(())
+        })
+    }
+}
+
+fn add_note(transaction: &WriteTransaction, text: &[u8]) -> Result<(), redb::Error> {
+    let number = next(transaction, LAST_NOTE)?;
+    transaction.open_table(NOTES)?.insert(number, text)?;
+    Ok(())
+}
+
+fn next(transaction: &WriteTransaction, counter: &str) -> Result<u64, redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    let number = meta.get(counter)?.map_or(0, |last| last.value()) + 1;
+    meta.insert(counter, number)?;
+    Ok(number)
+}
+
+fn failed(path: &Path, source: redb::Error) -> StoreError {
+    StoreError::Failed { path: path.to_owned(), source: Box::new(source) }
+}
+
+fn is_corrupt(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted => true,
+        redb::Error::Io(error) => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
+        // Tables of other types than ours are not ours.
+        redb::Error::TableTypeMismatch { .. } | redb::Error::TableIsMultimap(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(directory: &Path) -> LocalStore {
+        LocalStore::open(&directory.join("store.redb")).expect("a store").store
+    }
+
+    #[test]
+    fn a_swap_needs_the_version_that_is_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let first = store.swap("a", None, b"1", &[]).expect("nothing there");
+        assert!(matches!(store.swap("a", None, b"2", &[]), Err(StoreError::Conflict { .. })));
+        let second = store.swap("a", Some(first), b"2", &[]).expect("the version that is there");
+        assert!(matches!(store.swap("a", Some(first), b"3", &[b"never".to_vec()]), Err(StoreError::Conflict { .. })));
+        let found = store.read("a").expect("read").expect("there");
+        assert_eq!((found.version, found.value.as_slice()), (second, b"2".as_slice()));
+        assert_eq!(store.notes().expect("notes"), []);
+    }
+
+    #[test]
+    fn values_and_notes_survive_and_numbers_are_not_used_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        store.swap("a", None, b"1", &[b"one".to_vec(), b"two".to_vec()]).expect("swapped");
+        let notes = store.notes().expect("notes");
+        assert_eq!(notes.iter().map(|note| note.number).collect::<Vec<_>>(), [1, 2]);
+        store.drop_notes(2).expect("dropped");
+        drop(store);
+        let store = open(directory.path());
+        assert!(store.read("a").expect("read").is_some());
+        store.note(b"three").expect("noted");
+        assert_eq!(store.notes().expect("notes").last().map(|note| note.number), Some(3));
+    }
+
+    #[test]
+    fn an_unreadable_file_is_moved_aside_and_a_newer_one_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.redb");
+        fs::write(&path, "not a database, but longer than a header would be\n".repeat(200)).expect("written");
+        let opened = LocalStore::open(&path).expect("opened anew");
+        let aside = opened.moved_aside.expect("moved");
+        assert!(fs::read_to_string(aside).expect("kept").starts_with("not a database"));
+        let mode = fs::metadata(&path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        opened
+            .store
+            .write(Durability::Immediate, |transaction| {
+                Ok(transaction.open_table(META)?.insert(FORMAT_KEY, 99).map(|_| ())?)
+            })
+            .expect("written");
+        drop(opened.store);
+        assert!(matches!(LocalStore::open(&path), Err(StoreError::Newer { found: 99, .. })));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_is_moved_aside_or_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.redb");
+        let store = LocalStore::open(&path).expect("a store").store;
+        store.swap("a", None, &[7; 5000], &[]).expect("swapped");
+        drop(store);
+        let whole = fs::read(&path).expect("bytes");
+        for part in [1, 9, 64, 320, 4096, 9000, whole.len() / 2, whole.len() - 1] {
+            fs::write(&path, &whole[..part]).expect("cut");
+            LocalStore::open(&path).unwrap_or_else(|error| panic!("cut to {part}: {error:?}"));
+        }
+    }
+}
