@@ -4,10 +4,16 @@
 
 mod audit;
 mod ca;
+mod client;
 mod init;
 mod issue;
+mod output;
 mod policy;
+mod renew;
 mod run;
+mod status;
+mod verify;
+mod wait;
 
 use std::error::Error;
 use std::io;
@@ -53,8 +59,16 @@ enum Command {
     Issue(issue::Args),
     /// Check, test and question a policy, offline.
     Policy(policy::Args),
+    /// Renew a certificate now and wait until the new one is proven served.
+    Renew(renew::Args),
     /// Run the agent in the foreground.
     Run(run::Args),
+    /// Show what the running agent holds, serves and plans.
+    Status(status::Args),
+    /// Shake hands with the listeners now; fail if one serves anything but the stored certificate.
+    Verify(verify::Args),
+    /// Wait for the agent, for scripts that go on when it is done.
+    Wait(wait::Args),
 }
 
 /// How a subcommand ends.
@@ -72,7 +86,11 @@ pub fn main() -> ExitCode {
         Command::Init(args) => args.run(&cli.global),
         Command::Issue(args) => args.run(&cli.global),
         Command::Policy(args) => args.run(&cli.global),
+        Command::Renew(args) => args.run(&cli.global),
         Command::Run(args) => args.run(&cli.global),
+        Command::Status(args) => args.run(&cli.global),
+        Command::Verify(args) => args.run(&cli.global),
+        Command::Wait(args) => args.run(&cli.global),
     };
     outcome.unwrap_or_else(|error| {
         // Standard error may be closed; there is nobody left to tell.

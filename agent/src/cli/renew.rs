@@ -1,0 +1,67 @@
+//! `portcullis renew`.
+
+use std::io;
+use std::io::IsTerminal as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::Global;
+use super::Outcome;
+use super::client::ask;
+use super::output::Format;
+use super::output::json;
+use super::print;
+use crate::command::Renewed;
+
+/// Renew a certificate now and wait until the new one is proven served.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Name of the certificate in the configuration.
+    name: String,
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        if io::stderr().is_terminal() {
+            // Standard error may be closed; then nobody waits for the news.
+            let _ = writeln!(io::stderr(), "renewing `{}`, waiting until it is served", self.name);
+        }
+        let name = self.name;
+        let renewed = ask(global, async |client| client.renew(name).await)?;
+        print(&match self.output {
+            Format::Json => json(&renewed)?,
+            Format::Table => render(&renewed),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn render(renewed: &Renewed) -> String {
+    let old = renewed.old_serial.as_deref().unwrap_or("none");
+    let proof = match renewed.issued_to_served_ms {
+        Some(milliseconds) => format!("served after {milliseconds} ms"),
+        None => "no listener to prove it at".to_owned(),
+    };
+    format!("{}: serial {old} -> {}, {proof}\n", renewed.name, renewed.new_serial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_and_new_serial_and_the_time() {
+        let renewed = Renewed {
+            name: "gateway".to_owned(),
+            old_serial: Some("29".to_owned()),
+            new_serial: "2a".to_owned(),
+            issued_to_served_ms: Some(7),
+        };
+        assert_eq!(render(&renewed), "gateway: serial 29 -> 2a, served after 7 ms\n");
+        let first = Renewed { old_serial: None, issued_to_served_ms: None, ..renewed };
+        assert_eq!(render(&first), "gateway: serial none -> 2a, no listener to prove it at\n");
+    }
+}

@@ -1,0 +1,293 @@
+//! `portcullis status`.
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+
+use super::Global;
+use super::Outcome;
+use super::client::ask;
+use super::output::Colour;
+use super::output::Format;
+use super::output::Rows;
+use super::output::Tone;
+use super::output::json;
+use super::output::short;
+use super::output::span;
+use super::output::toned;
+use super::print;
+use crate::status::CertificateStatus;
+use crate::status::PolicyStatus;
+use crate::status::Status;
+
+/// Show what the running agent holds, serves and plans.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        let status = ask(global, async |client| client.status().await)?;
+        print(&match self.output {
+            Format::Json => json(&status)?,
+            Format::Table => render(&status, Timestamp::now(), Colour::of_stdout()),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
+    let mut text = String::new();
+    if status.ready {
+        text.push_str(&format!("{}\n", toned(colour, Tone::Good, "ready")));
+    } else {
+        text.push_str(&format!("{}\n", toned(colour, Tone::Bad, "not ready")));
+        for reason in &status.reasons {
+            text.push_str(&format!("  {reason}\n"));
+        }
+    }
+    text.push('\n');
+
+    let mut rows = Rows::new(colour, &["NAME", "IDENTITY", "ISSUER", "EXPIRES IN", "NEXT STEP", "SERVED"]);
+    for certificate in &status.certificates {
+        rows.push([
+            (Tone::Plain, certificate.name.clone()),
+            (Tone::Plain, certificate.identity.clone()),
+            (Tone::Plain, certificate.issuer.clone()),
+            expires_in(certificate, now),
+            next_step(certificate, now),
+            served(certificate, now),
+        ]);
+    }
+    text.push_str(&rows.render());
+    text.push('\n');
+
+    let mut rows = Rows::new(colour, &[]);
+    let (tone, policy) = policy_line(&status.policy);
+    rows.push([(Tone::Plain, "policy".to_owned()), (tone, policy)]);
+    for bundle in &status.bundles {
+        let entries = &bundle.entries;
+        let earliest = entries.iter().map(|(_, not_after)| *not_after).min();
+        let expiry = earliest.map_or_else(String::new, |earliest| format!(", expires in {}", span(now, earliest)));
+        let count = if entries.len() == 1 { "1 CA".to_owned() } else { format!("{} CAs", entries.len()) };
+        let (tone, taken) =
+            if bundle.acknowledged { (Tone::Plain, "in force") } else { (Tone::Waiting, "not yet in force") };
+        rows.push([(Tone::Plain, "bundle".to_owned()), (tone, format!("{}: {count}{expiry}, {taken}", bundle.name))]);
+    }
+    if status.proxies.is_empty() {
+        rows.push([(Tone::Plain, "proxy".to_owned()), (Tone::Waiting, "none connected".to_owned())]);
+    }
+    for proxy in &status.proxies {
+        let pid = proxy.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+        let (tone, nacks) = match proxy.nacks {
+            0 => (Tone::Plain, String::new()),
+            nacks => (Tone::Bad, format!(", refused {nacks}")),
+        };
+        rows.push([(Tone::Plain, "proxy".to_owned()), (tone, format!("{}{pid}{nacks}", proxy.node))]);
+    }
+    text.push_str(&rows.render());
+    text
+}
+
+fn expires_in(certificate: &CertificateStatus, now: Timestamp) -> (Tone, String) {
+    match &certificate.stored {
+        None => (Tone::Waiting, "-".to_owned()),
+        Some(leaf) if leaf.not_after.as_second() < now.as_second() => {
+            (Tone::Bad, format!("expired {} ago", span(leaf.not_after, now)))
+        }
+        Some(leaf) => (Tone::Plain, span(now, leaf.not_after)),
+    }
+}
+
+fn next_step(certificate: &CertificateStatus, now: Timestamp) -> (Tone, String) {
+    let due = certificate
+        .next_attempt
+        .map(|due| if due.as_second() > now.as_second() { format!("in {}", span(now, due)) } else { "now".to_owned() });
+    match (&certificate.last_error, due) {
+        (Some(_), Some(due)) => (Tone::Bad, format!("retry {due} ({} failed)", certificate.failures)),
+        (Some(_), None) => (Tone::Bad, format!("{} failed", certificate.failures)),
+        (None, Some(due)) if matches!(certificate.state.as_str(), "served" | "retired") => {
+            (Tone::Plain, format!("renew {due}"))
+        }
+        (None, _) => (Tone::Waiting, certificate.state.clone()),
+    }
+}
+
+/// Whether the stored leaf is in use, in a word.
+pub(super) fn served(certificate: &CertificateStatus, now: Timestamp) -> (Tone, String) {
+    let Some(stored) = &certificate.stored else {
+        return (Tone::Waiting, "no".to_owned());
+    };
+    if certificate.served.is_empty() {
+        // Nobody can shake hands for it: what the proxies say has to do.
+        return if certificate.installed.as_ref() == Some(&stored.serial) {
+            (Tone::Good, "taken".to_owned())
+        } else {
+            (Tone::Waiting, "no".to_owned())
+        };
+    }
+    let expired = certificate.served.iter().filter_map(|seen| seen.leaf.as_ref());
+    if expired.filter(|leaf| leaf.not_after.as_second() < now.as_second()).count() > 0 {
+        return (Tone::Bad, "EXPIRED".to_owned());
+    }
+    let current = certificate.served.iter().filter(|seen| seen.current).count();
+    match (current, certificate.served.len()) {
+        (current, all) if current == all => (Tone::Good, "yes".to_owned()),
+        (0, 1) => (Tone::Bad, "no".to_owned()),
+        (current, all) => (Tone::Bad, format!("{current} of {all}")),
+    }
+}
+
+fn policy_line(policy: &PolicyStatus) -> (Tone, String) {
+    let version = policy.version.as_deref().map_or("none", short);
+    if let Some(error) = &policy.error {
+        return (Tone::Bad, format!("{version} stays: {error}"));
+    }
+    match (&policy.version, policy.acknowledged) {
+        (Some(_), true) => (Tone::Good, format!("{version} in force ({})", policy.file)),
+        (Some(_), false) => (Tone::Waiting, format!("{version} not yet in force ({})", policy.file)),
+        (None, _) => (Tone::Waiting, "none".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::BundleStatus;
+    use crate::status::LeafStatus;
+    use crate::status::ProxyStatus;
+    use crate::status::ServedStatus;
+
+    const NOW: Timestamp = Timestamp::constant(1_000, 0);
+
+    fn leaf(serial: &str, not_after: i64) -> LeafStatus {
+        LeafStatus {
+            serial: serial.to_owned(),
+            sha256: serial.to_owned(),
+            not_before: Timestamp::UNIX_EPOCH,
+            not_after: Timestamp::from_second(not_after).unwrap(),
+        }
+    }
+
+    fn seen(leaf: LeafStatus, current: bool) -> ServedStatus {
+        ServedStatus {
+            address: "127.0.0.1:10443".to_owned(),
+            sni: None,
+            leaf: Some(leaf),
+            current,
+            error: None,
+            checked_at: NOW,
+        }
+    }
+
+    fn certificate(name: &str) -> CertificateStatus {
+        CertificateStatus {
+            name: name.to_owned(),
+            identity: "spiffe://acme.example/gateway".to_owned(),
+            issuer: "built-in".to_owned(),
+            state: "served".to_owned(),
+            stored: Some(leaf("2a", 1_060)),
+            installed: Some("2a".to_owned()),
+            served: Vec::new(),
+            next_attempt: Some(Timestamp::constant(1_039, 0)),
+            last_error: None,
+            rotations: 3,
+            failures: 0,
+            issued_to_served_ms: None,
+        }
+    }
+
+    fn status() -> Status {
+        let gateway = CertificateStatus { served: vec![seen(leaf("2a", 1_060), true)], ..certificate("gateway") };
+        Status {
+            ready: true,
+            reasons: Vec::new(),
+            certificates: vec![gateway, certificate("upstream-client")],
+            bundles: vec![BundleStatus {
+                name: "clients".to_owned(),
+                entries: vec![("ab".to_owned(), Timestamp::constant(1_000 + 86_400, 0))],
+                version: "1".to_owned(),
+                acknowledged: true,
+            }],
+            policy: PolicyStatus {
+                file: "policy.yaml".to_owned(),
+                version: Some("0123456789abcdef".to_owned()),
+                acknowledged: true,
+                error: None,
+            },
+            proxies: vec![ProxyStatus { node: "gateway-1".to_owned(), pid: Some(42), nacks: 0 }],
+        }
+    }
+
+    #[test]
+    fn a_ready_agent_at_a_glance() {
+        let want = "\
+ready
+
+NAME             IDENTITY                       ISSUER    EXPIRES IN  NEXT STEP      SERVED
+gateway          spiffe://acme.example/gateway  built-in  1 min       renew in 39 s  yes
+upstream-client  spiffe://acme.example/gateway  built-in  1 min       renew in 39 s  taken
+
+policy  0123456789ab in force (policy.yaml)
+bundle  clients: 1 CA, expires in 1 d, in force
+proxy   gateway-1, pid 42
+";
+        assert_eq!(render(&status(), NOW, Colour::Never), want);
+    }
+
+    #[test]
+    fn an_agent_that_is_not_ready_says_why() {
+        let mut status = status();
+        status.ready = false;
+        status.reasons = vec!["no proxy is connected".to_owned()];
+        status.proxies.clear();
+        status.policy.error = Some("policy.yaml:3:5: unknown field `rulez`".to_owned());
+        let text = render(&status, NOW, Colour::Never);
+        assert!(text.starts_with("not ready\n  no proxy is connected\n\n"), "{text}");
+        assert!(text.contains("\npolicy  0123456789ab stays: policy.yaml:3:5: unknown field `rulez`\n"), "{text}");
+        assert!(text.ends_with("\nproxy   none connected\n"), "{text}");
+    }
+
+    #[test]
+    fn colour_goes_to_terminals_only() {
+        assert!(!render(&status(), NOW, Colour::Never).contains('\u{1b}'));
+        assert!(render(&status(), NOW, Colour::OnTerminal).contains("\u{1b}[32mready"));
+    }
+
+    #[test]
+    fn served_in_a_word() {
+        let new = certificate("a");
+        let with = |served| CertificateStatus { served, ..new.clone() };
+        for (name, certificate, want) in [
+            ("nothing stored", CertificateStatus { stored: None, ..new.clone() }, "no"),
+            ("taken by all, no listener", new.clone(), "taken"),
+            ("not taken, no listener", CertificateStatus { installed: None, ..new.clone() }, "no"),
+            ("at its listener", with(vec![seen(leaf("2a", 1_060), true)]), "yes"),
+            ("the one before", with(vec![seen(leaf("29", 1_030), false)]), "no"),
+            ("one that is over", with(vec![seen(leaf("28", 999), false)]), "EXPIRED"),
+            ("half", with(vec![seen(leaf("2a", 1_060), true), seen(leaf("29", 1_030), false)]), "1 of 2"),
+        ] {
+            assert_eq!(served(&certificate, NOW).1, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_next_step_in_a_word() {
+        let new = certificate("a");
+        for (name, certificate, want) in [
+            ("healthy", new.clone(), "renew in 39 s"),
+            ("due", CertificateStatus { next_attempt: Some(NOW), ..new.clone() }, "renew now"),
+            ("under way", CertificateStatus { state: "staged".to_owned(), ..new.clone() }, "staged"),
+            (
+                "failing",
+                CertificateStatus { last_error: Some("x".to_owned()), failures: 2, ..new.clone() },
+                "retry in 39 s (2 failed)",
+            ),
+        ] {
+            assert_eq!(next_step(&certificate, NOW).1, want, "{name}");
+        }
+    }
+}
