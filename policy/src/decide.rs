@@ -147,6 +147,11 @@ pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<
     }
 }
 
+/// Whether a reason says that rules were asked and none matched.
+pub(crate) fn is_default(reason: Reason) -> bool {
+    matches!(reason, Reason::NoCertificate | Reason::NoRuleMatched)
+}
+
 /// The rule that decides, or why none is asked or none matches.
 fn judge(
     policy: &Policy,

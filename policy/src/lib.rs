@@ -4,10 +4,12 @@
 //! arguments; the proxy's facts arrive as plain values and the verdict leaves as one. Nothing here panics.
 
 mod certificate;
+mod check;
 mod compile;
 mod decide;
 mod document;
 mod error;
+mod explain;
 mod form;
 mod hex;
 mod host;
@@ -21,6 +23,7 @@ mod roles;
 pub mod rotation;
 mod rule;
 pub mod schedule;
+mod selftest;
 mod spiffe;
 mod standing;
 mod strings;
@@ -35,6 +38,7 @@ pub use certificate::DistinguishedName;
 pub use certificate::KeyUsage;
 pub use certificate::Leaf;
 pub use certificate::PublicKey;
+pub use check::Finding;
 pub use decide::Decision;
 pub use decide::Denial;
 pub use decide::Head;
@@ -44,6 +48,9 @@ pub use decide::Request;
 pub use decide::Tls;
 pub use error::PolicyError;
 pub use error::PolicyProblem;
+pub use explain::Explanation;
+pub use explain::Mismatch;
+pub use explain::RuleOutcome;
 pub use host::Host;
 pub use path::Normalization;
 pub use path::RequestPath;

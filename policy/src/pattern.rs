@@ -81,15 +81,16 @@ impl Patterns {
     /// Why no request could match it.
     pub(crate) fn host(&mut self, text: &str, strings: &mut Strings) -> Result<Pattern, String> {
         let (labels, rest) = text.strip_prefix("**.").map_or((text, false), |labels| (labels, true));
-        let mut plain = String::with_capacity(labels.len());
+        let mut plain: Option<String> = None;
         let mut building = self.begin();
         // An address in brackets is one label.
         for label in labels.rsplit(|c| c == '.' && !labels.starts_with('[')) {
             let step = wildcard(label, strings)?;
             let label = if step.is_some() { "x".to_owned() } else { label.to_ascii_lowercase() };
             building.push(step.unwrap_or_else(|| Step::Literal(strings.intern(&label))))?;
-            plain = if plain.is_empty() { label } else { format!("{label}.{plain}") };
+            plain = Some(plain.map_or_else(|| label.clone(), |right| format!("{label}.{right}")));
         }
+        let plain = plain.unwrap_or_default();
         match Host::parse(plain.as_bytes()) {
             Ok(host) if host.as_str() == plain => Ok(building.end(rest)),
             Ok(_) => Err("a host is matched without its port and without a dot at the end".to_owned()),

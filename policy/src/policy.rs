@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 
 use crate::certificate::Leaf;
+use crate::check;
+use crate::check::Finding;
 use crate::compile;
 use crate::compile::RoleTable;
 use crate::decide;
 use crate::decide::Decision;
 use crate::decide::Request;
-use crate::document;
 use crate::error::PolicyError;
+use crate::explain;
+use crate::explain::Explanation;
 use crate::form::Form;
 use crate::hex::Hex;
 use crate::index::Found;
@@ -23,6 +26,7 @@ use crate::roles::Held;
 use crate::roles::Members;
 use crate::rule::RuleId;
 use crate::rule::Rules;
+use crate::selftest::Test;
 use crate::standing::Standing;
 use crate::strings::Strings;
 
@@ -37,7 +41,7 @@ pub struct Policy {
     pub(crate) rules: Rules,
     pub(crate) index: Index,
     pub(crate) standing: Standing,
-    pub(crate) tests: Vec<document::Test>,
+    pub(crate) tests: Vec<Test>,
     /// Empty until the rest is in place.
     pub(crate) version: String,
 }
@@ -99,7 +103,17 @@ impl Policy {
 
     /// Runs the policy's own tests and returns those that fail.
     pub fn run_tests(&self) -> Vec<TestFailure> {
-        Vec::new()
+        self.tests.iter().enumerate().filter_map(|(position, test)| test.run(position, self)).collect()
+    }
+
+    /// Explains the decision on one request, rule by rule. Looks at every rule: for people, not for requests.
+    pub fn explain<'p>(&'p self, request: &Request<'p>) -> Explanation<'p> {
+        explain::explain(self, request)
+    }
+
+    /// Looks for what is probably not meant: rules that never decide, roles that nothing uses.
+    pub fn check(&self) -> Vec<Finding> {
+        check::check(self)
     }
 
     /// SHA-256 (hex) of the canonical document: equal policies have equal versions.
@@ -183,5 +197,10 @@ impl Subject {
     /// The certificate.
     pub fn leaf(&self) -> &Leaf {
         &self.leaf
+    }
+
+    /// The roles that the policy which made it gives the certificate, sorted.
+    pub fn roles(&self) -> &[String] {
+        &self.view.roles
     }
 }

@@ -62,7 +62,7 @@ struct Whole<'p> {
     rules: Rules<'p>,
     distrust: Vec<Distrust<'p>>,
     revoked: Revoked,
-    tests: &'p [document::Test],
+    tests: Vec<&'p document::Test>,
 }
 
 #[derive(Serialize)]
@@ -166,7 +166,7 @@ impl<'p> Whole<'p> {
                 sha256: standing.sha256.iter().map(|hash| hex(hash)).collect(),
                 fresh_until: standing.fresh_until.map(time),
             },
-            tests: &policy.tests,
+            tests: policy.tests.iter().map(|test| &test.source).collect(),
         }
     }
 }

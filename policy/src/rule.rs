@@ -96,6 +96,11 @@ impl Rules {
         self.rules.iter().enumerate().map(|(number, rule)| (RuleId(number as u32), rule))
     }
 
+    /// The rule of a name. Looks at every rule: not for requests.
+    pub(crate) fn named(&self, id: Symbol) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.id == id)
+    }
+
     /// The roles that a rule is about; none is everybody.
     pub(crate) fn roles(&self, rule: &Rule) -> &[RoleId] {
         slice(&self.roles, rule.roles)

@@ -57,6 +57,18 @@ impl DistinguishedName {
         Some(Self { attributes })
     }
 
+    /// A name that is only thought of: each attribute, by dotted object identifier, on its own.
+    pub(super) fn synthetic(attributes: Vec<(String, String)>) -> Self {
+        let attribute = |(group, (oid, text))| Attribute {
+            oid,
+            text: Some(text),
+            encoded: Box::default(),
+            group,
+            multi_valued: false,
+        };
+        Self { attributes: attributes.into_iter().enumerate().map(attribute).collect() }
+    }
+
     /// Whether there is no attribute at all.
     pub fn is_empty(&self) -> bool {
         self.attributes.is_empty()

@@ -13,6 +13,7 @@ mod names;
 mod oid;
 mod parse;
 mod pem;
+mod synthetic;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,8 @@ pub use error::CertificateError;
 pub use extensions::KeyUsage;
 pub use names::AlternativeName;
 pub use parse::PublicKey;
+
+pub(crate) use synthetic::Synthetic;
 
 /// A parsed leaf certificate (RFC 5280). Parse once, keep, ask often.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ use super::distinguished_name::DistinguishedName;
 use super::error::CertificateError;
 use super::extensions::Extensions;
 use super::label;
+use super::names::AlternativeName;
 use super::oid;
 use crate::spiffe::SpiffeId;
 use crate::time::UnixTime;
@@ -119,16 +120,18 @@ pub(super) fn certificate(der: &[u8]) -> Result<Leaf, CertificateError> {
 
 /// The SPIFFE ID of an X.509-SVID that authenticates a workload, or none.
 fn spiffe(extensions: &Extensions) -> Option<SpiffeId> {
+    // A certificate that signs others speaks for a trust domain, never for a workload (§5.2).
+    let signs = extensions.key_usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign());
+    if extensions.ca || signs { None } else { spiffe_id(&extensions.alternative_names) }
+}
+
+/// The SPIFFE ID among the names of a certificate that signs no others.
+pub(super) fn spiffe_id(names: &[AlternativeName]) -> Option<SpiffeId> {
     // "An X.509 SVID MUST contain exactly one URI SAN" (X509-SVID §2).
-    let mut uris = extensions.alternative_names.iter().filter_map(|name| name.as_uri());
+    let mut uris = names.iter().filter_map(|name| name.as_uri());
     let (Some(uri), None) = (uris.next(), uris.next()) else {
         return None;
     };
-    // A certificate that signs others speaks for a trust domain, never for a workload (§5.2).
-    let signs = extensions.key_usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign());
-    if extensions.ca || signs {
-        return None;
-    }
     // "Leaf certificate SPIFFE IDs MUST have a non-root path component" (§3.1).
     SpiffeId::parse(uri).filter(|id| id.segments().next().is_some())
 }

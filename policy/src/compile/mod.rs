@@ -4,6 +4,7 @@ mod member;
 mod roles;
 mod rules;
 mod standing;
+mod tests;
 mod value;
 
 use crate::document;
@@ -38,6 +39,7 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     let (roles, members) = roles::compile(roles, &mut strings, &mut patterns)?;
     let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
     let standing = standing::compile(&distrust, &revoked)?;
+    let tests = tests::compile(tests, &rules, &strings, &standing)?;
     strings.shrink();
     patterns.shrink();
     let version = String::new();

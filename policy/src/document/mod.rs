@@ -2,7 +2,7 @@
 //!
 //! Absent: meaning. Names, patterns and times are text here; [`crate::compile`] gives them their types. What is refused
 //! here is what has the wrong shape: unknown fields, fields that occur twice, `null` in place of a value (an emptied
-//! `methods:` must not become "every method"), nesting deeper than the JSON reader's own bound.
+//! `methods:` must not become "every method"). Nothing in the format nests without end, so nothing here recurses.
 
 mod read;
 mod test;
@@ -11,6 +11,8 @@ mod text;
 use serde::Deserialize;
 
 pub(crate) use read::read;
+pub(crate) use test::Peer;
+pub(crate) use test::PeerNames;
 pub(crate) use test::Test;
 pub(crate) use text::Attributes;
 pub(crate) use text::Condition;

@@ -241,8 +241,27 @@ impl Condition<'_> {
     }
 }
 
-const MEMBER_FIELDS: &[&str] =
-    &["spiffe", "uri", "dns", "email", "ip", "subject", "issuer", "spki_sha256", "sha256", "eku", "serial", "role"];
+/// The fields of a member. Those that this version does not carry out come last, as they are listed in errors.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Spiffe,
+    Uri,
+    Dns,
+    Email,
+    Ip,
+    Subject,
+    Issuer,
+    SpkiSha256,
+    Sha256,
+    Eku,
+    Serial,
+    Role,
+    Oid,
+    Token,
+    Claims,
+    Not,
+}
 
 struct MemberVisitor;
 
@@ -255,28 +274,25 @@ impl<'de> Visitor<'de> for MemberVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut conditions: Vec<Condition<'de>> = Vec::with_capacity(1);
-        while let Some(field) = map.next_key::<Text<'de>>()? {
-            let condition = match field.as_str() {
-                "dns" => Condition::Dns(map.next_value()?),
-                "eku" => Condition::Eku(map.next_value()?),
-                "email" => Condition::Email(map.next_value()?),
-                "ip" => Condition::Ip(map.next_value()?),
-                "issuer" => Condition::Issuer(map.next_value()?),
-                "role" => Condition::Role(map.next_value()?),
-                "serial" => Condition::Serial(map.next_value()?),
-                "sha256" => Condition::Sha256(map.next_value()?),
-                "spiffe" => Condition::Spiffe(map.next_value()?),
-                "spki_sha256" => Condition::SpkiSha256(map.next_value()?),
-                "subject" => Condition::Subject(map.next_value()?),
-                "uri" => Condition::Uri(map.next_value()?),
-                later => {
-                    let Some(feature) = ["claims", "not", "oid", "token"].into_iter().find(|field| *field == later)
-                    else {
-                        return Err(A::Error::unknown_field(later, MEMBER_FIELDS));
-                    };
-                    let _: IgnoredAny = map.next_value()?;
-                    Condition::Unsupported(feature)
-                }
+        while let Some(field) = map.next_key()? {
+            let mut unsupported = |feature| map.next_value().map(|_: IgnoredAny| Condition::Unsupported(feature));
+            let condition = match field {
+                Field::Claims => unsupported("claims")?,
+                Field::Not => unsupported("not")?,
+                Field::Oid => unsupported("oid")?,
+                Field::Token => unsupported("token")?,
+                Field::Dns => Condition::Dns(map.next_value()?),
+                Field::Eku => Condition::Eku(map.next_value()?),
+                Field::Email => Condition::Email(map.next_value()?),
+                Field::Ip => Condition::Ip(map.next_value()?),
+                Field::Issuer => Condition::Issuer(map.next_value()?),
+                Field::Role => Condition::Role(map.next_value()?),
+                Field::Serial => Condition::Serial(map.next_value()?),
+                Field::Sha256 => Condition::Sha256(map.next_value()?),
+                Field::Spiffe => Condition::Spiffe(map.next_value()?),
+                Field::SpkiSha256 => Condition::SpkiSha256(map.next_value()?),
+                Field::Subject => Condition::Subject(map.next_value()?),
+                Field::Uri => Condition::Uri(map.next_value()?),
             };
             if conditions.iter().any(|known| known.field() == condition.field()) {
                 return Err(A::Error::duplicate_field(condition.field()));

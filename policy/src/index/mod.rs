@@ -12,6 +12,7 @@
 
 mod build;
 mod constraint;
+mod cover;
 mod trie;
 
 use std::borrow::Cow;

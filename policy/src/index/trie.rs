@@ -127,6 +127,27 @@ impl Trie {
         self.edges.shrink_to_fit(|edge| edge_hash(edge.from, edge.word));
     }
 
+    /// What `**` takes at least.
+    pub(super) fn rest_takes(&self) -> usize {
+        self.rest_takes
+    }
+
+    pub(super) fn exact_of(&self, node: NodeId) -> Option<Terminal> {
+        some(self.node(node.0).exact).map(Terminal)
+    }
+
+    pub(super) fn rest_of(&self, node: NodeId) -> Option<Terminal> {
+        some(self.node(node.0).rest).map(Terminal)
+    }
+
+    pub(super) fn wildcard_child(&self, node: NodeId) -> Option<NodeId> {
+        some(self.node(node.0).wildcard).map(NodeId)
+    }
+
+    pub(super) fn literal_child(&self, node: NodeId, word: Symbol) -> Option<NodeId> {
+        some(self.child(node.0, word)).map(NodeId)
+    }
+
     // No deeper than the deepest pattern, which is at most `MAX_STEPS`.
     fn visit(&self, at: u32, words: &[Symbol], found: &mut impl FnMut(Terminal)) {
         let node = self.node(at);
@@ -165,6 +186,10 @@ impl Trie {
             .find(edge_hash(from, word), |edge| edge.from == from && edge.word == word)
             .map_or(NONE, |edge| edge.to)
     }
+}
+
+fn some(number: u32) -> Option<u32> {
+    (number != NONE).then_some(number)
 }
 
 fn edge_hash(from: u32, word: Symbol) -> u64 {

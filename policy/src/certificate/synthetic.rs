@@ -1,0 +1,54 @@
+//! Certificates that no CA ever signed: what a policy's own tests present.
+//!
+//! Nothing outside this crate makes one, and no bytes become one.
+
+use super::AlternativeName;
+use super::DistinguishedName;
+use super::Leaf;
+use super::PublicKey;
+use super::label;
+use super::parse;
+use crate::time::UnixTime;
+
+/// The facts of a certificate that is only thought of.
+#[derive(Clone, Debug)]
+pub(crate) struct Synthetic {
+    pub(crate) alternative_names: Vec<AlternativeName>,
+    /// Dotted object identifiers and values.
+    pub(crate) subject: Vec<(String, String)>,
+    pub(crate) issuer: Vec<(String, String)>,
+    /// Dotted object identifiers.
+    pub(crate) eku: Vec<String>,
+    pub(crate) authority_key_id: Option<Box<[u8]>>,
+    pub(crate) serial: Box<[u8]>,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) spki_sha256: [u8; 32],
+    pub(crate) not_before: UnixTime,
+    pub(crate) not_after: UnixTime,
+}
+
+impl Synthetic {
+    /// The leaf with these facts and no others.
+    pub(crate) fn leaf(self) -> Leaf {
+        let spiffe = parse::spiffe_id(&self.alternative_names);
+        let subject = DistinguishedName::synthetic(self.subject);
+        Leaf {
+            identity: label::identity(spiffe.as_ref(), &self.alternative_names, &subject, &self.sha256),
+            sha256: self.sha256,
+            spki_sha256: self.spki_sha256,
+            spiffe,
+            serial: self.serial,
+            signature_algorithm: String::new(),
+            issuer: DistinguishedName::synthetic(self.issuer),
+            not_before: self.not_before,
+            not_after: self.not_after,
+            subject,
+            public_key: PublicKey::Other { algorithm: String::new() },
+            alternative_names: self.alternative_names,
+            eku: self.eku,
+            authority_key_id: self.authority_key_id,
+            key_usage: None,
+            ca: false,
+        }
+    }
+}

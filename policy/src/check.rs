@@ -1,0 +1,255 @@
+//! What is probably not meant: rules that never decide, roles that nothing uses, rules that contradict each other.
+//!
+//! Every finding is certain in what it says; not everything that could be said is found (a rule that several others cover
+//! only together with their captures is not). Each rule is looked up in the index instead of being compared with all others.
+
+use std::fmt;
+
+use crate::index::Terminal;
+use crate::pattern::Step;
+use crate::policy::Policy;
+use crate::roles::Condition;
+use crate::roles::RoleId;
+use crate::rule::Effect;
+use crate::rule::Methods;
+use crate::rule::Rule;
+use crate::rule::RuleId;
+
+/// Something that is probably not meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// One rule allows what another denies, on the same hosts and paths, to those who hold both roles.
+    Ambiguous {
+        /// Place of the allow rule.
+        path: String,
+        /// The allow rule.
+        allow: String,
+        /// The deny rule.
+        deny: String,
+    },
+    /// An allow rule that can never let anything through: deny rules match all that it matches.
+    Dead {
+        /// Place of the rule.
+        path: String,
+        /// The rule.
+        rule: String,
+        /// The deny rules, as far as they were needed to tell.
+        denied_by: Vec<String>,
+    },
+    /// A SPIFFE pattern of another trust domain than the policy's.
+    ForeignTrustDomain {
+        /// Place of the pattern.
+        path: String,
+        /// The other trust domain.
+        trust_domain: String,
+    },
+    /// A rule that never decides: earlier rules (or deny rules) match all that it matches.
+    Shadowed {
+        /// Place of the rule.
+        path: String,
+        /// The rule.
+        rule: String,
+        /// The rules before it, as far as they were needed to tell.
+        covered_by: Vec<String>,
+    },
+    /// A role that no rule asks for, not even through other roles.
+    UnusedRole {
+        /// Place of the role.
+        path: String,
+        /// The role.
+        role: String,
+    },
+}
+
+impl Finding {
+    /// The stable kind: `ambiguous`, `dead`, `foreign_trust_domain`, `shadowed`, `unused_role`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::Dead { .. } => "dead",
+            Self::ForeignTrustDomain { .. } => "foreign_trust_domain",
+            Self::Shadowed { .. } => "shadowed",
+            Self::UnusedRole { .. } => "unused_role",
+        }
+    }
+
+    /// Where in the document, in the form `rules[2]`.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Ambiguous { path, .. }
+            | Self::Dead { path, .. }
+            | Self::ForeignTrustDomain { path, .. }
+            | Self::Shadowed { path, .. }
+            | Self::UnusedRole { path, .. } => path,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ambiguous { allow, deny, .. } => {
+                write!(f, "`{allow}` allows what `{deny}` denies: who is meant by both is refused")
+            }
+            Self::Dead { rule, denied_by, .. } => {
+                write!(f, "`{rule}` never lets anything through: `{}` denies all of it", denied_by.join("`, `"))
+            }
+            Self::ForeignTrustDomain { trust_domain, .. } => {
+                write!(f, "`{trust_domain}` is not the policy's trust domain")
+            }
+            Self::Shadowed { rule, covered_by, .. } => {
+                write!(f, "`{rule}` never decides: `{}` matches all of it first", covered_by.join("`, `"))
+            }
+            Self::UnusedRole { role, .. } => write!(f, "no rule uses the role `{role}`"),
+        }
+    }
+}
+
+/// See [`Policy::check`]. In document order, kind by kind.
+pub(crate) fn check(policy: &Policy) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        policy.rules.iter().filter_map(|(id, rule)| superfluous(policy, id, rule)).collect();
+    contradictions(policy, &mut findings);
+    unused_roles(policy, &mut findings);
+    foreign_trust_domains(policy, &mut findings);
+    findings
+}
+
+/// A rule that never decides anything.
+fn superfluous(policy: &Policy, id: RuleId, rule: &Rule) -> Option<Finding> {
+    let Policy { patterns, rules, index, .. } = policy;
+    let mut needed: Vec<RuleId> = Vec::new();
+    let shapes = |list| {
+        let shapes: Vec<_> = <[_]>::iter(list).map(|pattern| Some((patterns.steps(*pattern), pattern.rest))).collect();
+        if shapes.is_empty() { vec![None] } else { shapes }
+    };
+    let roles = match rules.roles(rule) {
+        [] => &[RoleId::ANY],
+        roles => roles,
+    };
+    let hosts = shapes(rules.hosts(rule));
+    let paths = shapes(rules.paths(rule));
+    for host in &hosts {
+        for path in &paths {
+            for role in roles {
+                let mut covered = Methods::NONE;
+                index.covering(*host, path.unwrap_or((&[], true)), *role, &mut |other| {
+                    let Some(other_rule) = rules.get(other) else { return };
+                    let first = match (rule.effect, other_rule.effect) {
+                        (Effect::Allow, Effect::Deny) => true,
+                        (Effect::Deny, Effect::Allow) => false,
+                        (Effect::Allow, Effect::Allow) | (Effect::Deny, Effect::Deny) => other < id,
+                    };
+                    // A rule counts only if it takes methods that those before it leave.
+                    let takes = other_rule.methods.meets(rule.methods) && !other_rule.methods.is_within(covered);
+                    if first && takes && !rule.methods.is_within(covered) {
+                        covered = covered.with(other_rule.methods);
+                        needed.push(other);
+                    }
+                });
+                if !rule.methods.is_within(covered) {
+                    return None;
+                }
+            }
+        }
+    }
+    needed.sort_unstable();
+    needed.dedup();
+    let denied = rule.effect == Effect::Allow
+        && needed.iter().all(|other| rules.get(*other).is_some_and(|other| other.effect == Effect::Deny));
+    let names = needed.iter().filter_map(|other| policy.rule_name(*other)).map(str::to_owned).collect();
+    let path = format!("rules[{}]", id.0);
+    let rule = policy.rule_name(id)?.to_owned();
+    Some(if denied {
+        Finding::Dead { path, rule, denied_by: names }
+    } else {
+        Finding::Shadowed { path, rule, covered_by: names }
+    })
+}
+
+/// Allow and deny rules about the same hosts and paths, and about different roles that one peer may hold.
+fn contradictions(policy: &Policy, findings: &mut Vec<Finding>) {
+    let rules = &policy.rules;
+    // The first deny rule for each method of the terminal that is being looked at, with its role.
+    let mut denies: Vec<(RuleId, RoleId, Methods)> = Vec::new();
+    let mut allows: Vec<(RuleId, RoleId, Methods)> = Vec::new();
+    let mut pairs: Vec<(RuleId, RuleId)> = Vec::new();
+    let mut current = None;
+    let mut conclude = |denies: &mut Vec<(RuleId, RoleId, Methods)>, allows: &mut Vec<(RuleId, RoleId, Methods)>| {
+        for (allow, role, methods) in allows.drain(..) {
+            let against = denies.iter().find(|(_, other, denied)| *other != role && denied.meets(methods));
+            pairs.extend(against.map(|(deny, ..)| (allow, *deny)));
+        }
+        denies.clear();
+    };
+    policy.index.lists(&mut |terminal: Terminal, role, list| {
+        if current.replace(terminal) != Some(terminal) {
+            conclude(&mut denies, &mut allows);
+        }
+        // What everybody is allowed or denied contradicts nothing: that is a default with exceptions.
+        if role == RoleId::ANY {
+            return;
+        }
+        for id in list {
+            let Some(rule) = rules.get(id) else { continue };
+            match rule.effect {
+                Effect::Allow => allows.push((id, role, rule.methods)),
+                Effect::Deny => {
+                    let same = denies.iter().filter(|(_, known, _)| *known == role);
+                    let known = same.fold(Methods::NONE, |all, (.., methods)| all.with(*methods));
+                    if !rule.methods.is_within(known) && denies.len() < MAX_DENIES {
+                        denies.push((id, role, rule.methods));
+                    }
+                }
+            }
+        }
+    });
+    conclude(&mut denies, &mut allows);
+    pairs.sort_unstable();
+    pairs.dedup_by_key(|(allow, _)| *allow);
+    for (allow, deny) in pairs {
+        let (Some(name), Some(other)) = (policy.rule_name(allow), policy.rule_name(deny)) else { continue };
+        let path = format!("rules[{}]", allow.0);
+        findings.push(Finding::Ambiguous { path, allow: name.to_owned(), deny: other.to_owned() });
+    }
+}
+
+/// How many deny rules of one terminal are held against its allow rules; more would say nothing new to anybody.
+const MAX_DENIES: usize = 64;
+
+fn unused_roles(policy: &Policy, findings: &mut Vec<Finding>) {
+    let Policy { roles, members, rules, strings, .. } = policy;
+    let mut waiting: Vec<RoleId> = rules.iter().flat_map(|(_, rule)| rules.roles(rule)).copied().collect();
+    let mut used = vec![false; roles.all().count() + 1];
+    while let Some(role) = waiting.pop() {
+        let Some(seen) = used.get_mut(role.0 as usize) else { continue };
+        if !std::mem::replace(seen, true) {
+            waiting.extend(members.of(role).iter().filter_map(|member| member.requires));
+        }
+    }
+    for role in roles.all().filter(|role| used.get(role.0 as usize) == Some(&false)) {
+        let role = roles.name(role, strings).to_owned();
+        findings.push(Finding::UnusedRole { path: format!("roles.{role}"), role });
+    }
+}
+
+fn foreign_trust_domains(policy: &Policy, findings: &mut Vec<Finding>) {
+    let Policy { roles, members, patterns, strings, settings, .. } = policy;
+    let Some(own) = settings.trust_domain.as_deref() else { return };
+    for role in roles.all() {
+        for (position, member) in members.of(role).iter().enumerate() {
+            for condition in &member.conditions {
+                let Condition::Spiffe(pattern) = condition else { continue };
+                let Some(Step::Literal(domain)) = patterns.steps(*pattern).first() else { continue };
+                let trust_domain = strings.text(*domain);
+                if trust_domain != own {
+                    findings.push(Finding::ForeignTrustDomain {
+                        path: format!("roles.{}[{position}].spiffe", roles.name(role, strings)),
+                        trust_domain: trust_domain.to_owned(),
+                    });
+                }
+            }
+        }
+    }
+}

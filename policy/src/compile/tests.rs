@@ -1,0 +1,145 @@
+//! `tests:` to questions that can be asked.
+
+use super::member;
+use super::member::FieldProblem;
+use super::value;
+use crate::certificate::AlternativeName;
+use crate::certificate::Leaf;
+use crate::certificate::Synthetic;
+use crate::document;
+use crate::document::Peer;
+use crate::document::PeerNames;
+use crate::error::PolicyError;
+use crate::error::PolicyProblem;
+use crate::reason::Reason;
+use crate::roles::Condition;
+use crate::roles::condition::Attribute;
+use crate::rule::Effect;
+use crate::rule::Rules;
+use crate::selftest::Expectation;
+use crate::selftest::Test;
+use crate::spiffe::SpiffeId;
+use crate::standing::Standing;
+use crate::strings::Strings;
+use crate::time::UnixTime;
+
+pub(super) fn compile(
+    written: Vec<document::Test>,
+    rules: &Rules,
+    strings: &Strings,
+    standing: &Standing,
+) -> Result<Vec<Test>, PolicyError> {
+    let latest = standing.brakes.iter().filter_map(|brake| brake.issued_before).max();
+    let now = latest.unwrap_or(UnixTime(0));
+    let tests = written.into_iter().enumerate().map(|(position, test)| {
+        compile_one(test, rules, strings, now)
+            .map_err(|(field, problem)| PolicyError::new(format!("tests[{position}].{field}"), problem))
+    });
+    tests.collect()
+}
+
+fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: UnixTime) -> Result<Test, FieldProblem> {
+    let here = |field: &'static str| move |problem| (field.to_owned(), problem);
+    let request = source.request.split_once(' ').filter(|(method, target)| !method.is_empty() && !target.is_empty());
+    let (method, target) = request
+        .ok_or_else(|| value::bad(&source.request, "a method and a path, such as `GET /orders/42`"))
+        .map_err(here("request"))?;
+    // `GET https://orders.acme.example/orders/42` gives the host as well.
+    let absolute = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
+    let (host, path) = match absolute.map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len()))) {
+        Some((host, path)) => (Some(host.to_owned()), path),
+        None => (source.host.clone(), target),
+    };
+    if absolute.is_some() && source.host.is_some() {
+        return Err(here("host")(PolicyProblem::Duplicate {
+            what: "the host, by the request's URL:",
+            name: shown(&host),
+        }));
+    }
+    let peer = match &source.peer {
+        Peer::Absent => None,
+        Peer::Presented(names) => {
+            Some(leaf(names, now).map_err(|(field, problem)| (format!("peer.{field}"), problem))?)
+        }
+    };
+    let expectation = match (&source.expect.allow, &source.expect.deny) {
+        (Some(rule), None) if is_rule(rule, Effect::Allow, rules, strings) => Expectation::Allow(rule.clone()),
+        (Some(name), None) => return Err(here("expect.allow")(unknown(name, "the ids of allow rules"))),
+        (None, Some(name)) => match Reason::ALL.iter().find(|reason| reason.code() == name) {
+            Some(&reason) => Expectation::DenyReason(reason),
+            None if is_rule(name, Effect::Deny, rules, strings) => Expectation::DenyRule(name.clone()),
+            None => return Err(here("expect.deny")(unknown(name, "reason codes and the ids of deny rules"))),
+        },
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(here("expect")(PolicyProblem::ExactlyOne { first: "allow", second: "deny" }));
+        }
+    };
+    Ok(Test { peer, now, method: method.to_owned(), host, path: path.to_owned(), expectation, source })
+}
+
+fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {
+    let here = |field: &'static str| move |problem| (field.to_owned(), problem);
+    if let Some(id) = names.spiffe.as_deref().filter(|id| SpiffeId::parse(id).is_none()) {
+        return Err(here("spiffe")(value::bad(id, "a SPIFFE ID; a name that only looks like one goes under `uri`")));
+    }
+    let mut alternative_names = Vec::new();
+    alternative_names.extend(names.spiffe.iter().chain(&names.uri.0).cloned().map(AlternativeName::Uri));
+    alternative_names.extend(names.dns.0.iter().cloned().map(AlternativeName::Dns));
+    alternative_names.extend(names.email.0.iter().cloned().map(AlternativeName::Email));
+    for text in &names.ip.0 {
+        let address = text.parse().map_err(|_| value::bad(text, "an IP address")).map_err(here("ip"))?;
+        alternative_names.push(AlternativeName::Ip(address));
+    }
+    let eku = if names.eku.0.is_empty() {
+        Vec::new()
+    } else {
+        member::eku(names.eku.0.iter().map(String::as_str))?.iter().map(|oid| oid.as_ref().to_owned()).collect()
+    };
+    let mut issuer = Vec::new();
+    let mut authority_key_id = None;
+    if !names.issuer.0.is_empty() {
+        for condition in member::issuer(pairs(&names.issuer.0))? {
+            match condition {
+                Condition::Issuer(attributes) => issuer.extend(attributes),
+                Condition::IssuerKey(key) => authority_key_id = Some(key),
+                _ => {}
+            }
+        }
+    }
+    let subject = if names.subject.0.is_empty() { Box::default() } else { member::subject(pairs(&names.subject.0))? };
+    let hash = |field: &'static str, text: &Option<String>| match text {
+        None => Ok([0; 32]),
+        Some(text) => value::sha256(text).map(|hash| *hash).map_err(here(field)),
+    };
+    let serial = names.serial.as_deref().map(member::serial).transpose().map_err(here("serial"))?;
+    let attributes = |list: Vec<Attribute>| list.into_iter().map(|one| (one.oid.into(), one.value.into())).collect();
+    Ok(Synthetic {
+        alternative_names,
+        subject: attributes(subject.into()),
+        issuer: attributes(issuer),
+        eku,
+        authority_key_id,
+        serial: serial.unwrap_or_default(),
+        sha256: hash("sha256", &names.sha256)?,
+        spki_sha256: hash("spki_sha256", &names.spki_sha256)?,
+        not_before: now,
+        not_after: UnixTime(i64::MAX),
+    }
+    .leaf())
+}
+
+fn is_rule(name: &str, effect: Effect, rules: &Rules, strings: &Strings) -> bool {
+    rules.named(strings.find(name)).is_some_and(|rule| rule.effect == effect)
+}
+
+fn unknown(name: &str, known: &'static str) -> PolicyProblem {
+    PolicyProblem::UnknownWord { name: value::shown(name), known }
+}
+
+fn shown(host: &Option<String>) -> String {
+    value::shown(host.as_deref().unwrap_or_default())
+}
+
+fn pairs(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}

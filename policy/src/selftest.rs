@@ -1,0 +1,93 @@
+//! The policy's own `tests:`, each a question with the answer that its author expects.
+//!
+//! A test's certificate is thought of: it has the names that the test gives it, was issued after every `issued_before` of
+//! the policy, is valid, and the clock stands at its first second. So a test is about roles and rules, and goes on to pass.
+
+use std::fmt;
+
+use crate::certificate::Leaf;
+use crate::decide::Decision;
+use crate::decide::Head;
+use crate::decide::Peer;
+use crate::decide::Request;
+use crate::decide::Tls;
+use crate::document;
+use crate::policy::Policy;
+use crate::policy::TestFailure;
+use crate::reason::Reason;
+use crate::time::UnixTime;
+
+/// A test that can be run.
+#[derive(Debug)]
+pub(crate) struct Test {
+    /// As it was written.
+    pub(crate) source: document::Test,
+    pub(crate) peer: Option<Leaf>,
+    pub(crate) now: UnixTime,
+    pub(crate) method: String,
+    pub(crate) host: Option<String>,
+    pub(crate) path: String,
+    pub(crate) expectation: Expectation,
+}
+
+/// The answer that a test expects, or gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    /// This rule lets the request through.
+    Allow(String),
+    /// This rule refuses it.
+    DenyRule(String),
+    /// It is refused for this reason.
+    DenyReason(Reason),
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allow(rule) => write!(f, "allow by `{rule}`"),
+            Self::DenyRule(rule) => write!(f, "deny by `{rule}`"),
+            Self::DenyReason(reason) => write!(f, "deny as `{}`", reason.code()),
+        }
+    }
+}
+
+impl Test {
+    /// Runs the test, which is the policy's number `position`.
+    pub(crate) fn run(&self, position: usize, policy: &Policy) -> Option<TestFailure> {
+        let subject = self.peer.clone().map(|leaf| policy.subject(leaf));
+        let request = Request {
+            now: self.now,
+            peer: subject.as_ref().map_or(Peer::Absent, |subject| Peer::Presented { subject, validated: true }),
+            tls: Tls::default(),
+            source: None,
+            head: Head {
+                method: Some(self.method.as_bytes()),
+                authority: self.host.as_deref().map(str::as_bytes),
+                path: Some(self.path.as_bytes()),
+                fields: Vec::new(),
+                duplicated: false,
+            },
+        };
+        let decision = policy.decide(&request);
+        let got = match (&self.expectation, decision.reason(), decision.rule()) {
+            (_, Reason::RuleMatched, Some(rule)) => Expectation::Allow(rule.to_owned()),
+            (Expectation::DenyRule(_), Reason::DenyRuleMatched, Some(rule)) => Expectation::DenyRule(rule.to_owned()),
+            (_, reason, _) => Expectation::DenyReason(reason),
+        };
+        (got != self.expectation).then(|| TestFailure {
+            name: self.source.name.clone(),
+            path: format!("tests[{position}]"),
+            expected: self.expectation.to_string(),
+            got: answer(&decision),
+        })
+    }
+}
+
+fn answer(decision: &Decision<'_>) -> String {
+    let answer = match (decision.is_allowed(), decision.rule()) {
+        (true, Some(rule)) => Expectation::Allow(rule.to_owned()),
+        (false, Some(rule)) => Expectation::DenyRule(rule.to_owned()),
+        (_, None) => Expectation::DenyReason(decision.reason()),
+    };
+    answer.to_string()
+}
