@@ -1,3 +1,75 @@
 //! The engine as a whole: policies in, verdicts out.
 
+mod captures;
+mod checks;
 mod decisions;
+mod order;
+mod properties;
+mod reference;
+mod refusals;
+mod scale;
+mod standing;
+
+use crate::Decision;
+use crate::Head;
+use crate::Leaf;
+use crate::Peer;
+use crate::Policy;
+use crate::Reason;
+use crate::Request;
+use crate::Subject;
+use crate::Tls;
+use crate::UnixTime;
+use crate::certificate::AlternativeName;
+use crate::certificate::Synthetic;
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn policy(text: &str) -> Policy {
+    Policy::from_json(text.as_bytes()).unwrap_or_else(|error| panic!("`{}`: {error}", error.path()))
+}
+
+/// A certificate of an hour around [`NOW`], without any name.
+fn unnamed() -> Synthetic {
+    Synthetic {
+        alternative_names: Vec::new(),
+        subject: Vec::new(),
+        issuer: Vec::new(),
+        eku: Vec::new(),
+        authority_key_id: None,
+        serial: Box::new([7]),
+        sha256: [1; 32],
+        spki_sha256: [2; 32],
+        not_before: UnixTime(NOW.0 - 1800),
+        not_after: UnixTime(NOW.0 + 1800),
+    }
+}
+
+fn spiffe(id: &str) -> Leaf {
+    Synthetic { alternative_names: vec![AlternativeName::Uri(id.to_owned())], ..unnamed() }.leaf()
+}
+
+fn dns(names: &[&str]) -> Leaf {
+    let names = names.iter().map(|name| AlternativeName::Dns((*name).to_owned()));
+    Synthetic { alternative_names: names.collect(), ..unnamed() }.leaf()
+}
+
+fn presented(subject: Option<&Subject>) -> Peer<'_> {
+    subject.map_or(Peer::Absent, |subject| Peer::Presented { subject, validated: true })
+}
+
+fn request<'a>(peer: Peer<'a>, method: &'a str, host: Option<&'a str>, path: &'a str) -> Request<'a> {
+    let head = Head {
+        method: Some(method.as_bytes()),
+        authority: host.map(str::as_bytes),
+        path: Some(path.as_bytes()),
+        fields: Vec::new(),
+        duplicated: false,
+    };
+    Request { now: NOW, peer, tls: Tls::default(), source: None, head }
+}
+
+/// Reason and rule.
+fn verdict<'p>(decision: &Decision<'p>) -> (Reason, Option<&'p str>) {
+    (decision.reason(), decision.rule())
+}

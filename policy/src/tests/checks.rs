@@ -1,0 +1,190 @@
+//! The policy's own tests, and what the check of a policy finds.
+
+use super::*;
+
+fn findings(roles: &str, rules: &str) -> Vec<String> {
+    let text = format!(r#"{{"version": 1, "trust_domain": "t", "roles": {{{roles}}}, "rules": [{rules}]}}"#);
+    policy(&text).check().iter().map(|finding| format!("{} {}: {finding}", finding.code(), finding.path())).collect()
+}
+
+const ROLES: &str = r#""a": [{"dns": "a.t"}], "b": [{"dns": "b.t"}]"#;
+/// Uses both roles and covers nothing.
+const USE: &str = r#"{"id": "use", "allow": ["a", "b"], "paths": ["/use"]}"#;
+
+#[test]
+fn rules_that_never_decide_are_found() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "the same twice",
+            r#"{"id": "x", "allow": ["a"], "paths": ["/x"]}, {"id": "y", "allow": ["a"], "paths": ["/x"]}"#,
+            &["shadowed rules[1]: `y` never decides: `x` matches all of it first"],
+        ),
+        (
+            "within a wildcard",
+            r#"{"id": "x", "allow": "any", "paths": ["/x/**"]}, {"id": "y", "allow": ["a"], "paths": ["/x/{id}/y"]}"#,
+            &["shadowed rules[1]: `y` never decides: `x` matches all of it first"],
+        ),
+        (
+            "the wider rule comes later",
+            r#"{"id": "y", "allow": ["a"], "paths": ["/x/y"]}, {"id": "x", "allow": "any", "paths": ["/x/**"]}"#,
+            &[],
+        ),
+        (
+            "denied",
+            r#"{"id": "y", "allow": ["a"], "paths": ["/x/y"]}, {"id": "x", "deny": "any", "paths": ["/x/**"]}"#,
+            &["dead rules[0]: `y` never lets anything through: `x` denies all of it"],
+        ),
+        (
+            "denied to some",
+            r#"{"id": "y", "allow": ["a", "b"], "paths": ["/x/y"]}, {"id": "x", "deny": ["a"], "paths": ["/x/**"]}"#,
+            &[],
+        ),
+        (
+            "denied to each in turn",
+            r#"{"id": "y", "allow": ["a", "b"], "paths": ["/x/y"]}, {"id": "x", "deny": ["a"], "paths": ["/x/**"]}, {"id": "z", "deny": ["b"]}"#,
+            &["dead rules[0]: `y` never lets anything through: `x`, `z` denies all of it"],
+        ),
+        (
+            "other methods",
+            r#"{"id": "x", "allow": "any", "methods": ["GET"]}, {"id": "y", "allow": ["a"], "paths": ["/y"]}"#,
+            &[],
+        ),
+        (
+            "methods together",
+            r#"{"id": "x", "allow": "any", "methods": ["GET"], "paths": ["/y"]}, {"id": "z", "allow": "any", "methods": ["PUT"], "paths": ["/y"]}, {"id": "y", "allow": ["a"], "methods": ["GET", "PUT"], "paths": ["/y"]}"#,
+            &["shadowed rules[2]: `y` never decides: `x`, `z` matches all of it first"],
+        ),
+        (
+            "a host is narrower",
+            r#"{"id": "x", "allow": "any", "hosts": ["h.t"], "paths": ["/x"]}, {"id": "y", "allow": ["a"], "paths": ["/x"]}"#,
+            &[],
+        ),
+        (
+            "a host within a host",
+            r#"{"id": "x", "allow": "any", "hosts": ["**.t"]}, {"id": "y", "allow": ["a"], "hosts": ["h.t"], "paths": ["/x"]}"#,
+            &["shadowed rules[1]: `y` never decides: `x` matches all of it first"],
+        ),
+        (
+            "captures narrow the first",
+            r#"{"id": "x", "allow": "any", "paths": ["/{n}/{n}"]}, {"id": "y", "allow": ["a"], "paths": ["/x/x"]}"#,
+            &[],
+        ),
+        (
+            "a trailing slash is another path",
+            r#"{"id": "x", "allow": "any", "paths": ["/x/*"]}, {"id": "y", "allow": ["a"], "paths": ["/x/"]}"#,
+            &[],
+        ),
+        (
+            "deny twice",
+            r#"{"id": "x", "deny": "any", "paths": ["/x/**"]}, {"id": "y", "deny": ["a"], "paths": ["/x"]}"#,
+            &["shadowed rules[1]: `y` never decides: `x` matches all of it first"],
+        ),
+        (
+            "one side of an argument",
+            r#"{"id": "x", "allow": ["a"], "paths": ["/x"]}, {"id": "y", "deny": ["b"], "paths": ["/x"]}"#,
+            &["ambiguous rules[0]: `x` allows what `y` denies: who is meant by both is refused"],
+        ),
+        (
+            "no argument over methods",
+            r#"{"id": "x", "allow": ["a"], "methods": ["GET"], "paths": ["/x"]}, {"id": "y", "deny": ["b"], "methods": ["PUT"], "paths": ["/x"]}"#,
+            &[],
+        ),
+    ];
+    for (name, rules, expected) in cases {
+        let found = findings(ROLES, &format!("{rules}, {USE}"));
+        assert_eq!(found.len(), expected.len(), "{name}: {found:?}");
+        for (found, expected) in found.iter().zip(*expected) {
+            assert!(found.starts_with(expected), "{name}: {found}");
+        }
+    }
+}
+
+#[test]
+fn unused_roles_and_foreign_trust_domains_are_found() {
+    let roles = r#""used": [{"role": "inner"}], "inner": [{"spiffe": "spiffe://t/**"}], "lost": [{"dns": "x.t"}, {"spiffe": "spiffe://u/x"}]"#;
+    assert_eq!(
+        findings(roles, r#"{"id": "x", "allow": ["used"]}"#),
+        [
+            "unused_role roles.lost: no rule uses the role `lost`",
+            "foreign_trust_domain roles.lost[1].spiffe: `u` is not the policy's trust domain"
+        ]
+    );
+}
+
+#[test]
+fn the_policys_own_tests_pass_or_say_what_they_got() {
+    let policy = policy(
+        r#"{"version": 1,
+        "roles": {"web": [{"spiffe": "spiffe://t/web"}], "ops": [{"subject": {"ou": "ops"}, "issuer": {"cn": "CA"}}]},
+        "rules": [
+            {"id": "read", "allow": ["web"], "methods": ["GET"], "paths": ["/orders/{id}"]},
+            {"id": "by-host", "allow": ["ops"], "hosts": ["ops.t"]},
+            {"id": "no-debug", "deny": "any", "paths": ["/debug/**"]}
+        ],
+        "distrust": [{"issued_before": "2030-01-01T00:00:00Z"}],
+        "tests": [
+            {"name": "reads", "peer": {"spiffe": "spiffe://t/web"}, "request": "GET /orders/42", "expect": {"allow": "read"}},
+            {"name": "does not write", "peer": {"spiffe": "spiffe://t/web"}, "request": "PUT /orders/42", "expect": {"deny": "no_rule_matched"}},
+            {"name": "by subject and host", "peer": {"subject": {"ou": "ops"}, "issuer": {"cn": "CA"}}, "request": "GET https://ops.t/x", "expect": {"allow": "by-host"}},
+            {"name": "by host", "peer": {"subject": {"ou": "ops"}, "issuer": {"cn": "CA"}}, "request": "GET /x", "host": "OPS.t:443", "expect": {"allow": "by-host"}},
+            {"name": "nobody", "peer": "none", "request": "GET /orders/42", "expect": {"deny": "no_certificate"}},
+            {"name": "denied by rule", "peer": "none", "request": "GET /debug/x", "expect": {"deny": "no-debug"}},
+            {"name": "denied by reason", "peer": "none", "request": "GET /debug/x", "expect": {"deny": "deny_rule_matched"}},
+            {"name": "refused path", "peer": {"dns": ["x.t", "y.t"]}, "request": "GET //debug", "expect": {"deny": "path_empty_segment"}},
+            {"name": "wrong", "peer": {"spiffe": "spiffe://t/web"}, "request": "GET /orders/42", "expect": {"deny": "no-debug"}},
+            {"name": "wrong again", "peer": "none", "request": "GET /debug/x", "expect": {"deny": "no_rule_matched"}},
+            {"name": "wrong at last", "peer": "none", "request": "GET /x", "expect": {"allow": "read"}}
+        ]}"#,
+    );
+    let failures: Vec<String> =
+        policy.run_tests().iter().map(|failure| format!("{}: {failure}", failure.path)).collect();
+    assert_eq!(
+        failures,
+        [
+            "tests[8]: test `wrong`: expected deny by `no-debug`, got allow by `read`",
+            "tests[9]: test `wrong again`: expected deny as `no_rule_matched`, got deny by `no-debug`",
+            "tests[10]: test `wrong at last`: expected allow by `read`, got deny as `no_certificate`",
+        ]
+    );
+    assert_eq!(super::policy(&policy.to_json()).run_tests().len(), 3);
+}
+
+#[test]
+fn an_explanation_names_the_first_condition_that_failed() {
+    let policy = policy(
+        r#"{"version": 1,
+        "roles": {"web": [{"spiffe": "spiffe://t/{ns}/web"}], "ops": [{"dns": "ops.t"}]},
+        "rules": [
+            {"id": "path", "allow": ["web"], "paths": ["/other"]},
+            {"id": "host", "allow": ["web"], "hosts": ["a.t", "b.t", "c.t"], "paths": ["/x/**"]},
+            {"id": "method", "allow": ["web"], "methods": ["PUT"], "paths": ["/x/**"]},
+            {"id": "role", "deny": ["ops"], "paths": ["/x/**"]},
+            {"id": "capture", "allow": ["web"], "paths": ["/x/{ns}"]},
+            {"id": "not-asked", "deny": "any", "paths": ["/other"]},
+            {"id": "matches", "allow": "any", "paths": ["/x/y"]}
+        ]}"#,
+    );
+    let subject = policy.subject(spiffe("spiffe://t/n/web"));
+    let explanation = policy.explain(&request(presented(Some(&subject)), "GET", Some("h.t"), "/x/y"));
+    let outcomes: Vec<(&str, &str, String)> = explanation
+        .rules
+        .iter()
+        .map(|outcome| match &outcome.failed {
+            None => (outcome.rule, "", String::new()),
+            Some(failed) => (outcome.rule, failed.code(), failed.to_string()),
+        })
+        .collect();
+    let expected = [
+        ("path", "path", "the path is not `/other`"),
+        ("host", "host", "the host `h.t` is not `a.t`, `b.t` or `c.t`"),
+        ("method", "method", "the method `GET` is not `PUT`"),
+        ("role", "role", "the peer does not hold `ops`"),
+        ("capture", "capture", "`{ns}` does not stand for the same text everywhere"),
+        ("matches", "", ""),
+    ];
+    assert_eq!(outcomes, expected.map(|(rule, code, text)| (rule, code, text.to_owned())));
+    assert_eq!(verdict(&explanation.decision), (Reason::RuleMatched, Some("matches")));
+
+    let refused = policy.explain(&request(presented(Some(&subject)), "GET", None, "//"));
+    assert_eq!((refused.decision.reason(), refused.rules.len()), (Reason::PathEmptySegment, 0));
+}

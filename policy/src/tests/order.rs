@@ -1,0 +1,130 @@
+//! The order of all checks.
+
+use super::*;
+use crate::CertificateError;
+
+/// `NOW` is 2027-01-15T08:00:00Z.
+const POLICY: &str = r#"{
+    "version": 1,
+    "roles": {"peer": [{"spiffe": "spiffe://acme.example/peer"}]},
+    "rules": [
+        {"id": "allow-both", "allow": "any", "paths": ["/both"]},
+        {"id": "deny-both", "deny": "any", "paths": ["/both"]},
+        {"id": "allow-peer", "allow": ["peer"], "paths": ["/peer"]}
+    ],
+    "distrust": [{"issued_before": "2027-01-15T07:51:40Z"}],
+    "revoked": {
+        "sha256": ["0101010101010101010101010101010101010101010101010101010101010101"],
+        "fresh_until": "2027-01-15T08:00:00Z"
+    }
+}"#;
+
+/// Everything that a decision depends on, to be repaired step by step.
+struct World {
+    now: UnixTime,
+    certificate: Synthetic,
+    presented: bool,
+    readable: bool,
+    validated: bool,
+    head: Head<'static>,
+}
+
+impl World {
+    fn decide(&self, policy: &Policy) -> (Reason, Option<String>) {
+        let subject = policy.subject(self.certificate.clone().leaf());
+        let error = CertificateError::Pem;
+        let peer = match (self.presented, self.readable) {
+            (false, _) => Peer::Absent,
+            (true, false) => Peer::Unreadable(&error),
+            (true, true) => Peer::Presented { subject: &subject, validated: self.validated },
+        };
+        let request = Request { now: self.now, peer, tls: Tls::default(), source: None, head: self.head.clone() };
+        let decision = policy.decide(&request);
+        (decision.reason(), decision.rule().map(str::to_owned))
+    }
+}
+
+/// A request that is refused for every reason at once is refused for the first. With that repaired it is refused for the
+/// next, and so on to the end.
+#[test]
+fn each_check_comes_after_the_one_before_it() {
+    type Repair = fn(&mut World);
+    const CONNECTION: (&[u8], &[u8]) = (b"Connection", b"close, X_Portcullis.Identity");
+    const LATIN: (&[u8], &[u8]) = (b"x-name", b"J\xf6rg");
+    const HOST: (&[u8], &[u8]) = (b"Host", b"other.example");
+
+    let policy = policy(POLICY);
+    let mut fields = vec![CONNECTION, LATIN, HOST];
+    fields.resize(300, (b"x", b""));
+    let mut world = World {
+        now: UnixTime(NOW.0 + 1000),
+        certificate: Synthetic {
+            alternative_names: vec![AlternativeName::Uri("spiffe://acme.example/peer".to_owned())],
+            not_before: UnixTime(NOW.0 + 2000),
+            not_after: UnixTime(NOW.0 - 2000),
+            ..unnamed()
+        },
+        presented: true,
+        readable: false,
+        validated: false,
+        head: Head { method: Some(b"G T"), authority: Some(b"a@b"), path: Some(b"/both//"), fields, duplicated: true },
+    };
+    let steps: &[(Reason, Option<&str>, Repair)] = &[
+        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(3)),
+        (Reason::HeaderDuplicated, None, |world| world.head.duplicated = false),
+        (Reason::MethodInvalid, None, |world| world.head.method = Some(b"GET")),
+        (Reason::PathEmptySegment, None, |world| world.head.path = Some(b"/both")),
+        (Reason::HostAmbiguous, None, |world| world.head.fields.truncate(2)),
+        (Reason::HostInvalid, None, |world| world.head.authority = Some(b"acme.example")),
+        (Reason::HeaderForbidden, None, |world| world.head.fields = vec![LATIN]),
+        (Reason::HeaderNotUtf8, None, |world| world.head.fields.clear()),
+        (Reason::CertificateUnreadable, None, |world| world.readable = true),
+        (Reason::CertificateNotValidated, None, |world| world.validated = true),
+        (Reason::CertificateNotYetValid, None, |world| world.certificate.not_before = UnixTime(NOW.0 - 1000)),
+        (Reason::CertificateExpired, None, |world| world.certificate.not_after = UnixTime(NOW.0 + 1000)),
+        (Reason::CertificateRevoked, None, |world| world.certificate.sha256 = [9; 32]),
+        (Reason::CertificateDistrusted, None, |world| world.certificate.not_before = UnixTime(NOW.0 - 500)),
+        (Reason::RevocationStale, None, |world| world.now = NOW),
+        (Reason::DenyRuleMatched, Some("deny-both"), |world| world.head.path = Some(b"/elsewhere")),
+        (Reason::NoRuleMatched, None, |world| world.head.path = Some(b"/peer")),
+        (Reason::RuleMatched, Some("allow-peer"), |world| world.presented = false),
+        (Reason::NoCertificate, None, |_| {}),
+    ];
+    for (reason, rule, repair) in steps {
+        assert_eq!(world.decide(&policy), (*reason, rule.map(str::to_owned)), "{}", reason.code());
+        repair(&mut world);
+    }
+}
+
+#[test]
+fn who_asks_is_told_whatever_the_verdict() {
+    let policy = policy(POLICY);
+    let subject = policy.subject(fresh("spiffe://acme.example/peer"));
+    for (name, path, validated) in
+        [("refused path", "//", true), ("not validated", "/peer", false), ("allowed", "/peer", true)]
+    {
+        let decision = policy.decide(&request(Peer::Presented { subject: &subject, validated }, "GET", None, path));
+        assert_eq!(decision.identity(), Some("spiffe://acme.example/peer"), "{name}");
+        assert_eq!(decision.roles(), ["peer"], "{name}");
+        assert_eq!(decision.policy_version(), policy.version(), "{name}");
+    }
+    let decision = policy.decide(&request(Peer::Absent, "GET", None, "/peer"));
+    assert_eq!((decision.identity(), decision.roles().len()), (None, 0));
+}
+
+#[test]
+fn a_subject_of_another_policy_is_looked_at_anew() {
+    let policy = policy(POLICY);
+    let other = super::policy(&POLICY.replace("acme.example/peer", "acme.example/other"));
+    let subject = other.subject(fresh("spiffe://acme.example/peer"));
+    let decision = policy.decide(&request(presented(Some(&subject)), "GET", None, "/peer"));
+    assert_eq!(decision.roles(), ["peer"]);
+    let decision = other.decide(&request(presented(Some(&subject)), "GET", None, "/peer"));
+    assert_eq!(verdict(&decision), (Reason::NoRuleMatched, None));
+}
+
+/// Issued after the brake, and not on the list.
+fn fresh(id: &str) -> Leaf {
+    let alternative_names = vec![AlternativeName::Uri(id.to_owned())];
+    Synthetic { alternative_names, sha256: [9; 32], not_before: NOW, ..unnamed() }.leaf()
+}

@@ -1,0 +1,209 @@
+//! The semantics as they are told: every rule is looked at, on text, with no index and none of the engine's parts.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::json;
+
+/// What names stand for.
+type Bound = BTreeMap<String, String>;
+
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    pub(super) roles: Vec<Vec<Member>>,
+    pub(super) rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) spiffe: Option<String>,
+    pub(super) dns: Option<String>,
+    /// One of the roles before, so that there is no circle.
+    pub(super) role: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub(super) deny: bool,
+    /// None is everybody.
+    pub(super) roles: Option<Vec<usize>>,
+    pub(super) methods: Option<Vec<&'static str>>,
+    pub(super) paths: Option<Vec<String>>,
+    pub(super) hosts: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Peer {
+    Absent,
+    Spiffe(String),
+    Dns(Vec<String>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) peer: Peer,
+    pub(super) method: &'static str,
+    pub(super) host: Option<String>,
+    pub(super) path: String,
+}
+
+impl Document {
+    /// The reason's code and the number of the rule.
+    pub(super) fn decide(&self, request: &Request) -> (&'static str, Option<usize>) {
+        let first = |deny| {
+            let mut rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.deny == deny);
+            rules.find(|(_, rule)| self.matches(rule, request)).map(|(number, _)| number)
+        };
+        match (first(true), first(false), &request.peer) {
+            (Some(rule), ..) => ("deny_rule_matched", Some(rule)),
+            (None, Some(rule), _) => ("rule_matched", Some(rule)),
+            (None, None, Peer::Absent) => ("no_certificate", None),
+            (None, None, _) => ("no_rule_matched", None),
+        }
+    }
+
+    pub(super) fn roles(&self, peer: &Peer) -> Vec<String> {
+        let held = (0..self.roles.len()).filter(|role| !self.ways(*role, peer).is_empty());
+        held.map(role_name).collect()
+    }
+
+    fn matches(&self, rule: &Rule, request: &Request) -> bool {
+        if rule.methods.as_ref().is_some_and(|methods| !methods.contains(&request.method)) {
+            return false;
+        }
+        let path: Vec<&str> = request.path.split('/').skip(1).collect();
+        let paths = match &rule.paths {
+            None => vec![Bound::new()],
+            Some(patterns) => patterns.iter().filter_map(|pattern| path_matches(pattern, &path)).collect(),
+        };
+        let hosts = match (&rule.hosts, &request.host) {
+            (None, _) => vec![Bound::new()],
+            (Some(_), None) => vec![],
+            (Some(patterns), Some(host)) => patterns.iter().filter_map(|pattern| host_matches(pattern, host)).collect(),
+        };
+        let ways = match &rule.roles {
+            None => vec![Bound::new()],
+            Some(roles) => roles.iter().flat_map(|role| self.ways(*role, &request.peer)).collect(),
+        };
+        let on_path = |way: &Bound| paths.iter().filter_map(|path| join(way, path)).collect::<Vec<_>>();
+        ways.iter().flat_map(on_path).any(|way| hosts.iter().any(|host| join(&way, host).is_some()))
+    }
+
+    /// Every way in which the peer holds the role.
+    fn ways(&self, role: usize, peer: &Peer) -> Vec<Bound> {
+        let mut ways = Vec::new();
+        for member in &self.roles[role] {
+            let mut own = vec![Bound::new()];
+            if let Some(pattern) = &member.spiffe {
+                let Peer::Spiffe(id) = peer else { continue };
+                let words: Vec<&str> = id.strip_prefix("spiffe://").unwrap().split('/').collect();
+                own = path_matches(&format!("/{}", pattern.strip_prefix("spiffe://").unwrap()), &words)
+                    .into_iter()
+                    .collect();
+            }
+            if let Some(pattern) = &member.dns {
+                let Peer::Dns(names) = peer else { continue };
+                if !names.iter().any(|name| dns_matches(pattern, name)) {
+                    continue;
+                }
+            }
+            if let Some(required) = member.role {
+                let required = self.ways(required, peer);
+                own = own.iter().flat_map(|way| required.iter().filter_map(|other| join(way, other))).collect();
+            }
+            ways.extend(own);
+        }
+        ways
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let members = |members: &Vec<Member>| -> Vec<Value> {
+            let member = |member: &Member| {
+                let mut value = json!({});
+                member.spiffe.iter().for_each(|text| value["spiffe"] = json!(text));
+                member.dns.iter().for_each(|text| value["dns"] = json!(text));
+                member.role.iter().for_each(|role| value["role"] = json!(role_name(*role)));
+                value
+            };
+            members.iter().map(member).collect()
+        };
+        let rules = self.rules.iter().enumerate().map(|(number, rule)| {
+            let whom = match &rule.roles {
+                None => json!("any"),
+                Some(roles) => roles.iter().map(|role| role_name(*role)).collect(),
+            };
+            let mut value = json!({"id": rule_name(number)});
+            value[if rule.deny { "deny" } else { "allow" }] = whom;
+            rule.methods.iter().for_each(|methods| value["methods"] = json!(methods));
+            rule.paths.iter().for_each(|paths| value["paths"] = json!(paths));
+            rule.hosts.iter().for_each(|hosts| value["hosts"] = json!(hosts));
+            value
+        });
+        let roles: BTreeMap<String, Vec<Value>> =
+            self.roles.iter().enumerate().map(|(number, role)| (role_name(number), members(role))).collect();
+        json!({"version": 1, "roles": roles, "rules": rules.collect::<Vec<_>>()})
+    }
+}
+
+pub(super) fn role_name(number: usize) -> String {
+    format!("role-{number}")
+}
+
+pub(super) fn rule_name(number: usize) -> String {
+    format!("rule-{number}")
+}
+
+fn path_matches(pattern: &str, words: &[&str]) -> Option<Bound> {
+    let pattern: Vec<&str> = pattern.split('/').skip(1).collect();
+    let mut bound = Bound::new();
+    for (position, segment) in pattern.iter().enumerate() {
+        if *segment == "**" {
+            return Some(bound);
+        }
+        segment_matches(segment, words.get(position)?, &mut bound)?;
+    }
+    (pattern.len() == words.len()).then_some(bound)
+}
+
+fn host_matches(pattern: &str, host: &str) -> Option<Bound> {
+    let labels: Vec<&str> = host.split('.').collect();
+    let mut bound = Bound::new();
+    let (pattern, rest) = pattern.strip_prefix("**.").map_or((pattern, false), |pattern| (pattern, true));
+    let pattern: Vec<&str> = pattern.split('.').collect();
+    let fits = if rest { labels.len() > pattern.len() } else { labels.len() == pattern.len() };
+    if !fits {
+        return None;
+    }
+    for (segment, label) in pattern.iter().rev().zip(labels.iter().rev()) {
+        segment_matches(segment, label, &mut bound)?;
+    }
+    Some(bound)
+}
+
+fn segment_matches(segment: &str, word: &str, bound: &mut Bound) -> Option<()> {
+    let name = segment.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+    let fits = match name {
+        Some(name) => !word.is_empty() && bound.entry(name.to_owned()).or_insert_with(|| word.to_owned()) == word,
+        None if segment == "*" => !word.is_empty(),
+        None => segment == word,
+    };
+    fits.then_some(())
+}
+
+fn dns_matches(pattern: &str, name: &str) -> bool {
+    match (pattern.strip_prefix("*."), name.split_once('.')) {
+        _ if pattern == name => true,
+        (Some(parent), Some((label, rest))) => !label.contains('*') && parent == rest,
+        _ => false,
+    }
+}
+
+fn join(one: &Bound, other: &Bound) -> Option<Bound> {
+    let mut joined = one.clone();
+    for (name, text) in other {
+        if joined.entry(name.clone()).or_insert_with(|| text.clone()) != text {
+            return None;
+        }
+    }
+    Some(joined)
+}
