@@ -169,6 +169,52 @@ fn each_line_is_answered_in_the_documented_form() {
 }
 
 #[test]
+fn an_explanation_names_what_each_rule_lacked() {
+    let desk = Desk::new(POLICY);
+    let checkout = request(CHECKOUT);
+    let requests = [
+        checkout.clone(),
+        with(&checkout, json!({"method": "POST"})),
+        with(&checkout, json!({"path": "/../x"})),
+        json!({"id": "1", "x": 1}),
+    ];
+    let input: String = requests.iter().map(|request| format!("{request}\n")).collect();
+    let output = desk.run(&["explain", "--policy", "policy.yaml"], input.as_bytes());
+    assert_eq!(output.status.code(), Some(1), "the last line is no request");
+    let answers: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+
+    let candidate = |answer: &Value, rule: &str| {
+        let candidates = answer["candidates"].as_array().expect("an explanation has candidates");
+        candidates.iter().find(|candidate| candidate["rule"] == rule).cloned()
+    };
+    assert_eq!(answers[0]["decision"], "allow");
+    assert_eq!(candidate(&answers[0], "read-orders"), Some(json!({"rule": "read-orders", "failed": null})));
+    assert_eq!(answers[1]["reason"], "no_rule_matched");
+    let lacked = candidate(&answers[1], "read-orders").expect("the rule is about this path");
+    assert_eq!(lacked["failed"], "method");
+    assert!(lacked["because"].as_str().is_some_and(|because| because.contains("`POST`")), "{lacked}");
+    assert_eq!(answers[2]["candidates"], json!([]), "no rule is asked about a path of two readings");
+    assert!(answers[3]["error"].is_string());
+    // The verdict is the one that `decide` gives, field by field.
+    let (decided, _) = desk.decide(&requests);
+    for (mut explained, decided) in answers.into_iter().zip(decided) {
+        explained.as_object_mut().expect("an answer is an object").remove("candidates");
+        assert_eq!(explained, decided);
+    }
+}
+
+#[test]
+fn remarks_are_shown_and_do_not_make_a_policy_bad() {
+    let policy = POLICY
+        .replace("tests:", "  - { id: again, allow: [checkout], methods: [GET], paths: [\"/orders/{id}\"] }\ntests:");
+    let output = Desk::new(&policy).run(&["check", "policy.yaml"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with("policy.yaml:11:5: rules[2]: shadowed: `again` "), "{text}");
+    assert!(text.contains("3 rules, 1 tests passed, 1 remarks"), "{text}");
+}
+
+#[test]
 fn the_time_may_be_written_in_several_ways() {
     let desk = Desk::new(POLICY);
     let checkout = request(CHECKOUT);
@@ -269,7 +315,7 @@ fn a_good_policy_passes_in_yaml_and_in_json() {
     let json = desk.run(&["check", "--policy", "policy.json"], b"");
     for output in [&yaml, &json] {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
-        assert!(stdout(output).contains("good: 2 rules, 1 tests passed"), "{}", stdout(output));
+        assert!(stdout(output).contains("good: 2 rules, 1 tests passed, 0 remarks"), "{}", stdout(output));
     }
     assert_eq!(version(&yaml), version(&json));
     let tested = desk.run(&["test", "policy.yaml"], b"");
@@ -295,6 +341,7 @@ fn a_bad_policy_is_refused_with_file_line_and_field() {
             "policy.yaml:9:81: rules[0].paths[0]: ",
         ),
         ("a name twice", POLICY.replace("  reader:", "  checkout:"), "policy.yaml:6:3: `checkout` is given twice"),
+        ("a test that fails", POLICY.replace("GET /orders/42", "POST /orders/42"), "policy.yaml:12:5: tests[0]: "),
         ("not YAML", POLICY.replace("roles:", "roles: ["), "policy.yaml:"),
     ];
     for (name, policy, place) in cases {

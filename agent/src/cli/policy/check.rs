@@ -1,4 +1,6 @@
 //! `portcullis policy check`.
+//!
+//! A remark is about something that is probably not meant; it does not make a policy bad.
 
 use std::io;
 use std::io::Write as _;
@@ -27,10 +29,17 @@ impl Args {
         if !failures.is_empty() {
             return Ok(ExitCode::FAILURE);
         }
+        let findings = source.policy().check();
+        let mut out = io::stdout().lock();
+        for finding in &findings {
+            let message = format!("{}: {finding}", finding.code());
+            writeln!(out, "{:#}", source.remark(finding.path(), &message))?;
+        }
         let file = self.policy.path().display();
         let (rules, tests) = (source.policy().rule_count(), source.test_count());
         let version = source.policy().version();
-        writeln!(io::stdout(), "{file}: good: {rules} rules, {tests} tests passed, version {version}")?;
+        let remarks = findings.len();
+        writeln!(out, "{file}: good: {rules} rules, {tests} tests passed, {remarks} remarks, version {version}")?;
         Ok(ExitCode::SUCCESS)
     }
 }

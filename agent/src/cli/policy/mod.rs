@@ -2,6 +2,7 @@
 
 mod check;
 mod decide;
+mod explain;
 mod input;
 mod render;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Check(check::Args),
     /// Decide requests: one JSON object per line in, one per line out.
     Decide(decide::Args),
+    /// Decide requests and say what each rule about them lacked.
+    Explain(decide::Args),
     /// Print the policy as the filter's plugin configuration.
     Render(render::Args),
     /// Run the policy's own tests.
@@ -41,6 +44,7 @@ impl Args {
         match self.command {
             Command::Check(args) => args.run(),
             Command::Decide(args) => args.run(),
+            Command::Explain(args) => explain::run(&args),
             Command::Render(args) => args.run(),
             Command::Test(args) => args.run(),
         }

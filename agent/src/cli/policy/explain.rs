@@ -1,0 +1,49 @@
+//! `portcullis policy explain`.
+
+use portcullis_policy::Explanation;
+use portcullis_policy::RuleOutcome;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::decide;
+use super::decide::Verdict;
+use crate::cli::Outcome;
+
+/// The answer to one request.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    id: &'a Value,
+    #[serde(flatten)]
+    verdict: Verdict<'a>,
+    candidates: Vec<Candidate<'a>>,
+}
+
+/// What one rule had to say.
+#[derive(Debug, Serialize)]
+struct Candidate<'a> {
+    rule: &'a str,
+    /// The first condition that failed; `null` if none did.
+    failed: Option<&'static str>,
+    /// The same for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(outcome: &RuleOutcome<'a>) -> Self {
+        let failed = outcome.failed.as_ref();
+        Self {
+            rule: outcome.rule,
+            failed: failed.map(|failed| failed.code()),
+            because: failed.map(ToString::to_string),
+        }
+    }
+}
+
+pub(super) fn run(requests: &decide::Args) -> Outcome {
+    requests.answer(|policy, request, id, out| {
+        let Explanation { decision, rules } = policy.explain(request);
+        let candidates = rules.iter().map(Candidate::of).collect();
+        serde_json::to_writer(out, &Answer { id, verdict: Verdict::of(&decision), candidates })
+    })
+}
