@@ -79,6 +79,7 @@ pub async fn serve(
 }
 
 async fn exposition(State(observed): State<Observed>) -> impl IntoResponse {
+    observed.metrics.update(&observed.status.borrow());
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], observed.metrics.encode())
 }
 
@@ -150,6 +151,7 @@ mod tests {
 
         let answer = get(address, "/metrics").await;
         assert!(answer.contains(metrics::CONTENT_TYPE) && answer.ends_with("# EOF\n"), "{answer}");
+        assert!(answer.contains("portcullis_ready 1\n"), "as the status is now: {answer}");
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404 "));
 
         stop.send(()).unwrap();

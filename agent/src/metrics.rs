@@ -160,7 +160,7 @@ impl Metrics {
         Self(Arc::new(Inner { registry: Mutex::new(registry), gauges, rotations, nacks, last_success }))
     }
 
-    /// Sets every gauge from the picture; what left the picture leaves the metrics. Call it at every change and tick.
+    /// Sets every gauge from the picture; what left the picture leaves the metrics. Done at every scrape.
     pub fn update(&self, status: &Status) {
         let _locked = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.gauges.set(status, Timestamp::now());
@@ -349,7 +349,7 @@ mod tests {
             leaf: Some(leaf(not_after)),
             current: false,
             error: None,
-            checked_at: Timestamp::constant(2_000, 0),
+            checked_at: Some(Timestamp::constant(2_000, 0)),
         };
         Status {
             ready: true,
