@@ -107,8 +107,39 @@ fn reasons(status: &Status, now: Timestamp) -> Vec<String> {
             reasons.push(format!("certificate `{name}`: {error}"));
         }
     }
+    for bundle in status.bundles.iter().filter(|bundle| !bundle.acknowledged) {
+        reasons.push(format!("bundle `{}` was not taken by every proxy yet", bundle.name));
+    }
     if let Some(error) = &status.policy.error {
         reasons.push(format!("the policy is not in force: {error}"));
+    } else if status.policy.version.is_some() && !status.policy.acknowledged {
+        reasons.push("the policy was not taken by every proxy yet".to_owned());
     }
     reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_proxy_took_is_a_reason() {
+        let board = Board::new();
+        let bundle = |acknowledged| BundleStatus {
+            name: "clients".to_owned(),
+            entries: Vec::new(),
+            version: "1".to_owned(),
+            acknowledged,
+        };
+        board.bundles(vec![bundle(false)]);
+        board.policy(|policy| policy.version = Some("1".to_owned()));
+        let reasons = board.watch().borrow().reasons.clone();
+        assert_eq!(
+            reasons,
+            ["bundle `clients` was not taken by every proxy yet", "the policy was not taken by every proxy yet"]
+        );
+        board.bundles(vec![bundle(true)]);
+        board.policy(|policy| policy.acknowledged = true);
+        assert!(board.watch().borrow().ready);
+    }
 }

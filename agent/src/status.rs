@@ -77,8 +77,8 @@ pub struct ServedStatus {
     pub current: bool,
     /// Why the handshake failed, if it did.
     pub error: Option<String>,
-    /// When this was seen.
-    pub checked_at: Timestamp,
+    /// When this was seen; none if nobody looked yet.
+    pub checked_at: Option<Timestamp>,
 }
 
 /// A trust bundle.

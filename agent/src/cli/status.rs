@@ -179,7 +179,7 @@ mod tests {
             leaf: Some(leaf),
             current,
             error: None,
-            checked_at: NOW,
+            checked_at: Some(NOW),
         }
     }
 

@@ -79,6 +79,7 @@ fn render(certificates: &[CertificateStatus], now: Timestamp, colour: Colour) ->
                 (_, true) => (Tone::Good, "current".to_owned()),
                 (_, false) if expired => (Tone::Bad, "EXPIRED".to_owned()),
                 (Some(error), false) => (Tone::Bad, error.clone()),
+                (None, false) if seen.leaf.is_none() => (Tone::Waiting, "not looked at yet".to_owned()),
                 (None, false) => (Tone::Bad, "not the stored one".to_owned()),
             };
             rows.push([
@@ -136,7 +137,7 @@ mod tests {
             leaf,
             current,
             error: error.map(str::to_owned),
-            checked_at: NOW,
+            checked_at: Some(NOW),
         }
     }
 

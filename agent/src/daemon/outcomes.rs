@@ -61,11 +61,13 @@ pub(super) async fn watch(
     shutdown: CancellationToken,
 ) {
     loop {
+        let proxies = context.publisher.proxies();
         for bundle in &mut bundles {
-            bundle.acknowledged = context.publisher.acknowledged(&bundle.name) == Some(true);
+            // One that no connected proxy asks for holds up nobody.
+            bundle.acknowledged = context.publisher.acknowledged(&bundle.name).unwrap_or(!proxies.is_empty());
         }
         context.board.bundles(bundles.clone());
-        context.board.proxies(context.publisher.proxies());
+        context.board.proxies(proxies);
         if let Some(filter) = &filter {
             let acknowledged = context.publisher.acknowledged(&filter.name) == Some(true);
             context.board.policy(|policy| policy.acknowledged = acknowledged);

@@ -152,11 +152,11 @@ impl Rotor {
         let mut all = Vec::with_capacity(self.config.served_at.len());
         for at in &self.config.served_at {
             let sighting = self.context.prover.leaf_at(at, HANDSHAKE).await;
-            let checked_at = Timestamp::now();
-            let (address, sni) = (at.address.clone(), at.sni.clone());
+            let now = Timestamp::now();
+            let (address, sni, checked_at) = (at.address.clone(), at.sni.clone(), Some(now));
             all.push(match sighting {
                 Ok(seen) => {
-                    let valid = seen.leaf.not_before <= checked_at && checked_at <= seen.leaf.not_after;
+                    let valid = seen.leaf.not_before <= now && now.as_second() <= seen.leaf.not_after.as_second();
                     let current = valid && seen.leaf.sha256 == stored.leaf.sha256;
                     ServedStatus { address, sni, leaf: Some(seen.leaf), current, error: seen.distrusted, checked_at }
                 }

@@ -41,6 +41,7 @@ use crate::keys;
 use crate::keys::KeyError;
 use crate::leaf;
 use crate::metrics::RotationResult;
+use crate::proof::ServedAt;
 use crate::status::CertificateStatus;
 use crate::status::ServedStatus;
 use crate::store::StoreError;
@@ -441,6 +442,23 @@ impl Rotor {
         Ok(())
     }
 
+    /// What every listener of the configuration showed, also those that nobody looked at yet: one that is not known to
+    /// serve the certificate must not pass for one that does.
+    fn seen(&self) -> Vec<ServedStatus> {
+        let seen = |at: &ServedAt| {
+            let seen = self.served.iter().find(|seen| seen.address == at.address && seen.sni == at.sni);
+            seen.cloned().unwrap_or_else(|| ServedStatus {
+                address: at.address.clone(),
+                sni: at.sni.clone(),
+                leaf: None,
+                current: false,
+                error: None,
+                checked_at: None,
+            })
+        };
+        self.config.served_at.iter().map(seen).collect()
+    }
+
     pub(super) fn status(&self) -> CertificateStatus {
         let entry = &self.entry;
         let next = match self.step(leaf::now()) {
@@ -454,7 +472,7 @@ impl Rotor {
             state: entry.state().as_str().to_owned(),
             stored: entry.stored.as_ref().map(|stored| stored.leaf.status()),
             installed: entry.installed().map(str::to_owned),
-            served: self.served.clone(),
+            served: self.seen(),
             next_attempt: next,
             last_error: entry.last_error.clone(),
             rotations: entry.rotations,
