@@ -3,5 +3,7 @@
 //! It observes. Nothing here decides, issues or translates; that is `policy`, `agent` and `filter`.
 
 pub mod certificates;
+pub mod environment;
 pub mod four_ways;
+pub mod report;
 pub mod wasm_host;

@@ -1,0 +1,34 @@
+//! Ports that nobody uses.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering;
+
+use super::EnvironmentError;
+
+/// Below the range from which Linux takes the near end of outgoing connections: a load of new connections would
+/// otherwise sit on a port between the moment it was found free and the moment it is listened on.
+const FIRST: u16 = 20_000;
+const COUNT: u16 = 12_000;
+
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+/// An address on the loopback that is free now and that this process does not hand out again soon.
+///
+/// # Errors
+///
+/// [`EnvironmentError::NoPort`], if none is free.
+pub fn free() -> Result<SocketAddr, EnvironmentError> {
+    // Two test processes at once begin at different places.
+    let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST + (start + step) % COUNT));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(EnvironmentError::NoPort)
+}

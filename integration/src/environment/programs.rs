@@ -1,0 +1,81 @@
+//! Where the programs under test are.
+
+use std::env;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::EnvironmentError;
+
+/// The programs and files that are put together; all of them exist.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The real Envoy.
+    pub envoy: PathBuf,
+    /// The agent.
+    pub agent: PathBuf,
+    /// The filter.
+    pub filter: PathBuf,
+}
+
+impl Programs {
+    /// Finds them: `$ENVOY`, `$PORTCULLIS` and `$PORTCULLIS_WASM`, or where the recipes leave them.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::ProgramMissing`], which names the recipe.
+    pub fn find() -> Result<Self, EnvironmentError> {
+        Ok(Self { envoy: envoy()?, agent: agent()?, filter: filter()? })
+    }
+}
+
+/// The real Envoy.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn envoy() -> Result<PathBuf, EnvironmentError> {
+    find("envoy", "ENVOY", ".tools/envoy", "./just install")
+}
+
+/// The agent.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn agent() -> Result<PathBuf, EnvironmentError> {
+    find("the agent", "PORTCULLIS", "dist/portcullis", "./just build")
+}
+
+/// The filter.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn filter() -> Result<PathBuf, EnvironmentError> {
+    find("the filter", "PORTCULLIS_WASM", "dist/portcullis.wasm", "./just build")
+}
+
+/// A filter that does nothing, to measure against.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn empty_filter() -> Result<PathBuf, EnvironmentError> {
+    find("the empty filter", "EMPTY_WASM", "dist/empty.wasm", "./just build")
+}
+
+/// The checkout that this was built from: where `envoy-config` and `dist` are.
+pub fn checkout() -> PathBuf {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.parent().unwrap_or(crate_folder).to_owned()
+}
+
+fn find(
+    what: &'static str,
+    variable: &'static str,
+    place: &str,
+    remedy: &'static str,
+) -> Result<PathBuf, EnvironmentError> {
+    let path = env::var_os(variable).map_or_else(|| checkout().join(place), PathBuf::from);
+    if path.is_file() { Ok(path) } else { Err(EnvironmentError::ProgramMissing { what, path, variable, remedy }) }
+}
