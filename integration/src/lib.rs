@@ -2,8 +2,10 @@
 //!
 //! It observes. Nothing here decides, issues or translates; that is `policy`, `agent` and `filter`.
 
+pub mod bench;
 pub mod certificates;
 pub mod environment;
 pub mod four_ways;
 pub mod report;
+pub mod stories;
 pub mod wasm_host;

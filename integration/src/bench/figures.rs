@@ -1,0 +1,89 @@
+//! The figures beside the table: the decision alone, the module, the start with many rules, memory.
+
+use std::fs;
+use std::hint::black_box;
+use std::io::Write;
+use std::time::Duration;
+use std::time::Instant;
+
+use portcullis_policy::Head;
+use portcullis_policy::Leaf;
+use portcullis_policy::Peer as PolicyPeer;
+use portcullis_policy::Policy;
+use portcullis_policy::Request;
+use portcullis_policy::Tls;
+use portcullis_policy::UnixTime;
+
+use super::BenchError;
+use super::Peer;
+use super::Variant;
+use super::table::find;
+use super::variant;
+use super::variant::thousands;
+use crate::certificates::Authority;
+use crate::environment::EnvironmentError;
+use crate::environment::programs;
+
+const DECISIONS: u32 = 100_000;
+
+pub(super) fn write(peers: &[Peer], out: &mut dyn Write) -> Result<(), BenchError> {
+    writeln!(out)?;
+    let module = programs::filter()?;
+    let size =
+        fs::metadata(&module).map_err(|source| EnvironmentError::File { doing: "read", path: module, source })?.len();
+    writeln!(out, "- `portcullis.wasm`: {} KiB", size / 1024)?;
+    for count in [10, 100_000] {
+        let (compile, decide) = native(count)?;
+        writeln!(
+            out,
+            "- natively, {} rules: compiled in {:.0} ms, one decision {:.0} ns",
+            thousands(count),
+            compile.as_secs_f64() * 1e3,
+            decide.as_secs_f64() * 1e9
+        )?;
+    }
+    if let Some((many, one)) = find(peers, Variant::Ours(100_000)).zip(find(peers, Variant::Ours(1))) {
+        // Envoy configures the plugin in its first VM and again in that of the worker.
+        let start = many.started.saturating_sub(one.started);
+        writeln!(out, "- Envoy starts {:.2} s later with 100,000 rules than with one", start.as_secs_f32())?;
+        if let Some((many, one)) = many.envoy.process().resident().zip(one.envoy.process().resident()) {
+            let more = many.saturating_sub(one) / (1 << 20);
+            writeln!(out, "- and holds {more} MiB more, configuration and all its VMs together")?;
+        }
+    }
+    Ok(())
+}
+
+/// Compile time, and the time of one decision with the certificate's roles already worked out.
+fn native(count: usize) -> Result<(Duration, Duration), BenchError> {
+    let text = variant::policy(count);
+    let began = Instant::now();
+    let policy = Policy::from_json(text.as_bytes()).map_err(|error| BenchError::Driver(error.to_string()))?;
+    let compile = began.elapsed();
+    let certificate = Authority::new("bench").leaf().uri(variant::CLIENT).issue();
+    let leaf = Leaf::from_der(certificate.der()).map_err(|error| BenchError::Driver(error.to_string()))?;
+    let now = UnixTime(leaf.not_before().0 + 1);
+    let subject = policy.subject(leaf);
+    let path = Variant::Ours(count).path();
+    let request = Request {
+        now,
+        peer: PolicyPeer::Presented { subject: &subject, validated: true },
+        tls: Tls::default(),
+        source: None,
+        head: Head {
+            method: Some(b"GET"),
+            authority: Some(b"orders.acme.example"),
+            path: Some(path.as_bytes()),
+            fields: vec![(b"user-agent", b"bench"), (b"accept", b"*/*")],
+            duplicated: false,
+        },
+    };
+    if !policy.decide(&request).is_allowed() {
+        return Err(BenchError::Driver(format!("the policy of {count} rules does not let the load in")));
+    }
+    let began = Instant::now();
+    for _ in 0..DECISIONS {
+        black_box(policy.decide(black_box(&request)));
+    }
+    Ok((compile, began.elapsed() / DECISIONS))
+}

@@ -1,0 +1,185 @@
+//! What the gate costs, measured beside its peers: `lab bench`.
+//!
+//! One Envoy a peer, all running at once with one worker on one core; the load comes from the other core. Each round
+//! measures every peer once, so that whatever else the machine does hits all alike; figures are medians of the rounds,
+//! and ratios are taken within a round and given with their spread. Absent: judgement. No figure fails the run.
+
+mod config;
+mod drive;
+mod figures;
+mod table;
+mod variant;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use crate::certificates::Authority;
+use crate::environment;
+use crate::environment::Credentials;
+use crate::environment::EnvironmentError;
+use crate::environment::Envoy;
+use crate::environment::EnvoyCommand;
+use crate::environment::client::HOST_NAME;
+use crate::environment::programs;
+
+use variant::Variant;
+
+/// Envoy's core, and the load's.
+const CORES: [u32; 2] = [0, 1];
+
+/// Requests before the first measurement, for caches and compilers.
+const WARM_UP: u64 = 1_000;
+
+/// How much to measure.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Measurements of each peer.
+    pub rounds: usize,
+    /// Requests of one measurement.
+    pub requests: u64,
+    /// Peers of one of these names or kinds; all, if empty.
+    pub only: Vec<String>,
+}
+
+/// Why there are no figures.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// An Envoy could not be set up.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// The load could not be sent.
+    #[error("cannot measure: {0}")]
+    Driver(String),
+    /// Nothing has one of the names asked for.
+    #[error("nothing to measure: no peer is called so; there are {known}")]
+    NothingToMeasure {
+        /// The names there are.
+        known: String,
+    },
+    /// The table cannot be written.
+    #[error("cannot write the table")]
+    Write(#[from] std::io::Error),
+}
+
+/// One peer with its Envoy.
+struct Peer {
+    variant: Variant,
+    envoy: Envoy,
+    address: SocketAddr,
+    started: Duration,
+    rounds: Vec<Round>,
+}
+
+/// One measurement of one peer.
+#[derive(Clone, Debug)]
+struct Round {
+    /// Processor time of Envoy for each request, in microseconds.
+    cpu: f64,
+    /// Requests in a second.
+    rate: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+/// Measures, says on `progress` what it does, and writes the table to `out`.
+///
+/// # Errors
+///
+/// [`BenchError`].
+pub async fn run(settings: &Settings, out: &mut dyn Write, progress: &mut dyn Write) -> Result<(), BenchError> {
+    let chosen: Vec<Variant> = variant::ALL
+        .iter()
+        .copied()
+        .filter(|variant| settings.only.is_empty() || settings.only.iter().any(|name| variant.is_called(name)))
+        .collect();
+    if chosen.is_empty() {
+        let known = variant::ALL.iter().map(|variant| variant.name()).collect::<Vec<_>>().join(", ");
+        return Err(BenchError::NothingToMeasure { known });
+    }
+    let directory = tempfile::tempdir()?;
+    let client = certificates(&directory)?;
+    let mut peers = Vec::new();
+    for variant in chosen {
+        let peer = start(variant, &directory).await?;
+        writeln!(progress, "started {variant} in {:.1} s", peer.started.as_secs_f32())?;
+        peers.push(peer);
+    }
+    for peer in &mut peers {
+        measure(peer, &client, WARM_UP)?;
+    }
+    for round in 1..=settings.rounds {
+        for peer in &mut peers {
+            let figures = measure(peer, &client, settings.requests)?;
+            peer.rounds.push(figures);
+        }
+        writeln!(progress, "round {round} of {}", settings.rounds)?;
+    }
+    table::write(&peers, settings, out)?;
+    figures::write(&peers, out)?;
+    Ok(())
+}
+
+fn certificates(directory: &TempDir) -> Result<Credentials, EnvironmentError> {
+    let authority = Authority::new("bench");
+    let server = authority.leaf().dns(HOST_NAME).usages(&[rcgen::ExtendedKeyUsagePurpose::ServerAuth]).issue();
+    let client = authority.leaf().uri(variant::CLIENT).issue();
+    let path = directory.path();
+    environment::write(&path.join("tls.crt"), &server.pem())?;
+    environment::write(&path.join("tls.key"), server.key_pem())?;
+    environment::write(&path.join("ca.crt"), &authority.pem())?;
+    Ok(Credentials { chain_pem: client.pem(), key_pem: client.key_pem().to_owned(), ca_pem: authority.pem() })
+}
+
+async fn start(variant: Variant, directory: &TempDir) -> Result<Peer, BenchError> {
+    let [address, admin] = [environment::free_port()?, environment::free_port()?];
+    let config = directory.path().join(format!("{}.json", variant.name()));
+    let bootstrap = config::bootstrap(directory.path(), address, admin, variant.filter()?);
+    environment::write(&config, &bootstrap.to_string())?;
+    let began = Instant::now();
+    let mut envoy = Envoy::start(&EnvoyCommand {
+        program: programs::envoy()?,
+        config,
+        admin,
+        log: directory.path().join(format!("{}.log", variant.name())),
+        concurrency: 1,
+        core: Some(CORES[0]),
+    })?;
+    envoy.ready().await?;
+    Ok(Peer { variant, envoy, address, started: began.elapsed(), rounds: Vec::new() })
+}
+
+fn measure(peer: &mut Peer, client: &Credentials, requests: u64) -> Result<Round, BenchError> {
+    let process = peer.envoy.process();
+    let plan = drive::Drive {
+        address: peer.address,
+        own: client.clone(),
+        path: peer.variant.path(),
+        requests,
+        core: CORES[1],
+    };
+    // Read by the load's thread, at the first request and at the last answer.
+    let clock = process.cpu_clock();
+    let at_start = Arc::new(Mutex::new(Duration::ZERO));
+    let at_end = Arc::new(Mutex::new(Duration::ZERO));
+    let note = |place: &Arc<Mutex<Duration>>| {
+        let place = Arc::clone(place);
+        move || *place.lock().unwrap_or_else(PoisonError::into_inner) = clock.now()
+    };
+    let driven = drive::drive(plan, note(&at_start), note(&at_end))?;
+    let read = |place: &Mutex<Duration>| *place.lock().unwrap_or_else(PoisonError::into_inner);
+    let used = read(&at_end).saturating_sub(read(&at_start));
+    Ok(Round {
+        cpu: used.as_secs_f64() * 1e6 / requests as f64,
+        rate: requests as f64 / driven.elapsed.as_secs_f64(),
+        p50: driven.quantile(0.50),
+        p99: driven.quantile(0.99),
+    })
+}

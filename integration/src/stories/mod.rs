@@ -1,0 +1,115 @@
+//! The stories: tests against real parts that one can also watch. Each is told through a [`Report`], by the test and by
+//! `lab story NAME` alike, and holds only if every claim in it holds.
+
+mod agent_crash;
+mod hostile_requests;
+mod identity;
+mod impersonation;
+mod policy_edit;
+mod rotation;
+
+use crate::environment::Environment;
+use crate::environment::Settings;
+use crate::report::Report;
+use crate::report::StoryError;
+
+pub use rotation::Rotations;
+pub use rotation::rotate;
+
+/// SPIFFE ID that the shipped policy's role `checkout` names.
+pub const CHECKOUT: &str = "spiffe://acme.example/ns/shop/sa/checkout";
+/// One that its role `reporting` names.
+pub const REPORTING: &str = "spiffe://acme.example/ns/reporting/sa/daily";
+
+/// A story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Story {
+    /// Who gets in, who does not, and what the service learns.
+    Identity,
+    /// Certificates are replaced under load.
+    Rotation,
+    /// The policy is edited, well and badly.
+    PolicyEdit,
+    /// The agent is killed.
+    AgentCrash,
+    /// Clients pretend to be others.
+    Impersonation,
+    /// Requests that are meant to break something.
+    HostileRequests,
+}
+
+impl Story {
+    /// All of them, in the order in which one would read them.
+    pub const ALL: &[Self] = &[
+        Self::Identity,
+        Self::Rotation,
+        Self::PolicyEdit,
+        Self::AgentCrash,
+        Self::Impersonation,
+        Self::HostileRequests,
+    ];
+
+    /// The story of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|story| story.name() == name)
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Rotation => "rotation",
+            Self::PolicyEdit => "policy-edit",
+            Self::AgentCrash => "agent-crash",
+            Self::Impersonation => "impersonation",
+            Self::HostileRequests => "hostile-requests",
+        }
+    }
+
+    /// What it tells, in a line.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Identity => "the right role gets in and the service learns who asks; everyone else is refused",
+            Self::Rotation => "fifty new server certificates under load, each proven served, no request lost",
+            Self::PolicyEdit => {
+                "a saved edit is in force at once; a broken one changes nothing and says where it is broken"
+            }
+            Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
+            Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
+            Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
+        }
+    }
+
+    /// Tells it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoryError`] at the first claim that does not hold.
+    pub async fn tell(self, report: &mut Report) -> Result<(), StoryError> {
+        match self {
+            Self::Identity => identity::tell(report).await,
+            Self::Rotation => rotation::tell(report).await,
+            Self::PolicyEdit => policy_edit::tell(report).await,
+            Self::AgentCrash => agent_crash::tell(report).await,
+            Self::Impersonation => impersonation::tell(report).await,
+            Self::HostileRequests => hostile_requests::tell(report).await,
+        }
+    }
+}
+
+/// Starts everything, tells one part of a story in it, and ends everything. If the part does not hold, the report gets
+/// the last words of the programs.
+async fn within(
+    settings: Settings,
+    report: &mut Report,
+    tell: impl AsyncFnOnce(&mut Environment, &mut Report) -> Result<(), StoryError>,
+) -> Result<(), StoryError> {
+    report.step("starting the agent, Envoy and a service behind it, all mTLS");
+    let mut environment = Environment::start(&settings).await?;
+    report.step("everything is issued, delivered and proven served");
+    let outcome = tell(&mut environment, report).await;
+    if outcome.is_err() {
+        report.saw(environment.last_words());
+    }
+    outcome
+}
