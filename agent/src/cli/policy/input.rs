@@ -214,3 +214,52 @@ impl Certificates {
         self.0[pem].as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fractions_of_seconds_are_cut_off_towards_the_past() {
+        let cases = [
+            (json!("1970-01-01T00:00:01.999Z"), Some(1)),
+            (json!("1969-12-31T23:59:59.5Z"), Some(-1)),
+            (json!("2026-11-22T12:00:00+02:00"), Some(1_795_341_600)),
+            (json!(1.9), Some(1)),
+            (json!(-0.5), Some(-1)),
+            (json!(-7), Some(-7)),
+            (json!(1e300), None),
+            (json!("1970-01-01"), None),
+            (json!(true), None),
+        ];
+        for (value, want) in cases {
+            let now = serde_json::from_value::<Now>(value.clone()).ok();
+            assert_eq!(now.map(|now| now.0), want.map(UnixTime), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_parsed_once_and_few_are_kept() {
+        let policy = Policy::from_json(br#"{"version":1,"rules":[]}"#).unwrap();
+        let mut certificates = Certificates::default();
+        for number in 0..2 * MAX_CERTIFICATES {
+            assert!(certificates.subject(&policy, &number.to_string()).is_err());
+            assert!(certificates.subject(&policy, "the same").is_err());
+            assert!(certificates.0.len() <= MAX_CERTIFICATES);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_a_request_or_an_error(
+            field in "id|now|peer|tls|source|method|path|headers|x",
+            value in "[\\[\\]{}\",:a-z0-9.\\\\ -]{0,30}",
+        ) {
+            let _ = Line::parse(format!("{{\"{field}\":{value}}}").as_bytes());
+            let _ = Line::parse(value.as_bytes());
+        }
+    }
+}
