@@ -27,6 +27,7 @@ use crate::ca::CaError;
 use crate::ca::Origin;
 use crate::config::Config;
 use crate::control;
+use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
 use crate::health;
 use crate::health::Heartbeat;
@@ -169,6 +170,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         trust_domain: config.ca.trust_domain.clone(),
         publisher: publisher.clone(),
         prover,
+        admin: config.envoy_admin.map(EnvoyAdmin::new),
         board: board.clone(),
         metrics: metrics.clone(),
         heartbeat: heartbeat.clone(),

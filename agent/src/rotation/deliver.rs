@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::entry::Credential;
 use super::rotor::Rotor;
 use super::rotor::StepError;
+use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
 use crate::generation::FileSet;
 use crate::generation::GenerationError;
@@ -117,7 +118,10 @@ impl Rotor {
     pub(super) async fn prove(&mut self) -> Result<String, StepError> {
         if self.config.served_at.is_empty() {
             let proxies = self.context.publisher.acknowledged(&self.config.name) == Some(true);
-            return Ok(if proxies { "acknowledged by every proxy" } else { "files are in their place" }.to_owned());
+            return match &self.context.admin {
+                Some(admin) if proxies => self.prove_by_admin(admin).await,
+                _ => Ok(if proxies { "acknowledged by every proxy" } else { "files are in their place" }.to_owned()),
+            };
         }
         let deadline = Instant::now() + SWITCH;
         let mut pause = BETWEEN_LOOKS;
@@ -138,6 +142,37 @@ impl Rotor {
                     _ => "was not looked at".to_owned(),
                 };
                 return Err(StepError::Delivery(DeliveryError::NotServed { address, found }));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_BETWEEN_LOOKS);
+        }
+    }
+
+    /// Waits until Envoy lists the stored certificate. An administration that does not answer proves nothing either way:
+    /// then the acknowledgement has to do.
+    async fn prove_by_admin(&self, admin: &EnvoyAdmin) -> Result<String, StepError> {
+        let serial = self.entry.serial().unwrap_or_default();
+        let deadline = Instant::now() + SWITCH;
+        let mut pause = BETWEEN_LOOKS;
+        loop {
+            match admin.held(HANDSHAKE).await {
+                Ok(held) if held.iter().any(|held| held.serial == serial) => {
+                    return Ok("acknowledged by every proxy and listed by Envoy".to_owned());
+                }
+                Ok(_) if Instant::now() + pause > deadline => {
+                    // Envoy lists only what a listener or a cluster uses.
+                    tracing::warn!(
+                        certificate = self.config.name,
+                        serial,
+                        "Envoy took the certificate and does not use it"
+                    );
+                    return Ok("acknowledged by every proxy, not in use".to_owned());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(certificate = self.config.name, error = chain(&error), "Envoy could not be asked");
+                    return Ok("acknowledged by every proxy".to_owned());
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_BETWEEN_LOOKS);

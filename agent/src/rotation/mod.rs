@@ -29,6 +29,7 @@ use crate::ca::Authority;
 use crate::command::Command;
 use crate::command::CommandError;
 use crate::config;
+use crate::envoy_admin::EnvoyAdmin;
 use crate::health::Heartbeat;
 use crate::leaf;
 use crate::metrics::Metrics;
@@ -64,6 +65,8 @@ pub struct Context {
     pub publisher: Publisher,
     /// Towards listeners.
     pub prover: Prover,
+    /// Envoy's administration, for certificates that no listener shows.
+    pub admin: Option<EnvoyAdmin>,
     /// The status.
     pub board: Board,
     /// Counters.
