@@ -143,8 +143,9 @@ pub(super) fn served(certificate: &CertificateStatus, now: Timestamp) -> (Tone, 
 
 fn policy_line(policy: &PolicyStatus) -> (Tone, String) {
     let version = policy.version.as_deref().map_or("none", short);
-    if let Some(error) = &policy.error {
-        return (Tone::Bad, format!("{version} stays: {error}"));
+    if policy.error.is_some() {
+        // Why stands among the reasons already.
+        return (Tone::Bad, format!("{version} stays in force, what is in {} now was refused", policy.file));
     }
     match (&policy.version, policy.acknowledged) {
         (Some(_), true) => (Tone::Good, format!("{version} in force ({})", policy.file)),
@@ -247,7 +248,10 @@ proxy   gateway-1, pid 42
         status.policy.error = Some("policy.yaml:3:5: unknown field `rulez`".to_owned());
         let text = render(&status, NOW, Colour::Never);
         assert!(text.starts_with("not ready\n  no proxy is connected\n\n"), "{text}");
-        assert!(text.contains("\npolicy  0123456789ab stays: policy.yaml:3:5: unknown field `rulez`\n"), "{text}");
+        assert!(
+            text.contains("\npolicy  0123456789ab stays in force, what is in policy.yaml now was refused\n"),
+            "{text}"
+        );
         assert!(text.ends_with("\nproxy   none connected\n"), "{text}");
     }
 
