@@ -8,12 +8,12 @@ use portcullis_policy::Peer;
 use portcullis_policy::Permit;
 use portcullis_policy::Request;
 use portcullis_policy::Tls;
+use portcullis_policy::is_own_header;
 use proxy_wasm::traits::Context;
 use proxy_wasm::traits::HttpContext;
 use proxy_wasm::types::Action;
 
 use crate::counters::Counters;
-use crate::generation::Certificate;
 use crate::generation::Generation;
 use crate::host;
 use crate::host::Headers;
@@ -48,8 +48,8 @@ impl Exchange {
             peer: match certificate.as_deref() {
                 None => Peer::Absent,
                 // No host says whether it validated the certificate: the listener's configuration has to promise it.
-                Some(Certificate::Subject(subject)) => Peer::Presented { subject, validated: true },
-                Some(Certificate::Unreadable(error)) => Peer::Unreadable(error),
+                Some(Ok(subject)) => Peer::Presented { subject, validated: true },
+                Some(Err(error)) => Peer::Unreadable(error),
             },
             tls: Tls::default(),
             source: None,
@@ -107,7 +107,7 @@ impl HttpContext for Exchange {
 ///
 /// Each change makes the proxy look for the route again, so nothing is touched without need.
 fn forward(permit: &Permit<'_>, headers: &Headers) -> Result<(), HostError> {
-    for (name, _) in headers.iter().filter(|(name, _)| is_ours(name.as_bytes())) {
+    for (name, _) in headers.iter().filter(|(name, _)| is_own_header(name.as_bytes())) {
         host::remove_request_header(name)?;
     }
     if let Some(identity) = permit.identity() {
@@ -124,15 +124,4 @@ fn forward(permit: &Permit<'_>, headers: &Headers) -> Result<(), HostError> {
         host::set_request_header(RULE, rule)?;
     }
     Ok(())
-}
-
-/// Whether an upstream could take a header of this name for one of the gate's. Many servers fold `_` and `-`, and some
-/// every character that is neither letter nor digit, into one.
-fn is_ours(name: &[u8]) -> bool {
-    const FAMILY: &[u8] = b"x-portcullis-";
-    name.len() >= FAMILY.len()
-        && name.iter().zip(FAMILY).all(|(byte, ours)| match ours {
-            b'-' => !byte.is_ascii_alphanumeric(),
-            _ => byte.eq_ignore_ascii_case(ours),
-        })
 }

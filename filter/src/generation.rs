@@ -30,11 +30,8 @@ pub(crate) struct Generation {
     allowed: Cell<u64>,
 }
 
-/// What a presented certificate turned out to be.
-pub(crate) enum Certificate {
-    Subject(Subject),
-    Unreadable(CertificateError),
-}
+/// What a presented certificate turned out to be: somebody, or bytes that no identity can be taken from.
+pub(crate) type Certificate = Result<Subject, CertificateError>;
 
 /// Why a configuration was refused. What was in force before stays.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +74,8 @@ impl Generation {
         let text = host::peer_certificate()?;
         let certificate = match Leaf::from_url_encoded_pem(&text) {
             Ok(leaf) if leaf.sha256() != digest.as_bytes() => return Err(HostError::DigestMismatch),
-            Ok(leaf) => Certificate::Subject(self.policy.subject(leaf)),
-            Err(error) => Certificate::Unreadable(error),
+            Ok(leaf) => Ok(self.policy.subject(leaf)),
+            Err(error) => Err(error),
         };
         let certificate = Rc::new(certificate);
         self.certificates.borrow_mut().insert(digest, Rc::clone(&certificate));

@@ -72,7 +72,8 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// Sorts a proxy's header map into pseudo-headers and fields.
     pub fn from_pairs(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
-        let mut head = Self::default();
+        let pairs = pairs.into_iter();
+        let mut head = Self { fields: Vec::with_capacity(pairs.size_hint().0), ..Self::default() };
         for (name, value) in pairs {
             let slot = match name {
                 b":method" => &mut head.method,

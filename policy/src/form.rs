@@ -41,7 +41,7 @@ impl<'r> Form<'r> {
             if name.eq_ignore_ascii_case(b"host") {
                 duplicated |= host.replace(value).is_some();
             } else if name.eq_ignore_ascii_case(b"connection") {
-                forbidden |= value.split(|&byte| byte == b',').any(|option| is_own(option.trim_ascii()));
+                forbidden |= value.split(|&byte| byte == b',').any(|option| is_own_header(option.trim_ascii()));
             }
             text &= str::from_utf8(value).is_ok();
         }
@@ -67,13 +67,15 @@ impl<'r> Form<'r> {
     }
 }
 
-/// Whether a proxy or a server could take the name for one of the gate's headers: `_` and `.` are `-` to some.
-fn is_own(name: &[u8]) -> bool {
-    let folded = name.iter().map(|byte| match byte {
-        b'_' | b'.' => b'-',
-        byte => byte.to_ascii_lowercase(),
-    });
-    name.len() >= OWN_PREFIX.len() && folded.zip(OWN_PREFIX).all(|(byte, own)| byte == *own)
+/// Whether a server behind the gate could take a header of this name for one of the gate's own.
+///
+/// Many servers fold `-` and `_`, and some every character that is neither letter nor digit, into one.
+pub fn is_own_header(name: &[u8]) -> bool {
+    name.len() >= OWN_PREFIX.len()
+        && name.iter().zip(OWN_PREFIX).all(|(byte, own)| match own {
+            b'-' => !byte.is_ascii_alphanumeric(),
+            _ => byte.eq_ignore_ascii_case(own),
+        })
 }
 
 /// A token of RFC 9110 §5.6.2.

@@ -51,6 +51,7 @@ pub use error::PolicyProblem;
 pub use explain::Explanation;
 pub use explain::Mismatch;
 pub use explain::RuleOutcome;
+pub use form::is_own_header;
 pub use host::Host;
 pub use path::Normalization;
 pub use path::RequestPath;
