@@ -4,6 +4,8 @@
 //! first). Absent: wildcards inside a segment, regular expressions, and literals that no request could have, such as `..`;
 //! they are refused when the policy is compiled.
 
+use std::borrow::Cow;
+
 use crate::host::Host;
 use crate::index::MAX_STEPS;
 use crate::path::Normalization;
@@ -219,13 +221,20 @@ fn wildcard(segment: &str, strings: &mut Strings) -> Result<Option<Step>, String
 }
 
 /// What a request's segment is after decoding, if its path is accepted at all.
-fn path_literal(segment: &str) -> Result<String, String> {
+fn path_literal(segment: &str) -> Result<Cow<'_, str>, String> {
+    // Most literals are words that mean themselves in every path.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !segment.is_empty() && segment.bytes().all(plain) {
+        return Ok(Cow::Borrowed(segment));
+    }
     if segment.contains('?') {
         return Err("the query of a request is not matched".to_owned());
     }
     let target = format!("/{segment}/");
     match RequestPath::parse(target.as_bytes(), Normalization::default()) {
-        Ok(path) => Ok(path.segments().first().map_or_else(String::new, |first| first.clone().into_owned())),
+        Ok(path) => {
+            Ok(Cow::Owned(path.segments().first().map_or_else(String::new, |first| first.clone().into_owned())))
+        }
         Err(reason) => Err(format!("a request with `{segment}` in its path is refused as `{}`", reason.code())),
     }
 }

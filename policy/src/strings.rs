@@ -26,58 +26,64 @@ impl Symbol {
 #[derive(Debug)]
 pub(crate) struct Strings {
     text: String,
-    ends: Vec<u32>,
-    table: HashTable<u32>,
+    words: Vec<Span>,
+    /// Each word with its place, so that a look-up touches the table and the text, and nothing between them.
+    table: HashTable<(Symbol, Span)>,
+}
+
+/// Bytes of the text. Documents are bounded, so 32 bits hold every position.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn of(self, text: &str) -> &str {
+        text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
 }
 
 impl Strings {
     pub(crate) fn new() -> Self {
-        let mut strings = Self { text: String::new(), ends: Vec::new(), table: HashTable::new() };
+        let mut strings = Self { text: String::new(), words: Vec::new(), table: HashTable::new() };
         strings.intern("");
         strings
     }
 
     /// The symbol of a word, which becomes one of the policy's.
-    ///
-    /// Documents are bounded, so the total length fits into 32 bits.
     pub(crate) fn intern(&mut self, word: &str) -> Symbol {
         let known = self.find(word);
         if known != Symbol::UNKNOWN {
             return known;
         }
-        let number = self.ends.len() as u32;
+        let symbol = Symbol(self.words.len() as u32);
+        let start = self.text.len() as u32;
         self.text.push_str(word);
-        self.ends.push(self.text.len() as u32);
-        let Self { text, ends, table } = self;
-        table.insert_unique(hash(word.as_bytes()), number, |&number| hash(slice(text, ends, number).as_bytes()));
-        Symbol(number)
+        let span = Span { start, end: self.text.len() as u32 };
+        self.words.push(span);
+        let Self { text, table, .. } = self;
+        table.insert_unique(hash(word.as_bytes()), (symbol, span), |(_, span)| hash(span.of(text).as_bytes()));
+        symbol
     }
 
     /// The symbol of a word, or [`Symbol::UNKNOWN`].
     pub(crate) fn find(&self, word: &str) -> Symbol {
-        self.table
-            .find(hash(word.as_bytes()), |&number| slice(&self.text, &self.ends, number) == word)
-            .map_or(Symbol::UNKNOWN, |&number| Symbol(number))
+        let found = self.table.find(hash(word.as_bytes()), |(_, span)| span.of(&self.text) == word);
+        found.map_or(Symbol::UNKNOWN, |(symbol, _)| *symbol)
     }
 
     /// The word of a symbol; empty for one of another policy.
     pub(crate) fn text(&self, symbol: Symbol) -> &str {
-        slice(&self.text, &self.ends, symbol.0)
+        self.words.get(symbol.0 as usize).map_or("", |span| span.of(&self.text))
     }
 
     pub(crate) fn shrink(&mut self) {
-        let Self { text, ends, table } = self;
+        let Self { text, words, table } = self;
         text.shrink_to_fit();
-        ends.shrink_to_fit();
-        table.shrink_to_fit(|&number| hash(slice(text, ends, number).as_bytes()));
+        words.shrink_to_fit();
+        table.shrink_to_fit(|(_, span)| hash(span.of(text).as_bytes()));
     }
-}
-
-fn slice<'a>(text: &'a str, ends: &[u32], number: u32) -> &'a str {
-    let number = number as usize;
-    let start = number.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
-    let end = ends.get(number).copied().unwrap_or(start);
-    text.get(start as usize..end as usize).unwrap_or_default()
 }
 
 /// A hash for tables that only the policy's author fills. It has no secret: who sends requests can choose what is looked

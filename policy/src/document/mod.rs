@@ -21,6 +21,7 @@ pub(crate) use text::Principals;
 pub(crate) use text::Roles;
 pub(crate) use text::Text;
 pub(crate) use text::Unsupported;
+use text::list;
 use text::present;
 
 /// The largest document that is read, in bytes.
@@ -74,11 +75,11 @@ pub(crate) struct Rule<'a> {
     pub(crate) allow: Option<Principals<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
     pub(crate) deny: Option<Principals<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "list")]
     pub(crate) methods: Option<Vec<Text<'a>>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "list")]
     pub(crate) paths: Option<Vec<Text<'a>>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "list")]
     pub(crate) hosts: Option<Vec<Text<'a>>>,
     pub(crate) scopes: Option<Unsupported>,
     pub(crate) claims: Option<Unsupported>,

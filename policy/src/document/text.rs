@@ -54,6 +54,25 @@ pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializ
     T::deserialize(deserializer).map(Some)
 }
 
+struct ListVisitor;
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = Vec<Text<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        collect(seq)
+    }
+}
+
+/// For `Option` fields that hold a list: as [`present`].
+pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Text<'de>>>, D::Error> {
+    deserializer.deserialize_seq(ListVisitor).map(Some)
+}
+
 /// A field of the format that this version does not carry out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsupported {
@@ -310,7 +329,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
 }
 
 fn collect<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Vec<Text<'de>>, A::Error> {
-    let mut texts = Vec::new();
+    // Most lists have one element, and a policy may have hundreds of thousands of lists.
+    let mut texts = Vec::with_capacity(1);
     while let Some(text) = seq.next_element()? {
         texts.push(text);
     }

@@ -25,7 +25,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ("unknown field of a rule", rule(r#""allow": "any", "path": ["/"]"#), "rules[0].path", "unknown field `path`"),
         ("null is not absent", rule(r#""allow": "any", "methods": null"#), "rules[0].methods", "invalid type: null"),
         ("a word for a list", rule(r#""allow": "reader""#), "rules[0].allow", "expected `any` or a list of roles"),
-        ("text for a list", rule(r#""allow": "any", "paths": "/a""#), "rules[0].paths", "expected a sequence"),
+        ("text for a list", rule(r#""allow": "any", "paths": "/a""#), "rules[0].paths", "expected a list"),
         ("allow and deny", rule(r#""allow": "any", "deny": "any""#), "rules[0]", "exactly one of `allow` and `deny`"),
         ("neither", rule(r#""paths": ["/"]"#), "rules[0]", "exactly one of `allow` and `deny`"),
         (
