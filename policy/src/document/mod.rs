@@ -4,12 +4,15 @@
 //! here is what has the wrong shape: unknown fields, fields that occur twice, `null` in place of a value (an emptied
 //! `methods:` must not become "every method"). Nothing in the format nests without end, so nothing here recurses.
 
+mod object;
 mod read;
 mod test;
 mod text;
 
 use serde::Deserialize;
 
+use object::object;
+use object::objects;
 pub(crate) use read::read;
 pub(crate) use test::Peer;
 pub(crate) use test::PeerNames;
@@ -43,17 +46,17 @@ pub(crate) struct Document<'a> {
     pub(crate) normalize_path: bool,
     #[serde(default)]
     pub(crate) merge_slashes: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub(crate) records: Records,
     #[serde(borrow, default)]
     pub(crate) roles: Roles<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "objects")]
     pub(crate) rules: Vec<Rule<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(crate) distrust: Vec<Distrust<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub(crate) revoked: Revoked<'a>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     pub(crate) tests: Vec<Test>,
 }
 

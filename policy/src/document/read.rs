@@ -4,6 +4,7 @@ use serde_json::error::Category;
 
 use super::Document;
 use super::MAX_DOCUMENT;
+use super::object::Object;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 
@@ -17,7 +18,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Document<'_>, PolicyError> {
         return Err(PolicyError::new("", PolicyProblem::TooLong { length: text.len(), limit: MAX_DOCUMENT }));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
-    let document = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(document) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         refusal(if path == "." { "" } else { &path }, &error.into_inner())
     })?;

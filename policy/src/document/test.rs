@@ -13,6 +13,7 @@ use serde::de::Unexpected;
 use serde::de::Visitor;
 use serde::de::value::MapAccessDeserializer;
 
+use super::object::object;
 use super::text::Entries;
 use super::text::present;
 
@@ -25,6 +26,7 @@ pub(crate) struct Test {
     pub(crate) request: String,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
+    #[serde(deserialize_with = "object")]
     pub(crate) expect: Expect,
 }
 
