@@ -42,6 +42,9 @@ const BACKDATE: i64 = 30;
 /// A short-lived certificate is backdated by no more than this part of its life.
 const BACKDATE_PART: i64 = 10;
 
+/// A root with less left than this is as good as ended: a leaf under it would be due again at once.
+const LEAST_LEFT: i64 = 10;
+
 /// Name of the root's certificate in the CA's directory.
 pub const ROOT_FILE: &str = "root.pem";
 const ROOT_KEY_FILE: &str = "root.key";
@@ -208,13 +211,15 @@ impl Authority {
     /// [`CaError::RootNotValid`], if nothing signed now would be accepted.
     pub fn order(&self, names: Names, lifetime: i64, directory: &Path, now: UnixTime) -> Result<Order, CaError> {
         let root = self.leaf.validity;
-        if !root.holds(now) {
+        let left = root.not_after.0.saturating_sub(now.0);
+        if !root.holds(now) || left < lifetime.min(LEAST_LEFT) {
             return Err(CaError::RootNotValid { path: directory.join(ROOT_FILE), validity: root });
         }
+        let lifetime = lifetime.min(left);
         let backdate = BACKDATE.min(lifetime / BACKDATE_PART);
         let validity = Validity {
             not_before: UnixTime(now.0.saturating_sub(backdate)).max(root.not_before),
-            not_after: UnixTime(now.0.saturating_add(lifetime)).min(root.not_after),
+            not_after: UnixTime(now.0.saturating_add(lifetime)),
         };
         let key = PrivateKey::generate().map_err(CaError::Key)?;
         Ok(Order { key, serial: serial().map_err(CaError::Key)?, validity, names })
@@ -323,3 +328,6 @@ fn purpose(usage: Usage) -> ExtendedKeyUsagePurpose {
         Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
     }
 }
+
+#[cfg(test)]
+mod tests;

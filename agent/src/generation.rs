@@ -338,3 +338,6 @@ fn entries(directory: &OwnedFd) -> Result<Vec<(String, FileType)>, Errno> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 //! The last good policy is kept in the store, so that a restart with a bad file goes on with it.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -12,7 +11,6 @@ use std::time::Duration;
 
 use notify::RecursiveMode;
 use notify::Watcher as _;
-use portcullis_policy::Policy;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -24,6 +22,8 @@ use crate::board::Board;
 use crate::config;
 use crate::config::Config;
 use crate::errors::chain;
+use crate::policy_source::PolicySource;
+use crate::policy_source::PolicySourceError;
 use crate::resource::Body;
 use crate::resource::Resource;
 use crate::store::Store;
@@ -50,17 +50,9 @@ pub struct Compiled {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyFileError {
-    /// The file cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// It is not a policy.
-    #[error("{0}")]
-    Refused(String),
+    /// The file cannot be read, is not a policy, or fails one of its own tests: where, and what is wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicySourceError),
     /// The store cannot say which policy was in force.
     #[error("the last good policy cannot be read")]
     Store(#[source] StoreError),
@@ -72,23 +64,13 @@ pub enum PolicyFileError {
 ///
 /// [`PolicyFileError`], with file, line and field.
 pub fn compile(path: &Path) -> Result<Compiled, PolicyFileError> {
-    let read = |source| PolicyFileError::Read { path: path.to_owned(), source };
-    let text = fs::read_to_string(path).map_err(read)?;
-    compile_text(path, &text)
-}
-
-fn compile_text(path: &Path, text: &str) -> Result<Compiled, PolicyFileError> {
-    let file = path.display();
-    let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|error| {
-        let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
-        PolicyFileError::Refused(format!("{file}{place}: {}", error.without_snippet()))
-    })?;
-    let configuration = value.to_string();
-    let policy = Policy::from_json(configuration.as_bytes())
-        .map_err(|error| PolicyFileError::Refused(format!("{file}: {}: {error}", error.path())))?;
-    match policy.run_tests().first() {
-        None => Ok(Compiled { version: policy.version().to_owned(), configuration }),
-        Some(failure) => Err(PolicyFileError::Refused(format!("{file}: {}: {failure}", failure.path))),
+    let source = PolicySource::read(path)?;
+    match source.failures().into_iter().next() {
+        None => {
+            let policy = source.policy();
+            Ok(Compiled { version: policy.version().to_owned(), configuration: policy.to_json() })
+        }
+        Some(failure) => Err(PolicyFileError::Policy(failure.into())),
     }
 }
 
@@ -103,7 +85,7 @@ pub struct PolicyFile {
     current: Option<Compiled>,
     stored: Option<Version>,
     /// What was last compiled or refused.
-    seen: Option<String>,
+    seen: Option<Vec<u8>>,
 }
 
 impl PolicyFile {
@@ -137,9 +119,8 @@ impl PolicyFile {
             seen: None,
         };
         board.policy(|policy| policy.file = path.display().to_string());
-        let text = fs::read_to_string(path).map_err(|source| PolicyFileError::Read { path: path.clone(), source });
-        file.seen = text.as_ref().ok().cloned();
-        match (text.and_then(|text| compile_text(path, &text)), last_good) {
+        file.seen = fs::read(path).ok();
+        match (compile(path), last_good) {
             (Ok(compiled), last_good) => {
                 file.current = last_good;
                 file.accept(compiled);
@@ -180,18 +161,16 @@ impl PolicyFile {
     async fn reload(&mut self) {
         loop {
             let path = self.path.clone();
+            let seen = self.seen.clone();
             let read = tokio::task::spawn_blocking(move || {
-                let text =
-                    fs::read_to_string(&path).map_err(|source| PolicyFileError::Read { path: path.clone(), source })?;
-                Ok((compile_text(&path, &text), text))
+                let text = fs::read(&path).ok();
+                let same = text.is_some() && text == seen;
+                (if same { None } else { Some(compile(&path)) }, text)
             });
-            let (outcome, text) = match read.await.expect("compiling a policy does not panic") {
-                Ok((outcome, text)) => (outcome, Some(text)),
-                Err(error) => (Err(error), None),
-            };
-            if text.is_some() && text == self.seen {
+            let (outcome, text) = read.await.expect("compiling a policy does not panic");
+            let Some(outcome) = outcome else {
                 return;
-            }
+            };
             match outcome {
                 Ok(compiled) => {
                     self.seen = text;
@@ -200,7 +179,7 @@ impl PolicyFile {
                 }
                 Err(error) => {
                     tokio::time::sleep(SETTLE).await;
-                    if fs::read_to_string(&self.path).ok() == text {
+                    if fs::read(&self.path).ok() == text {
                         self.seen = text;
                         self.refuse(&error);
                         return;

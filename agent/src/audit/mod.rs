@@ -28,6 +28,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::leaf::hex;
+use crate::rotation::failpoint;
 use crate::store::Store;
 use crate::store::StoreError;
 
@@ -229,6 +230,7 @@ impl Log {
         let Some(last) = notes.last().map(|note| note.number) else {
             return Ok(());
         };
+        failpoint::hit("audit");
         let failed = |path: &Path, source| AuditError::File { path: path.to_owned(), source };
         for note in notes {
             if note.number <= self.last_note {
@@ -240,6 +242,7 @@ impl Log {
             self.append(Some(note.number), event).map_err(|source| failed(&self.path, source))?;
         }
         self.sync().map_err(|source| failed(&self.path, source))?;
+        failpoint::hit("audit-done");
         store.drop_notes(last).map_err(AuditError::Store)
     }
 
@@ -281,3 +284,6 @@ fn head_path(log: &Path) -> PathBuf {
 fn hash(line: &[u8]) -> String {
     hex(&Sha256::digest(line))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,6 @@
 mod check;
 mod raw;
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,10 +13,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_policy::schedule::Share;
-use serde_saphyr::Location;
 
 use crate::names::Names;
 use crate::proof::ServedAt;
+use crate::yaml::Located;
+use crate::yaml::ReadError;
+use crate::yaml::Source;
 
 pub(crate) use check::parse_duration;
 
@@ -112,53 +113,19 @@ pub struct Filter {
     pub wasm: PathBuf,
 }
 
-/// A place in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// From 1.
-    pub line: u64,
-    /// From 1.
-    pub column: u64,
-}
-
 /// Why the configuration was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// There is no file of that name.
+    #[error("cannot find `{}`; `portcullis init` writes one to begin with, `--config` names another", .0.display())]
+    Missing(PathBuf),
     /// The file cannot be read.
-    #[error("cannot read `{}`; `portcullis init` writes one to begin with, `--config` names another", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// Not YAML, a key that does not exist, or a value of another type.
-    #[error("{}{}: {message}", path.display(), at(place))]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where.
-        place: Option<Place>,
-        /// The parser's words.
-        message: String,
-    },
-    /// A value that cannot be used.
-    #[error("{}{}: {field}: {message}", path.display(), at(place))]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Where.
-        place: Option<Place>,
-        /// Which, as in `certificates[0].lifetime`.
-        field: String,
-        /// What is wrong, and what would be right.
-        message: String,
-    },
-}
-
-fn at(place: &Option<Place>) -> String {
-    place.map_or_else(String::new, |place| format!(":{}:{}", place.line, place.column))
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It is not a configuration: where, and what would be right.
+    #[error(transparent)]
+    Refused(#[from] Located),
 }
 
 impl Config {
@@ -168,24 +135,26 @@ impl Config {
     ///
     /// [`ConfigError`], the first thing that is wrong.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read { path: path.to_owned(), source };
-        let file = std::path::absolute(path).map_err(read)?;
-        let text = fs::read_to_string(&file).map_err(read)?;
-        Self::parse(&file, &text)
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        match Source::read(&file) {
+            Ok(source) => Ok(Self::parse(&file, &source)?),
+            Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(ConfigError::Missing(file))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Checks the text of a file; `file` is absolute and gives relative paths their base.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], the first thing that is wrong.
-    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let document: raw::Document = serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax {
-            path: file.to_owned(),
-            place: error.location().as_ref().and_then(Place::of),
-            message: parser_words(&error),
-        })?;
-        check::Check { file, base: file.parent().unwrap_or_else(|| Path::new("/")) }.document(document)
+    /// The first thing that is wrong.
+    pub fn parse(file: &Path, source: &Source) -> Result<Self, Located> {
+        let document: raw::Document = serde_path_to_error::deserialize(source.value()?)
+            .map_err(|error| source.error_at(&error.path().to_string(), &error.inner().to_string()))?;
+        let base = file.parent().unwrap_or_else(|| Path::new("/"));
+        check::Check { source, file, base }.document(document)
     }
 
     /// The certificate of that name.
@@ -194,15 +163,5 @@ impl Config {
     }
 }
 
-impl Place {
-    fn of(location: &Location) -> Option<Self> {
-        (location.line() > 0).then(|| Self { line: location.line(), column: location.column() })
-    }
-}
-
-/// The parser's message without its own rendering of the place and the excerpt: one line.
-fn parser_words(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    line.split(" at line ").next().unwrap_or(line).to_owned()
-}
+#[cfg(test)]
+mod tests;

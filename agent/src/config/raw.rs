@@ -1,10 +1,9 @@
-//! `portcullis.yaml` as it is written: every key there is, nothing checked but its type, and where each value stands.
+//! `portcullis.yaml` as it is written: every key there is, nothing checked but its type.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use crate::command::Usage;
 use crate::proof::ServedAt;
@@ -12,9 +11,9 @@ use crate::proof::ServedAt;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
-    pub(super) version: Spanned<u64>,
+    pub(super) version: u64,
     pub(super) state_dir: Option<PathBuf>,
-    pub(super) policy: Option<Spanned<PathBuf>>,
+    pub(super) policy: Option<PathBuf>,
     #[serde(default)]
     pub(super) listen: Listen,
     pub(super) ca: Ca,
@@ -23,28 +22,28 @@ pub(super) struct Document {
     pub(super) bundles: Vec<Bundle>,
     pub(super) filter: Option<Filter>,
     pub(super) envoy: Option<Envoy>,
-    pub(super) verify_every: Option<Spanned<String>>,
+    pub(super) verify_every: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listen {
-    pub(super) xds: Option<Spanned<PathBuf>>,
-    pub(super) control: Option<Spanned<PathBuf>>,
-    pub(super) metrics: Option<Spanned<String>>,
+    pub(super) xds: Option<PathBuf>,
+    pub(super) control: Option<PathBuf>,
+    pub(super) metrics: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ca {
-    pub(super) trust_domain: Spanned<String>,
-    pub(super) root_lifetime: Option<Spanned<String>>,
+    pub(super) trust_domain: String,
+    pub(super) root_lifetime: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Certificate {
-    pub(super) name: Spanned<String>,
+    pub(super) name: String,
     pub(super) spiffe: Option<String>,
     #[serde(default)]
     pub(super) dns: Vec<String>,
@@ -52,39 +51,39 @@ pub(super) struct Certificate {
     pub(super) ip: Vec<IpAddr>,
     #[serde(default)]
     pub(super) usage: Vec<Usage>,
-    pub(super) lifetime: Option<Spanned<String>>,
-    pub(super) renew_after: Option<Spanned<f64>>,
+    pub(super) lifetime: Option<String>,
+    pub(super) renew_after: Option<f64>,
     pub(super) files: Option<Files>,
     #[serde(default)]
-    pub(super) served_at: Vec<Spanned<ServedAt>>,
+    pub(super) served_at: Vec<ServedAt>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Files {
-    pub(super) directory: Spanned<PathBuf>,
-    pub(super) keep: Option<Spanned<u64>>,
-    pub(super) mode: Option<Spanned<String>>,
+    pub(super) directory: PathBuf,
+    pub(super) keep: Option<usize>,
+    pub(super) mode: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bundle {
-    pub(super) name: Spanned<String>,
-    pub(super) ca: Option<Spanned<String>>,
+    pub(super) name: String,
+    pub(super) ca: Option<String>,
     #[serde(default)]
-    pub(super) spiffe: Vec<Spanned<String>>,
+    pub(super) spiffe: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
-    pub(super) name: Spanned<String>,
+    pub(super) name: String,
     pub(super) wasm: PathBuf,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Envoy {
-    pub(super) admin: Option<Spanned<String>>,
+    pub(super) admin: Option<String>,
 }

@@ -3,9 +3,9 @@
 //! Absent: what the parts do.
 
 mod outcomes;
+mod reload;
 mod sockets;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,10 +47,12 @@ use crate::store::LocalStore;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::xds;
+use crate::xds::PublishError;
 use crate::xds::Publisher;
 
 pub use sockets::SocketError;
 
+use reload::Reload;
 use sockets::Socket;
 
 /// How long the parts may take to end.
@@ -97,13 +100,8 @@ pub enum DaemonError {
     #[error("the store cannot be used")]
     Store(#[source] StoreError),
     /// The module.
-    #[error("`{}` (`filter.wasm`) cannot be read; `./just build` makes it", path.display())]
-    Wasm {
-        /// The module.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error("`filter.wasm` cannot be used; `./just build` makes it")]
+    Wasm(#[source] PublishError),
 }
 
 /// Looks at what a start would look at, and changes nothing.
@@ -161,6 +159,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 
     let bundles = outcomes::publish_bundles(&publisher, &config.bundles, &authority);
     let policy_file = PolicyFile::open(&config, &publisher, &board, &store, &noted).map_err(DaemonError::Policy)?;
+    let config = Arc::new(config);
     let prover = Prover::new(vec![authority.der().clone()], None).map_err(DaemonError::Prover)?;
     let context = Arc::new(Context {
         store: Arc::clone(&store),
@@ -175,23 +174,34 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         metrics: metrics.clone(),
         heartbeat: heartbeat.clone(),
     });
-    let rotation = Rotation::open(Arc::clone(&context), &config).await.map_err(DaemonError::Rotation)?;
+    let rotation = Rotation::open(Arc::clone(&context), Arc::clone(&config)).await.map_err(DaemonError::Rotation)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
 
     let (commands, inbox) = mpsc::channel(16);
+    let (configs, reloaded) = mpsc::channel(1);
+    let (bundles, bundles_seen) = watch::channel(bundles);
+    let (filter, filter_seen) = watch::channel(config.filter.clone());
     let end = || shutdown.clone().cancelled_owned();
-    let watch = board.watch();
+    let status = board.watch();
     tasks.spawn(report("xDS server", xds::serve(publisher.clone(), xds_listener, end())));
-    tasks.spawn(report("control socket", control::serve(control_listener, commands, watch.clone(), end())));
-    tasks.spawn(report("health endpoints", health::serve(metrics_listener, watch, metrics.clone(), heartbeat, end())));
-    tasks.spawn(rotation.run(inbox, for_loop, shutdown.clone()));
-    tasks.spawn(outcomes::watch(Arc::clone(&context), bundles, config.filter.clone(), for_outcomes, shutdown.clone()));
-    if let Some(policy_file) = policy_file {
-        tasks.spawn(policy_file.watch(shutdown.clone()));
-    }
-    let writer = tokio::spawn(write_audit_log(log, store, noted, shutdown.clone()));
+    tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), end())));
+    tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
+    tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
+    tasks.spawn(outcomes::follow(Arc::clone(&context), bundles_seen, filter_seen, for_outcomes, shutdown.clone()));
+    let mut reload = Reload {
+        config: Arc::clone(&config),
+        context,
+        configs,
+        bundles,
+        filter,
+        tasks: tasks.clone(),
+        policy: None,
+        shutdown,
+    };
+    reload.follow_policy(policy_file);
+    let writer = tokio::spawn(write_audit_log(log, store, noted, reload.shutdown.clone()));
     tracing::info!(
         config = %config.file.display(), certificates = config.certificates.len(), metrics = %config.listen.metrics,
         "the agent runs"
@@ -201,11 +211,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::warn!("this version reads its configuration only at the start"),
+            _ = hangup.recv() => reload.reload().await,
         }
     }
     tracing::info!("the agent ends");
-    shutdown.cancel();
+    reload.shutdown.cancel();
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("a part of the agent did not end within {GRACE:?}");
@@ -217,13 +227,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 }
 
 fn check_wasm(config: &Config) -> Result<(), DaemonError> {
-    match &config.filter {
-        None => Ok(()),
-        Some(filter) => match std::fs::File::open(&filter.wasm) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(DaemonError::Wasm { path: filter.wasm.clone(), source }),
-        },
-    }
+    config.filter.as_ref().map_or(Ok(()), |filter| xds::check_module(&filter.wasm).map_err(DaemonError::Wasm))
 }
 
 /// A server that ends on its own leaves the rest of the agent working: what proxies hold stays good.

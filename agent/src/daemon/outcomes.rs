@@ -7,6 +7,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Event;
@@ -53,21 +54,25 @@ pub(super) fn publish_bundles(
 }
 
 /// Reports until the end.
-pub(super) async fn watch(
+pub(super) async fn follow(
     context: Arc<Context>,
-    mut bundles: Vec<BundleStatus>,
-    filter: Option<config::Filter>,
+    bundles: watch::Receiver<Vec<BundleStatus>>,
+    filter: watch::Receiver<Option<config::Filter>>,
     mut outcomes: broadcast::Receiver<Outcome>,
     shutdown: CancellationToken,
 ) {
+    // What the proxies said of the policy, as it stands in the status.
+    let mut refusal: Option<String> = None;
     loop {
         let proxies = context.publisher.proxies();
+        let mut bundles = bundles.borrow().clone();
         for bundle in &mut bundles {
             // One that no connected proxy asks for holds up nobody.
             bundle.acknowledged = context.publisher.acknowledged(&bundle.name).unwrap_or(!proxies.is_empty());
         }
-        context.board.bundles(bundles.clone());
+        context.board.bundles(bundles);
         context.board.proxies(proxies);
+        let filter = filter.borrow().clone();
         if let Some(filter) = &filter {
             let acknowledged = context.publisher.acknowledged(&filter.name) == Some(true);
             context.board.policy(|policy| policy.acknowledged = acknowledged);
@@ -76,11 +81,36 @@ pub(super) async fn watch(
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(LOOK) => {}
             outcome = outcomes.recv() => match outcome {
-                Ok(outcome) => tell(&context, &outcome),
+                Ok(outcome) => {
+                    tell(&context, &outcome);
+                    if let Some(filter) = &filter {
+                        refusal = judge(&context, filter, &outcome, refusal);
+                    }
+                }
                 Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "answers of proxies came faster than they were read"),
                 Err(RecvError::Closed) => break,
             },
         }
+    }
+}
+
+/// Carries what a proxy said of the policy into the status. What is wrong with the file itself is not touched.
+fn judge(context: &Context, filter: &config::Filter, outcome: &Outcome, before: Option<String>) -> Option<String> {
+    match outcome {
+        Outcome::Refused { node, name, version, detail } if *name == filter.name => {
+            let refusal = format!("proxy `{node}` refused version {version}: {detail}");
+            context.board.policy(|policy| policy.error = Some(refusal.clone()));
+            Some(refusal)
+        }
+        Outcome::Acknowledged { name, version, .. } if *name == filter.name => {
+            context.board.policy(|policy| {
+                if policy.error == before && policy.version.as_ref() == Some(version) {
+                    policy.error = None;
+                }
+            });
+            None
+        }
+        _ => before,
     }
 }
 

@@ -176,3 +176,6 @@ fn labels(names: &Names) -> Vec<String> {
     labels.sort();
     labels
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ use crate::command::Command;
 use crate::command::CommandError;
 use crate::config;
 use crate::envoy_admin::EnvoyAdmin;
+use crate::errors::chain;
 use crate::health::Heartbeat;
 use crate::leaf;
 use crate::metrics::Metrics;
@@ -83,8 +84,8 @@ pub struct Rotation {
     limit: Arc<Semaphore>,
     /// Asked for while somebody works on the certificate.
     waiting: Vec<(String, Ask)>,
-    verify_every: Duration,
-    known: Vec<String>,
+    /// What the configuration has, in its order.
+    wanted: Arc<config::Config>,
 }
 
 /// Something that an operator waits for.
@@ -100,23 +101,17 @@ impl Rotation {
     /// # Errors
     ///
     /// [`StepError`], if the store cannot be read or a directory cannot be used.
-    pub async fn open(context: Arc<Context>, config: &config::Config) -> Result<Self, StepError> {
+    pub async fn open(context: Arc<Context>, config: Arc<config::Config>) -> Result<Self, StepError> {
         let mut idle = BTreeMap::new();
         for certificate in &config.certificates {
             let rotor = Rotor::open(Arc::clone(&context), certificate.clone()).await?;
             idle.insert(certificate.name.clone(), rotor);
         }
-        let known: Vec<String> = config.certificates.iter().map(|certificate| certificate.name.clone()).collect();
-        context.board.certificates(known.iter().filter_map(|name| idle.get(name)).map(Rotor::status).collect());
-        Ok(Self {
-            context,
-            idle,
-            busy: JoinSet::new(),
-            limit: Arc::new(Semaphore::new(AT_ONCE)),
-            waiting: Vec::new(),
-            verify_every: config.verify_every,
-            known,
-        })
+        let in_order = config.certificates.iter().filter_map(|certificate| idle.get(&certificate.name));
+        let statuses = in_order.map(Rotor::status).collect();
+        context.board.certificates(statuses);
+        let limit = Arc::new(Semaphore::new(AT_ONCE));
+        Ok(Self { context, idle, busy: JoinSet::new(), limit, waiting: Vec::new(), wanted: config })
     }
 
     /// Works until `shutdown`; what is being done then is finished or picked up at the next start.
@@ -124,6 +119,7 @@ impl Rotation {
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut outcomes: broadcast::Receiver<Outcome>,
+        mut configs: mpsc::Receiver<Arc<config::Config>>,
         shutdown: CancellationToken,
     ) {
         loop {
@@ -137,6 +133,7 @@ impl Rotation {
                     Err(error) => tracing::error!(%error, "a certificate's task ended; it is not looked after any more"),
                 },
                 Some(command) = commands.recv() => self.command(command),
+                Some(config) = configs.recv() => self.reconfigure(&config).await,
                 outcome = outcomes.recv() => {
                     let name = outcome.ok().map(|outcome| match outcome {
                         Outcome::Acknowledged { name, .. } | Outcome::Refused { name, .. } => name,
@@ -153,13 +150,14 @@ impl Rotation {
     /// Starts work on every certificate that needs some.
     fn set_to_work(&mut self) {
         let now = leaf::now();
-        let needs =
-            |rotor: &Rotor| !matches!(rotor.step(now), Step::Wait { .. }) || rotor.is_look_due(self.verify_every);
+        let needs = |rotor: &Rotor| {
+            !matches!(rotor.step(now), Step::Wait { .. }) || rotor.is_look_due(self.wanted.verify_every)
+        };
         let names: Vec<String> =
             self.idle.iter().filter(|(_, rotor)| needs(rotor)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some(mut rotor) = self.idle.remove(&name) else { continue };
-            let (limit, every) = (Arc::clone(&self.limit), self.verify_every);
+            let (limit, every) = (Arc::clone(&self.limit), self.wanted.verify_every);
             self.busy.spawn(async move {
                 let _permit = limit.acquire_owned().await;
                 if rotor.is_look_due(every) {
@@ -171,7 +169,45 @@ impl Rotation {
         }
     }
 
+    /// Takes certificates that were added, removed or changed. What is removed stays in the store, in its files and in
+    /// the proxies; it is only not looked after any more.
+    async fn reconfigure(&mut self, config: &Arc<config::Config>) {
+        self.wanted = Arc::clone(config);
+        let names: Vec<String> = self.idle.keys().cloned().collect();
+        for name in names {
+            if let Some(rotor) = self.idle.remove(&name) {
+                self.put_back(rotor);
+            }
+        }
+        let mut statuses = Vec::with_capacity(config.certificates.len());
+        let mut before = self.context.board.watch().borrow().certificates.clone();
+        for certificate in &config.certificates {
+            let at = before.iter().position(|status| status.name == certificate.name);
+            if let Some(at) = at {
+                statuses.push(before.swap_remove(at));
+                continue;
+            }
+            match Rotor::open(Arc::clone(&self.context), certificate.clone()).await {
+                Ok(rotor) => {
+                    statuses.push(rotor.status());
+                    self.idle.insert(certificate.name.clone(), rotor);
+                }
+                Err(error) => {
+                    tracing::error!(certificate = certificate.name, error = chain(&error), "not looked after");
+                }
+            }
+        }
+        self.context.board.certificates(statuses);
+    }
+
     fn put_back(&mut self, mut rotor: Rotor) {
+        let Some(certificate) = self.wanted.certificate(rotor.name()) else {
+            self.context.publisher.remove(rotor.name());
+            return;
+        };
+        if *certificate != rotor.config {
+            rotor.reconfigure(certificate.clone());
+        }
         let waiting = std::mem::take(&mut self.waiting);
         let (mine, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(name, _)| name == rotor.name());
         self.waiting = others;
@@ -191,7 +227,7 @@ impl Rotation {
     fn command(&mut self, command: Command) {
         match command {
             Command::Renew { name, reply } => {
-                if self.known.contains(&name) {
+                if self.wanted.certificate(&name).is_some() {
                     self.ask(name, Ask::Renew(reply));
                 } else {
                     let _ = reply.send(Err(self.unknown(name)));
@@ -199,8 +235,8 @@ impl Rotation {
             }
             Command::Verify { name, reply } => {
                 let names = match name {
-                    None => self.known.clone(),
-                    Some(name) if self.known.contains(&name) => vec![name],
+                    None => self.wanted.certificates.iter().map(|certificate| certificate.name.clone()).collect(),
+                    Some(name) if self.wanted.certificate(&name).is_some() => vec![name],
                     Some(name) => {
                         let _ = reply.send(Err(self.unknown(name)));
                         return;
@@ -234,7 +270,8 @@ impl Rotation {
     }
 
     fn unknown(&self, name: String) -> CommandError {
-        let known = self.known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let names = self.wanted.certificates.iter().map(|certificate| format!("`{}`", certificate.name));
+        let known = names.collect::<Vec<_>>().join(", ");
         CommandError::UnknownName { name, known }
     }
 }

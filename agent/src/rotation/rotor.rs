@@ -153,6 +153,20 @@ impl Rotor {
 
     /// Takes another configuration of the same certificate.
     pub(super) fn reconfigure(&mut self, config: config::Certificate) {
+        if config.files != self.config.files {
+            // Let go of the old directory's lock first: it may be the same directory.
+            self.generations = None;
+            match config.files.as_ref().map(Generations::open).transpose() {
+                Ok(generations) => self.generations = generations.map(Arc::new),
+                Err(error) => {
+                    tracing::error!(certificate = config.name, error = chain(&error), "files are not written")
+                }
+            }
+        }
+        if let Some(stored) = self.entry.stored.as_mut().filter(|_| config.renew_after != self.config.renew_after) {
+            let draw = keys::draw().unwrap_or_default();
+            stored.renew_at = schedule::renew_at(stored.leaf.validity, config.renew_after, draw);
+        }
         self.config = config;
         let root = self.context.authority.der();
         self.facts.fit = self.entry.stored.as_ref().map_or(Fit::Fits, |stored| {
@@ -184,7 +198,9 @@ impl Rotor {
         match ask {
             Ask::Renew(reply) => {
                 self.renewals.push(reply);
-                self.facts.requested = true;
+                // A certificate that is being made anyway is new enough.
+                let under_way = self.entry.flight.is_some_and(|flight| flight.edge <= Edge::Check);
+                self.facts.requested = !under_way;
                 self.facts.nobody_listens = false;
                 // An operator does not wait for a back-off.
                 self.entry.retry_at = None;
@@ -369,10 +385,7 @@ impl Rotor {
     }
 
     fn answer(&mut self, answer: Result<Renewed, CommandError>) {
-        // Asked for and not begun: the answer is to something else.
-        if self.facts.requested {
-            return;
-        }
+        self.facts.requested = false;
         for reply in self.renewals.drain(..) {
             let _ = reply.send(answer.clone());
         }

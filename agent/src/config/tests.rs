@@ -1,0 +1,102 @@
+use super::*;
+
+const GOOD: &str = "\
+version: 1
+state_dir: state
+policy: policy.yaml
+listen: { xds: run/xds.sock, control: run/control.sock, metrics: 127.0.0.1:9464 }
+ca: { trust_domain: acme.example, root_lifetime: 30d }
+certificates:
+  - name: gateway
+    spiffe: spiffe://acme.example/gateway
+    dns: [localhost]
+    ip: [127.0.0.1]
+    usage: [server]
+    lifetime: 24h
+    renew_after: 0.5
+    files: { directory: files, keep: 2, mode: \"0640\" }
+    served_at: [ { address: 127.0.0.1:10443, sni: localhost } ]
+  - { name: client, spiffe: spiffe://acme.example/gateway, usage: [client] }
+bundles:
+  - { name: clients, ca: built-in }
+filter: { name: portcullis, wasm: portcullis.wasm }
+envoy: { admin: 127.0.0.1:9901 }
+verify_every: 10s
+";
+
+fn parse(text: &str) -> Result<Config, Located> {
+    let file = Path::new("/etc/portcullis/portcullis.yaml");
+    Config::parse(file, &Source::new(file, text))
+}
+
+#[test]
+fn a_good_file_is_read_with_paths_beside_it() {
+    let config = parse(GOOD).expect("good");
+    assert_eq!(config.state_dir, Path::new("/etc/portcullis/state"));
+    assert_eq!(config.listen.xds, Path::new("/etc/portcullis/run/xds.sock"));
+    assert_eq!(config.ca.root_lifetime, 30 * 86_400);
+    assert_eq!(config.verify_every, Duration::from_secs(10));
+    let gateway = config.certificate("gateway").expect("there");
+    assert_eq!(gateway.lifetime, 86_400);
+    let files = gateway.files.as_ref().expect("files");
+    assert_eq!((files.keep, files.mode), (2, 0o640));
+    let client = config.certificate("client").expect("there");
+    assert_eq!((client.lifetime, client.renew_after), (86_400, Share::TWO_THIRDS));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_line_and_field() {
+    let long = format!("xds: /{}/x.sock", "x".repeat(101));
+    let cases = [
+        ("unknown key", "    ip: [127.0.0.1]", "    ipp: [127.0.0.1]", "yaml:10:", "`ipp`"),
+        ("unknown key at the top", "policy: policy.yaml", "polcy: policy.yaml", "yaml:3:", "did you mean `policy`"),
+        ("another version", "version: 1", "version: 2", "yaml:1:", "version"),
+        ("a lifetime that is too short", "lifetime: 24h", "lifetime: 59s", "yaml:12:", "certificates[0].lifetime"),
+        ("a lifetime that is none", "lifetime: 24h", "lifetime: long", "yaml:12:", "24h"),
+        ("a share of nothing", "renew_after: 0.5", "renew_after: 0", "yaml:13:", "renew_after"),
+        ("a share of more than all", "renew_after: 0.5", "renew_after: 1.5", "yaml:13:", "less than 1"),
+        ("a key for everybody", "mode: \"0640\"", "mode: \"0644\"", "yaml:14:", "0600"),
+        ("a listener without a port", "address: 127.0.0.1:10443", "address: 127.0.0.1", "yaml:15:", "port"),
+        ("the same name twice", "name: client,", "name: gateway,", "yaml:16:", "certificates[0]"),
+        ("a name with a slash", "name: client,", "name: a/b,", "yaml:16:", "letters"),
+        (
+            "another trust domain",
+            "spiffe://acme.example/gateway, usage",
+            "spiffe://evil.example/g, usage",
+            "yaml:16:",
+            "acme.example",
+        ),
+        ("metrics for everybody", "metrics: 127.0.0.1:9464", "metrics: 0.0.0.0:9464", "yaml:4:", "loopback"),
+        ("a socket path that is too long", "xds: run/xds.sock", &long, "yaml:4:", "107"),
+        ("one socket for two", "control: run/control.sock", "control: run/xds.sock", "yaml:4:", "its own"),
+        ("an upper-case trust domain", "trust_domain: acme.example", "trust_domain: ACME", "yaml:5:", "lower-case"),
+        ("a CA that is not there", "ca: built-in", "ca: other", "yaml:18:", "built-in"),
+        ("a filter without a policy", "policy: policy.yaml\n", "", "yaml:18:", "policy.yaml"),
+        ("listeners looked at too seldom", "verify_every: 10s", "verify_every: 1h", "yaml:21:", "30s"),
+        ("a client that is served", "usage: [server]", "usage: [client]", "yaml:15:", "served_at"),
+    ];
+    for (name, old, new, place, word) in cases {
+        let text = GOOD.replacen(old, new, 1);
+        assert_ne!(text, GOOD, "{name}: the case changes something");
+        let error = parse(&text).expect_err(name).to_string();
+        assert!(error.contains(place) && error.contains(word), "{name}: {error}");
+        assert!(!error.contains('\n'), "{name}: one line");
+    }
+}
+
+#[test]
+fn a_missing_file_says_how_to_get_one() {
+    let error = Config::load(Path::new("/nowhere/portcullis.yaml")).expect_err("missing");
+    assert!(error.to_string().contains("portcullis init"), "{error}");
+}
+
+#[test]
+fn durations_are_a_number_and_a_unit() {
+    for (text, want) in [("30s", Some(30)), ("5m", Some(300)), ("24h", Some(86_400)), ("7d", Some(604_800))] {
+        assert_eq!(parse_duration(text), want, "{text}");
+    }
+    for bad in ["", "s", "1", "-1s", "+1s", "1 s", "1.5h", "1w", "99999999999999999999d", "9223372036854775807d", "1é"]
+    {
+        assert_eq!(parse_duration(bad), None, "{bad}");
+    }
+}

@@ -1,0 +1,159 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use super::*;
+
+const CHAIN: &str = "-----BEGIN CERTIFICATE-----\nLEAF\n-----END CERTIFICATE-----\n";
+const CA: &str = "-----BEGIN CERTIFICATE-----\nROOT\n-----END CERTIFICATE-----\n";
+
+fn files(directory: &Path) -> config::Files {
+    config::Files { directory: directory.join("tls"), keep: 2, mode: 0o600 }
+}
+
+fn put(generations: &Generations, serial: &str) {
+    let key = PrivateKey::generate().expect("a key");
+    let chain = format!("{CHAIN}{serial}\n");
+    generations.stage(&FileSet { serial, chain_pem: &chain, key: &key, ca_pem: CA }).expect("staged");
+    generations.install(serial).expect("installed");
+    generations.prune().expect("pruned");
+}
+
+fn names(directory: &Path, prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+#[test]
+fn both_sets_of_names_lead_to_the_current_generation_and_old_ones_go() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let generations = Generations::open(&files(parent.path())).expect("opened");
+    for serial in ["a1", "b2", "c3"] {
+        put(&generations, serial);
+    }
+    let directory = parent.path().join("tls");
+    let read = |name: &str| fs::read_to_string(directory.join(name)).expect(name);
+    assert_eq!(read("fullchain.pem"), format!("{CHAIN}c3\n"));
+    assert_eq!(read("tls.crt"), read("fullchain.pem"));
+    assert_eq!(read("privkey.pem"), read("tls.key"));
+    assert_eq!(read("ca.crt"), CA);
+    assert_eq!(names(&directory, GENERATION).len(), 2, "two are kept");
+    let mode = |name: &str| fs::metadata(directory.join(name)).expect(name).permissions().mode() & 0o777;
+    assert_eq!((mode("privkey.pem"), mode("tls.key"), mode("tls.crt")), (0o600, 0o600, 0o644));
+    assert!(generations.is_current("c3").expect("read") && !generations.is_current("b2").expect("read"));
+}
+
+#[test]
+fn a_leaf_is_split_from_what_follows_it() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let generations = Generations::open(&files(parent.path())).expect("opened");
+    let key = PrivateKey::generate().expect("a key");
+    let between = CA.replace("ROOT", "BETWEEN");
+    let set = |chain_pem, serial| FileSet { serial, chain_pem, key: &key, ca_pem: CA };
+    let read = |name: &str| fs::read_to_string(parent.path().join("tls").join(name)).expect(name);
+    let two = format!("{CHAIN}{between}");
+    generations.stage(&set(&two, "1")).expect("staged");
+    generations.install("1").expect("installed");
+    assert_eq!((read("cert.pem").as_str(), read("chain.pem")), (CHAIN, between));
+    generations.stage(&set(CHAIN, "2")).expect("staged");
+    generations.install("2").expect("installed");
+    assert_eq!((read("cert.pem").as_str(), read("chain.pem").as_str()), (CHAIN, CA));
+}
+
+#[test]
+fn every_step_can_be_taken_twice_and_leftovers_go() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("tls");
+    let generations = Generations::open(&files(parent.path())).expect("opened");
+    put(&generations, "1");
+    let key = PrivateKey::generate().expect("a key");
+    let set = FileSet { serial: "2", chain_pem: CHAIN, key: &key, ca_pem: CA };
+    // A crash in the middle of staging left half a generation and a link that was not renamed.
+    fs::create_dir(directory.join("..gen-2")).expect("made");
+    fs::write(directory.join("..gen-2/fullchain.pem"), "half").expect("written");
+    symlink("..gen-2", directory.join("..new-0123")).expect("a link");
+    drop(generations);
+    let generations = Generations::open(&files(parent.path())).expect("opened again");
+    assert!(!directory.join("..new-0123").exists() && names(&directory, TEMPORARY).is_empty());
+    for _ in 0..2 {
+        generations.stage(&set).expect("staged");
+    }
+    for _ in 0..2 {
+        generations.install("2").expect("installed");
+    }
+    assert_eq!(fs::read_to_string(directory.join("fullchain.pem")).expect("a file"), CHAIN);
+    // Staging what is current must not take it away under its readers.
+    generations.stage(&set).expect("staged");
+    assert_eq!(fs::read_to_string(directory.join("tls.key")).expect("a file"), key.pem().as_str());
+}
+
+#[test]
+fn planted_links_and_files_are_not_followed() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let victim = parent.path().join("victim");
+    fs::create_dir(&victim).expect("made");
+    let link = parent.path().join("tls");
+    symlink(&victim, &link).expect("a link");
+    assert!(Generations::open(&files(parent.path())).is_err(), "the directory itself is a link");
+    fs::remove_file(&link).expect("removed");
+
+    let generations = Generations::open(&files(parent.path())).expect("opened");
+    let key = PrivateKey::generate().expect("a key");
+    let set = FileSet { serial: "1", chain_pem: CHAIN, key: &key, ca_pem: CA };
+    symlink(&victim, link.join("..gen-1")).expect("a link");
+    assert!(generations.stage(&set).is_err(), "a generation is a link");
+    fs::remove_file(link.join("..gen-1")).expect("removed");
+    fs::write(link.join("tls.key"), "somebody's").expect("written");
+    generations.stage(&set).expect("staged");
+    assert!(matches!(generations.install("1"), Err(GenerationError::InTheWay { .. })));
+    assert_eq!(fs::read_to_string(link.join("tls.key")).expect("a file"), "somebody's");
+    assert!(fs::read_dir(&victim).expect("a directory").next().is_none(), "nothing was written elsewhere");
+}
+
+#[test]
+fn a_directory_of_others_is_refused_and_so_is_a_second_writer() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("tls");
+    fs::create_dir(&directory).expect("made");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("mode");
+    assert!(matches!(Generations::open(&files(parent.path())), Err(GenerationError::OpenToOthers { .. })));
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("mode");
+    let _first = Generations::open(&files(parent.path())).expect("opened");
+    assert!(matches!(Generations::open(&files(parent.path())), Err(GenerationError::Locked { .. })));
+}
+
+#[test]
+fn a_reader_that_holds_the_directory_open_never_sees_half_a_pair() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let generations = Generations::open(&files(parent.path())).expect("opened");
+    let pair = |serial: u32| {
+        let key = PrivateKey::generate().expect("a key");
+        // The chain names its key, so that a reader can tell whether they belong together.
+        let chain = format!("{}\n", key.pem().as_str());
+        generations
+            .stage(&FileSet { serial: &serial.to_string(), chain_pem: &chain, key: &key, ca_pem: CA })
+            .expect("staged");
+        generations.install(&serial.to_string()).expect("installed");
+    };
+    pair(0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // One resolution of `..data`, as readers of Kubernetes' volumes do it.
+                let current = fs::read_link(parent.path().join("tls/..data")).expect("a link");
+                let current = parent.path().join("tls").join(current);
+                let chain = fs::read_to_string(current.join("fullchain.pem")).expect("a chain");
+                let key = fs::read_to_string(current.join("privkey.pem")).expect("a key");
+                assert_eq!(chain, format!("{key}\n"));
+            }
+        });
+        for serial in 1..100 {
+            pair(serial);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

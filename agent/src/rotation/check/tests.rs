@@ -1,0 +1,81 @@
+use std::path::Path;
+
+use portcullis_policy::schedule::Validity;
+
+use super::*;
+use crate::ca::Authority;
+use crate::ca::Order;
+use crate::config;
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn authority(directory: &Path) -> Authority {
+    let config = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 864_000 };
+    Authority::open(directory, &config, NOW).expect("a CA").0
+}
+
+fn names(dns: &[&str], usage: &[Usage]) -> Names {
+    let dns = dns.iter().map(|name| (*name).to_owned()).collect();
+    let ip = vec!["127.0.0.1".parse().expect("v4"), "::1".parse().expect("v6")];
+    Names::new(Some("spiffe://acme.example/x".to_owned()), dns, ip, usage.to_vec(), "acme.example").expect("names")
+}
+
+#[test]
+fn only_what_every_peer_would_accept_passes() {
+    let (ours, theirs) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (ours, theirs) = (authority(ours.path()), authority(theirs.path()));
+    let wanted = names(&["a", "b"], &[Usage::Server, Usage::Client]);
+    let order = |names: Names| ours.order(names, 3600, Path::new("ca"), NOW).expect("an order");
+    let good = order(wanted.clone());
+    let other_key = PrivateKey::generate().expect("a key");
+    let sign = |order: &Order| ours.sign(order).expect("signed");
+    let ahead = Order { validity: Validity { not_before: UnixTime(NOW.0 + 1), ..good.validity }, ..good.clone() };
+    let ended = Order { validity: Validity { not_after: UnixTime(NOW.0 - 1), ..good.validity }, ..good.clone() };
+    let client_only = Order { names: names(&["a", "b"], &[Usage::Client]), ..good.clone() };
+    let other_names = Order { names: names(&["a"], &[Usage::Server, Usage::Client]), ..good.clone() };
+
+    let check = |chain: &str, key: &PrivateKey| as_peer(chain, key, &wanted, ours.der(), NOW);
+    assert!(check(&sign(&good), &good.key).is_ok());
+    let cases = [
+        ("another key", sign(&good), &other_key, "another key"),
+        ("another CA", theirs.sign(&good).expect("signed"), &good.key, "refuse"),
+        ("not begun", sign(&ahead), &good.key, "refuse"),
+        ("ended", sign(&ended), &good.key, "refuse"),
+        ("not for servers", sign(&client_only), &good.key, "a client would refuse"),
+        ("other names", sign(&other_names), &good.key, "asked for"),
+        ("a CA as a leaf", ours.pem().to_owned(), &good.key, "another key"),
+        ("nothing", String::new(), &good.key, "not a certificate"),
+        ("not PEM", "-----BEGIN CERTIFICATE-----\nAAAA".to_owned(), &good.key, "not a certificate"),
+        (
+            "not DER",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(),
+            &good.key,
+            "not a certificate",
+        ),
+    ];
+    for (name, chain, key, words) in cases {
+        let error = check(&chain, key).expect_err(name);
+        assert!(error.to_string().contains(words), "{name}: {error}");
+    }
+}
+
+#[test]
+fn what_is_stored_fits_until_names_issuer_or_key_differ() {
+    let (ours, theirs) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (ours, theirs) = (authority(ours.path()), authority(theirs.path()));
+    let wanted = names(&["a"], &[Usage::Server]);
+    let order = ours.order(wanted.clone(), 3600, Path::new("ca"), NOW).expect("an order");
+    let chain = ours.sign(&order).expect("signed");
+    let leaf = Leaf::from_der(&leaf::chain(&chain).expect("a chain")[0]).expect("a leaf");
+    let other_key = PrivateKey::generate().expect("a key");
+    let cases = [
+        ("as it is", &order.key, &wanted, ours.der(), Fit::Fits),
+        ("more names", &order.key, &names(&["a", "b"], &[Usage::Server]), ours.der(), Fit::OtherNames),
+        ("more usage", &order.key, &names(&["a"], &[Usage::Server, Usage::Client]), ours.der(), Fit::OtherNames),
+        ("another CA", &order.key, &wanted, theirs.der(), Fit::OtherIssuer),
+        ("another key", &other_key, &wanted, ours.der(), Fit::Unusable),
+    ];
+    for (name, key, names, root, want) in cases {
+        assert_eq!(fit(&chain, key, names, root, &leaf), want, "{name}");
+    }
+}
