@@ -1,0 +1,200 @@
+//! How the agent starts and ends, or refuses to, as an operator sees it.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+
+use rustix::process::Signal;
+use support::Desk;
+use support::stderr;
+
+const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], files: { directory: tls } }\n";
+
+/// Runs the agent, which must refuse, and returns its one line.
+fn refusal(desk: &Desk) -> String {
+    let output = desk.run(&["run"]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("portcullis: ")).collect();
+    assert_eq!(lines.len(), 1, "one line: {text}");
+    lines[0].to_owned()
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line() {
+    let desk = Desk::new("certificates:\n  - { name: gateway, dns: [localhost], lifetme: 24h }\n");
+    let line = refusal(&desk);
+    assert!(line.contains("portcullis.yaml:6:") && line.contains("did you mean `lifetime`"), "{line}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let text = fs::read_to_string(Desk::new(ONE).path("portcullis.yaml")).expect("read");
+    let desk = Desk::new(ONE);
+    desk.write("portcullis.yaml", &text.replace("127.0.0.1:0", &address));
+    let line = refusal(&desk);
+    assert!(line.contains(&address) && line.contains("listen.metrics"), "{line}");
+
+    let desk = Desk::new(ONE);
+    fs::create_dir(desk.path("run")).expect("made");
+    fs::set_permissions(desk.path("run"), fs::Permissions::from_mode(0o700)).expect("mode");
+    let socket = UnixListener::bind(desk.path("run/xds.sock")).expect("bound");
+    let line = refusal(&desk);
+    assert!(line.contains("xds.sock") && line.contains("another process"), "{line}");
+    drop(socket);
+    fs::remove_file(desk.path("run/xds.sock")).expect("removed");
+    desk.write("run/xds.sock", "precious");
+    let line = refusal(&desk);
+    assert!(line.contains("not a socket"), "{line}");
+    assert_eq!(fs::read_to_string(desk.path("run/xds.sock")).expect("kept"), "precious");
+
+    let desk = Desk::new(&format!("{ONE}policy: policy.yaml\nfilter: {{ name: portcullis, wasm: missing.wasm }}\n"));
+    desk.write("policy.yaml", "version: 1\n");
+    let line = refusal(&desk);
+    assert!(line.contains("missing.wasm"), "{line}");
+    desk.write("missing.wasm", "\0asm\u{1}\0\0\0");
+    desk.write("policy.yaml", "version: 1\ntrust_domain: acme.example\nrulez: []\n");
+    let line = refusal(&desk);
+    assert!(line.contains("policy.yaml:3:") && line.contains("rulez"), "{line}");
+
+    let desk = Desk::new(ONE);
+    fs::create_dir(desk.path("state")).expect("made");
+    fs::set_permissions(desk.path("state"), fs::Permissions::from_mode(0o777)).expect("mode");
+    let line = refusal(&desk);
+    assert!(line.contains("written by others") && line.contains("chmod"), "{line}");
+}
+
+#[test]
+fn a_second_agent_names_the_first() {
+    let desk = Desk::new(ONE);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    let line = refusal(&desk);
+    assert!(line.contains("another agent (process "), "{line}");
+    agent.must_run();
+}
+
+#[test]
+fn what_a_killed_agent_left_is_taken_over_and_an_ended_one_leaves_nothing() {
+    let desk = Desk::new(ONE);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    let mode = |name: &str| fs::metadata(desk.path(name)).expect(name).permissions().mode() & 0o777;
+    assert_eq!(
+        (mode("run/xds.sock"), mode("run/control.sock"), mode("run"), mode("state")),
+        (0o600, 0o600, 0o700, 0o700)
+    );
+    assert_eq!((mode("state/store.redb"), mode("state/audit.jsonl"), mode("state/ca/root.key")), (0o600, 0o600, 0o600));
+    agent.signal(Signal::KILL);
+    agent.ended();
+    assert!(desk.path("run/xds.sock").exists());
+    let mut agent = desk.start();
+    desk.until(&mut agent, "good", |status| status.ready);
+    agent.signal(Signal::INT);
+    assert_eq!(agent.ended().code(), Some(0));
+    assert!(fs::read_dir(desk.path("run")).expect("kept").next().is_none(), "no socket is left");
+    assert_eq!(desk.count("certificate_issued"), 1);
+}
+
+#[test]
+fn it_runs_as_an_ordinary_user() {
+    let mut desk = Desk::new(ONE);
+    if rustix::process::geteuid().is_root() {
+        let nobody = 65_534;
+        desk.user = Some(nobody);
+        std::os::unix::fs::chown(desk.path("."), Some(nobody), Some(nobody)).expect("given away");
+    }
+    let mut agent = desk.start();
+    // The control socket lets in its own user and root.
+    desk.until(&mut agent, "served", |status| status.ready);
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn checking_changes_nothing() {
+    let desk = Desk::new(ONE);
+    let output = desk.run(&["run", "--check"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!desk.path("state").exists() && !desk.path("run").exists());
+    desk.configure("certificates: []\nbundels: []\n");
+    let output = desk.run(&["run", "--check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("bundles"), "{}", stderr(&output));
+}
+
+#[test]
+fn init_writes_files_that_are_good_and_overwrites_none() {
+    let desk = Desk::new(ONE);
+    let output = desk.run(&["init", "new"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let check = desk.run(&["--config", "new/portcullis.yaml", "run", "--check"]);
+    assert!(check.status.success(), "{}", stderr(&check));
+    let policy = desk.run(&["policy", "check", "new/policy.yaml"]);
+    assert!(policy.status.success(), "{}", stderr(&policy));
+    let again = desk.run(&["init", "new"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("there already"), "{}", stderr(&again));
+}
+
+#[test]
+fn a_certificate_for_somebody_else_is_issued_once_and_audited() {
+    let desk = Desk::new(ONE);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    let id = "spiffe://acme.example/ns/pay/sa/checkout";
+    let issue = |arguments: &[&str]| desk.run(&[&["issue", "--lifetime", "1h", "--out", "client"], arguments].concat());
+    let output = issue(&["--spiffe", id, "--client"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mode = fs::metadata(desk.path("client/privkey.pem")).expect("a key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let serial = support::serial(&desk.path("client/fullchain.pem")).expect("a certificate");
+    desk.until_audit("issued", |line| line["event"] == "issued_for_other" && line["new"] == serial.as_str());
+    let shown = desk.run(&["ca", "show"]);
+    assert_eq!(shown.stdout, fs::read(desk.path("client/ca.crt")).expect("the root"));
+    for (arguments, words) in
+        [(vec!["--spiffe", "spiffe://evil.example/x", "--client"], "trust domain"), (vec!["--client"], "no name")]
+    {
+        let output = issue(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+    }
+    // No key, and no part of one, is in the logs.
+    let key = fs::read_to_string(desk.path("client/privkey.pem")).expect("a key");
+    let line = key.lines().nth(1).expect("base64");
+    let everything = agent.log() + &fs::read_to_string(desk.path("state/audit.jsonl")).expect("a log");
+    assert!(!everything.contains(line) && !everything.contains("PRIVATE"));
+}
+
+#[test]
+fn a_reload_takes_good_files_and_keeps_the_last_good_one() {
+    let desk = Desk::new(ONE);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    let two = format!("{ONE}  - {{ name: second, dns: [second], files: {{ directory: second }} }}\n");
+    desk.configure(&two);
+    agent.signal(Signal::HUP);
+    desk.until(&mut agent, "the second one", |status| status.ready && status.certificates.len() == 2);
+    desk.configure(&two.replace("name: second", "nam: second"));
+    agent.signal(Signal::HUP);
+    desk.until_audit("refused", |line| line["event"] == "configuration" && line["name"] == "refused");
+    assert_eq!(desk.status().expect("answers").certificates.len(), 2);
+    desk.configure(&format!("{ONE}state_dir: elsewhere\n").replacen("state_dir: elsewhere\n", "", 1));
+    agent.signal(Signal::HUP);
+    desk.until(&mut agent, "one again", |status| status.certificates.len() == 1);
+    assert!(desk.path("second/tls.crt").exists(), "what is removed from the configuration stays on disk");
+    assert_eq!(desk.count("certificate_issued"), 2);
+}
+
+#[test]
+fn the_program_says_how_it_is_used() {
+    let desk = Desk::new(ONE);
+    assert_eq!(desk.run(&["no-such-command"]).status.code(), Some(2));
+    let mut command = desk.command(&["run"]);
+    command.arg0("portcullis").arg("--config").arg("nowhere.yaml");
+    let output = command.output().expect("built");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("portcullis init"), "{}", stderr(&output));
+}
