@@ -28,8 +28,8 @@ pub(crate) enum HostError {
     #[error("host call `{call}` answered {status:?}")]
     Call { call: &'static str, status: Status },
 
-    /// The peer presented a certificate that the host does not hand out, for example a host other than Envoy ≥ 1.38.
-    #[error("property `{0}` is missing for a peer that presented a certificate")]
+    /// The host does not say what the peer presented, for example a host other than Envoy ≥ 1.38.
+    #[error("property `{0}` is missing")]
     PropertyMissing(&'static str),
 
     /// `connection.sha256_peer_certificate_digest` is not a SHA-256 in hexadecimal.
@@ -134,16 +134,18 @@ pub(crate) fn set_request_header(name: &str, value: &str) -> Result<(), HostErro
 ///
 /// # Errors
 ///
-/// [`HostError::PropertyMissing`] if the peer presented a certificate and the host has no digest of it.
+/// [`HostError::PropertyMissing`] if the peer presented a certificate and the host has no digest of it, or if the host does
+/// not even say whether it did: silence is not absence.
 pub(crate) fn peer_digest() -> Result<Option<Digest>, HostError> {
     const DIGEST: &str = "sha256_peer_certificate_digest";
     match property("connection", DIGEST)? {
         Some(text) => Digest::from_hex(&text).map(Some).ok_or(HostError::DigestMalformed),
         // `mtls` says that a certificate was presented, not that it was validated.
-        None if property("connection", "mtls")?.is_some_and(|mtls| mtls != [0]) => {
-            Err(HostError::PropertyMissing("connection.sha256_peer_certificate_digest"))
-        }
-        None => Ok(None),
+        None => match property("connection", "mtls")?.as_deref() {
+            Some([0]) => Ok(None),
+            Some(_) => Err(HostError::PropertyMissing("connection.sha256_peer_certificate_digest")),
+            None => Err(HostError::PropertyMissing("connection.mtls")),
+        },
     }
 }
 
