@@ -1,7 +1,10 @@
-//! The table of requests, decided natively and by the filter in wasmtime. A real Envoy decides it in the story
-//! `four-ways`.
+//! The table of requests, decided natively, by the command line and by the filter in wasmtime. The fourth way, a real
+//! Envoy, is the story `four-ways`.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -10,6 +13,7 @@ use portcullis_integration::four_ways::Table;
 use portcullis_integration::four_ways::Verdict;
 use portcullis_integration::four_ways::decide_in_wasmtime;
 use portcullis_integration::four_ways::decide_natively;
+use portcullis_integration::four_ways::decide_with_cli;
 use portcullis_integration::wasm_host::Module;
 use portcullis_policy::UnixTime;
 
@@ -28,6 +32,14 @@ fn the_library_decides_as_the_table_says() {
 fn the_filter_decides_as_the_table_says() {
     let module = Module::under_test().unwrap_or_else(|error| panic!("{error}"));
     check("in wasmtime", |policy, table| decide_in_wasmtime(&module, policy, table));
+}
+
+#[test]
+fn the_command_line_decides_as_the_table_says() {
+    let program = env::var_os("PORTCULLIS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/portcullis"), PathBuf::from);
+    assert!(program.is_file(), "`{}` is missing: build it with `./just build`", program.display());
+    check("by the command line", |policy, table| decide_with_cli(&program, policy, table).unwrap());
 }
 
 #[test]

@@ -34,10 +34,7 @@ pub(super) fn make(now: UnixTime) -> (BTreeMap<&'static str, Peer>, String) {
     let now = u64::try_from(now.0).expect("the clock is past 1970");
     let ours = Authority::new("Portcullis clients");
     let theirs = Authority::new("Portcullis strangers");
-    let valid = |authority: &'static Authority| authority.leaf().valid(now - DAY, now + DAY);
-    // The authorities live as long as their builders: leaked, because the builders are made in closures.
-    let (ours, theirs): (&'static Authority, &'static Authority) =
-        (Box::leak(Box::new(ours)), Box::leak(Box::new(theirs)));
+    let valid = || ours.leaf().valid(now - DAY, now + DAY);
     let ou = DnType::OrganizationalUnitName;
 
     let mut peers = BTreeMap::new();
@@ -47,71 +44,68 @@ pub(super) fn make(now: UnixTime) -> (BTreeMap<&'static str, Peer>, String) {
     };
     let good: Vec<(&str, LeafBuilder<'_>)> = vec![
         // Those whom the policy means.
-        ("checkout", valid(ours).uri(CHECKOUT)),
-        ("checkout with a DNS name", valid(ours).dns("checkout.pay.svc").uri(CHECKOUT)),
-        ("cart", valid(ours).uri("spiffe://acme.example/ns/shop/sa/cart")),
-        ("dns reader", valid(ours).dns("a.reader.acme.example")),
-        ("dns reader, second name", valid(ours).dns("other.example").dns("A.Reader.ACME.example")),
-        ("mailer", valid(ours).email("ops@acme.example")),
-        ("mailer, domain in upper case", valid(ours).email("ops@ACME.example")),
-        ("legacy", valid(ours).uri("urn:acme:legacy")),
-        ("machine", valid(ours).ip(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)))),
-        ("payments", valid(ours).subject(DnType::CommonName, "p1").subject(ou.clone(), "payments")),
+        ("checkout", valid().uri(CHECKOUT)),
+        ("checkout with a DNS name", valid().dns("checkout.pay.svc").uri(CHECKOUT)),
+        ("cart", valid().uri("spiffe://acme.example/ns/shop/sa/cart")),
+        ("dns reader", valid().dns("a.reader.acme.example")),
+        ("dns reader, second name", valid().dns("other.example").dns("A.Reader.ACME.example")),
+        ("mailer", valid().email("ops@acme.example")),
+        ("mailer, domain in upper case", valid().email("ops@ACME.example")),
+        ("legacy", valid().uri("urn:acme:legacy")),
+        ("machine", valid().ip(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)))),
+        ("payments", valid().subject(DnType::CommonName, "p1").subject(ou.clone(), "payments")),
         (
             "server usage too",
-            valid(ours)
+            valid()
                 .dns("both.acme.example")
                 .usages(&[ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth]),
         ),
         // SPIFFE: exactly one URI SAN, every rule of the standard, whole segments.
-        ("two URIs", valid(ours).uri(CHECKOUT).uri("spiffe://acme.example/ns/shop/sa/cart")),
-        ("two URIs, the other one first", valid(ours).uri("https://a.example/").uri(CHECKOUT)),
-        ("longer last segment", valid(ours).uri(format!("{CHECKOUT}-evil"))),
-        ("one segment more", valid(ours).uri(format!("{CHECKOUT}/admin"))),
-        ("trust domain as a prefix", valid(ours).uri("spiffe://acme.example.evil.example/ns/pay/sa/checkout")),
-        ("other trust domain", valid(ours).uri("spiffe://evil.example/ns/pay/sa/checkout")),
-        ("trust domain in upper case", valid(ours).uri("spiffe://ACME.example/ns/pay/sa/checkout")),
-        ("scheme in upper case", valid(ours).uri("SPIFFE://acme.example/ns/pay/sa/checkout")),
-        ("query", valid(ours).uri(format!("{CHECKOUT}?x=1"))),
-        ("fragment", valid(ours).uri(format!("{CHECKOUT}#x"))),
-        ("port", valid(ours).uri("spiffe://acme.example:443/ns/pay/sa/checkout")),
-        ("user", valid(ours).uri("spiffe://admin@acme.example/ns/pay/sa/checkout")),
-        ("dots", valid(ours).uri("spiffe://acme.example/ns/shop/../pay/sa/checkout")),
-        ("escape", valid(ours).uri("spiffe://acme.example/ns/pay/sa/check%6fut")),
-        ("trailing slash", valid(ours).uri(format!("{CHECKOUT}/"))),
-        ("empty segment", valid(ours).uri("spiffe://acme.example/ns//pay/sa/checkout")),
-        ("no path", valid(ours).uri("spiffe://acme.example")),
-        ("too long", valid(ours).uri(format!("spiffe://acme.example/ns/{}/sa/x", "n".repeat(2048)))),
+        ("two URIs", valid().uri(CHECKOUT).uri("spiffe://acme.example/ns/shop/sa/cart")),
+        ("two URIs, the other one first", valid().uri("https://a.example/").uri(CHECKOUT)),
+        ("longer last segment", valid().uri(format!("{CHECKOUT}-evil"))),
+        ("one segment more", valid().uri(format!("{CHECKOUT}/admin"))),
+        ("trust domain as a prefix", valid().uri("spiffe://acme.example.evil.example/ns/pay/sa/checkout")),
+        ("other trust domain", valid().uri("spiffe://evil.example/ns/pay/sa/checkout")),
+        ("trust domain in upper case", valid().uri("spiffe://ACME.example/ns/pay/sa/checkout")),
+        ("scheme in upper case", valid().uri("SPIFFE://acme.example/ns/pay/sa/checkout")),
+        ("query", valid().uri(format!("{CHECKOUT}?x=1"))),
+        ("fragment", valid().uri(format!("{CHECKOUT}#x"))),
+        ("port", valid().uri("spiffe://acme.example:443/ns/pay/sa/checkout")),
+        ("user", valid().uri("spiffe://admin@acme.example/ns/pay/sa/checkout")),
+        ("dots", valid().uri("spiffe://acme.example/ns/shop/../pay/sa/checkout")),
+        ("escape", valid().uri("spiffe://acme.example/ns/pay/sa/check%6fut")),
+        ("trailing slash", valid().uri(format!("{CHECKOUT}/"))),
+        ("empty segment", valid().uri("spiffe://acme.example/ns//pay/sa/checkout")),
+        ("no path", valid().uri("spiffe://acme.example")),
+        ("too long", valid().uri(format!("spiffe://acme.example/ns/{}/sa/x", "n".repeat(2048)))),
         // The right text in the wrong kind of name.
-        ("spiffe as dns", valid(ours).dns(CHECKOUT)),
-        ("spiffe as email", valid(ours).email(CHECKOUT)),
-        ("spiffe as subject", valid(ours).subject(DnType::CommonName, CHECKOUT)),
-        ("spiffe as other name", valid(ours).other_name(&[0x2a, 0x03, 0x04], CHECKOUT)),
-        ("dns as uri", valid(ours).uri("a.reader.acme.example")),
-        ("dns as subject", valid(ours).subject(DnType::CommonName, "a.reader.acme.example")),
-        ("dns as email", valid(ours).email("x@a.reader.acme.example")),
-        ("email as dns", valid(ours).dns("ops@acme.example")),
-        ("email in another case", valid(ours).email("OPS@acme.example")),
-        ("ip as dns", valid(ours).dns("10.1.2.3")),
-        ("ip outside", valid(ours).ip(IpAddr::V4(Ipv4Addr::new(10, 2, 2, 3)))),
-        ("legacy in another case", valid(ours).uri("urn:acme:Legacy")),
+        ("spiffe as dns", valid().dns(CHECKOUT)),
+        ("spiffe as email", valid().email(CHECKOUT)),
+        ("spiffe as subject", valid().subject(DnType::CommonName, CHECKOUT)),
+        ("spiffe as other name", valid().other_name(&[0x2a, 0x03, 0x04], CHECKOUT)),
+        ("dns as uri", valid().uri("a.reader.acme.example")),
+        ("dns as subject", valid().subject(DnType::CommonName, "a.reader.acme.example")),
+        ("dns as email", valid().email("x@a.reader.acme.example")),
+        ("email as dns", valid().dns("ops@acme.example")),
+        ("email in another case", valid().email("OPS@acme.example")),
+        ("ip as dns", valid().dns("10.1.2.3")),
+        ("ip outside", valid().ip(IpAddr::V4(Ipv4Addr::new(10, 2, 2, 3)))),
+        ("legacy in another case", valid().uri("urn:acme:Legacy")),
         // DNS names beside the pattern.
-        ("dns, two labels", valid(ours).dns("a.b.reader.acme.example")),
-        ("dns, no label", valid(ours).dns("reader.acme.example")),
-        ("dns, wildcard", valid(ours).dns("*.reader.acme.example")),
-        ("dns, wildcard below", valid(ours).dns("*.b.reader.acme.example")),
-        ("dns, as a prefix", valid(ours).dns("a.reader.acme.example.evil.example")),
-        ("dns, dots are dots", valid(ours).dns("a.reader-acme.example")),
+        ("dns, two labels", valid().dns("a.b.reader.acme.example")),
+        ("dns, no label", valid().dns("reader.acme.example")),
+        ("dns, wildcard", valid().dns("*.reader.acme.example")),
+        ("dns, wildcard below", valid().dns("*.b.reader.acme.example")),
+        ("dns, as a prefix", valid().dns("a.reader.acme.example.evil.example")),
+        ("dns, dots are dots", valid().dns("a.reader-acme.example")),
         // Distinguished names.
-        (
-            "two units",
-            valid(ours).subject(ou.clone(), "payments").subject(DnType::CustomDnType(vec![2, 5, 4, 11]), "x"),
-        ),
-        ("unit in the common name", valid(ours).subject(DnType::CommonName, "OU=payments")),
-        ("unit as a part", valid(ours).subject(ou.clone(), "payments-dev")),
-        ("no name at all", valid(ours)),
+        ("two units", valid().subject(ou.clone(), "payments").subject(DnType::CustomDnType(vec![2, 5, 4, 11]), "x")),
+        ("unit in the common name", valid().subject(DnType::CommonName, "OU=payments")),
+        ("unit as a part", valid().subject(ou.clone(), "payments-dev")),
+        ("no name at all", valid()),
         // States of a certificate that are the policy's to judge.
-        ("revoked", valid(ours).uri(CHECKOUT).serial(&REVOKED_SERIAL)),
+        ("revoked", valid().uri(CHECKOUT).serial(&REVOKED_SERIAL)),
         ("issued long ago", ours.leaf().valid(now - 30 * DAY, now + DAY).uri(CHECKOUT)),
     ];
     for (name, builder) in good {
@@ -121,8 +115,8 @@ pub(super) fn make(now: UnixTime) -> (BTreeMap<&'static str, Peer>, String) {
     add("expired", ours.leaf().valid(now - 2 * DAY, now - DAY).uri(CHECKOUT), true, false);
     add("expired just now", ours.leaf().valid(now - DAY, now - 1).uri(CHECKOUT), true, false);
     add("not yet valid", ours.leaf().valid(now + DAY, now + 2 * DAY).uri(CHECKOUT), true, false);
-    add("NUL in a name", valid(ours).dns("a.reader.acme.example\0.evil.example"), true, false);
-    add("stranger", valid(theirs).uri(CHECKOUT), false, false);
+    add("NUL in a name", valid().dns("a.reader.acme.example\0.evil.example"), true, false);
+    add("stranger", theirs.leaf().valid(now - DAY, now + DAY).uri(CHECKOUT), false, false);
     add("stranger, expired", theirs.leaf().valid(now - 2 * DAY, now - DAY).uri(CHECKOUT), false, false);
     (peers, ours.pem())
 }
