@@ -1,0 +1,14 @@
+//! Stories of the filter in wasmtime: a situation, and what clients, upstreams and operators see of it.
+//!
+//! Which decision follows from which request is the table of `four_ways`; here is what surrounds a decision: what reaches
+//! the upstream, what is remembered and for how long, what is written down, and what happens when something fails.
+
+mod certificates;
+mod counters;
+mod failures;
+mod gate;
+mod hostile;
+mod identity;
+mod policies;
+mod records;
+mod replies;
