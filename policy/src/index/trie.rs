@@ -30,6 +30,7 @@ pub(crate) struct Terminal(pub(crate) u32);
 #[derive(Debug)]
 pub(crate) struct Trie {
     nodes: Vec<Node>,
+    /// Literal children but for the first of each node.
     edges: HashTable<Edge>,
     terminals: u32,
     /// What `**` takes at least: 0 or 1 words.
@@ -43,7 +44,12 @@ struct Node {
     wildcard: u32,
     exact: u32,
     rest: u32,
+    /// The first literal child, which most nodes have no second to: found without another look into memory.
+    word: Symbol,
+    child: u32,
 }
+
+const EMPTY: Node = Node { wildcard: NONE, exact: NONE, rest: NONE, word: Symbol::UNKNOWN, child: NONE };
 
 #[derive(Clone, Copy, Debug)]
 struct Edge {
@@ -95,10 +101,13 @@ impl Trie {
             let new = self.add();
             self.arrangements.insert((depth, wildcards));
             match step {
-                Step::Literal(word) => {
-                    let edge = Edge { from: at, word, to: new };
-                    self.edges.insert_unique(edge_hash(at, word), edge, |edge| edge_hash(edge.from, edge.word));
-                }
+                Step::Literal(word) => match self.nodes.get_mut(at as usize) {
+                    Some(node) if node.child == NONE => (node.word, node.child) = (word, new),
+                    _ => {
+                        let edge = Edge { from: at, word, to: new };
+                        self.edges.insert_unique(edge_hash(at, word), edge, |edge| edge_hash(edge.from, edge.word));
+                    }
+                },
                 Step::Capture(_) | Step::One => {
                     if let Some(node) = self.nodes.get_mut(at as usize) {
                         node.wildcard = new;
@@ -173,15 +182,19 @@ impl Trie {
 
     fn add(&mut self) -> u32 {
         let number = self.nodes.len() as u32;
-        self.nodes.push(Node { wildcard: NONE, exact: NONE, rest: NONE });
+        self.nodes.push(EMPTY);
         number
     }
 
     fn node(&self, at: u32) -> Node {
-        self.nodes.get(at as usize).copied().unwrap_or(Node { wildcard: NONE, exact: NONE, rest: NONE })
+        self.nodes.get(at as usize).copied().unwrap_or(EMPTY)
     }
 
     fn child(&self, from: u32, word: Symbol) -> u32 {
+        let node = self.node(from);
+        if node.word == word || node.child == NONE {
+            return node.child;
+        }
         self.edges
             .find(edge_hash(from, word), |edge| edge.from == from && edge.word == word)
             .map_or(NONE, |edge| edge.to)
