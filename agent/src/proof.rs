@@ -8,10 +8,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls::DigitallySignedStruct;
-use rustls::ProtocolVersion;
 use rustls::RootCertStore;
 use rustls::SignatureScheme;
 use rustls::client::Resumption;
@@ -30,16 +28,14 @@ use rustls::pki_types::UnixTime;
 use rustls::server::ParsedCertificate;
 use serde::Deserialize;
 use serde::Serialize;
-use sha2::Digest;
-use sha2::Sha256;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
-use x509_parser::prelude::FromDer;
-use x509_parser::prelude::X509Certificate;
 
+use crate::leaf::Leaf;
+use crate::leaf::LeafError;
 use crate::status::LeafStatus;
 
 /// A listener to shake hands with.
@@ -192,11 +188,11 @@ impl Prover {
                 Ok(Ok(_)) => ProofError::MalformedLeaf { address: address.clone() },
             });
         };
-        let leaf = leaf_status(&der).ok_or_else(|| ProofError::MalformedLeaf { address: address.clone() })?;
+        let leaf = Leaf::from_der(&der).map_err(|LeafError| ProofError::MalformedLeaf { address: address.clone() })?;
         let mut tls_version = None;
         match handshake {
             Ok(Ok(mut stream)) => {
-                tls_version = stream.get_ref().1.protocol_version().and_then(version_name);
+                tls_version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
                 // A listener counts a connection that vanishes as an error.
                 let _ = timeout_at(deadline, stream.shutdown()).await;
             }
@@ -207,7 +203,7 @@ impl Prover {
                 distrusted.get_or_insert_with(|| format!("handshake not completed within {timeout:?}"));
             }
         }
-        Ok(Sighting { leaf, der, distrusted, tls_version })
+        Ok(Sighting { leaf: leaf.status(), der, distrusted, tls_version })
     }
 }
 
@@ -215,22 +211,6 @@ impl Prover {
 fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// What the status says of a certificate; none if it is not one.
-fn leaf_status(der: &[u8]) -> Option<LeafStatus> {
-    let (rest, certificate) = X509Certificate::from_der(der).ok()?;
-    let validity = certificate.validity();
-    rest.is_empty().then_some(LeafStatus {
-        serial: format!("{:x}", certificate.tbs_certificate.serial),
-        sha256: format!("{:x}", Sha256::digest(der)),
-        not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
-        not_after: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
-    })
-}
-
-fn version_name(version: ProtocolVersion) -> Option<&'static str> {
-    version.as_str()
 }
 
 /// A verifier that lets any chain pass, so that the handshake goes on, and remembers it together with what a strict one

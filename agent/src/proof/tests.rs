@@ -97,7 +97,7 @@ async fn the_served_leaf_is_seen_over_both_versions() {
         let address = serve(config(leaf, &[version], None)).await;
         let seen = authority.prover().leaf_at(&at(address), PATIENCE).await.unwrap();
         assert_eq!(seen.der, der, "{name}");
-        assert_eq!(seen.leaf, leaf_status(&der).unwrap(), "{name}");
+        assert_eq!(seen.leaf, Leaf::from_der(&der).unwrap().status(), "{name}");
         assert_eq!(seen.distrusted, None, "{name}");
         assert_eq!(seen.tls_version, Some(name));
     }

@@ -8,10 +8,10 @@ use std::path::Path;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use x509_parser::prelude::FromDer;
-use x509_parser::prelude::X509Certificate;
 
 use super::catalogue::Published;
+use crate::leaf::Leaf;
+use crate::leaf::timestamp;
 use crate::resource::Body;
 use crate::resource::Resource;
 
@@ -112,8 +112,7 @@ pub fn check_module(path: &Path) -> Result<(), PublishError> {
 }
 
 fn not_after(der: &CertificateDer<'_>) -> Option<Timestamp> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    Leaf::from_der(der).ok().map(|leaf| timestamp(leaf.validity.not_after))
 }
 
 #[cfg(test)]
