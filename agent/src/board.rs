@@ -34,47 +34,57 @@ impl Board {
 
     /// Names what there will be, in its order; what is not named leaves the picture.
     pub(crate) fn certificates(&self, all: Vec<CertificateStatus>) {
-        self.draw(|status| status.certificates = all);
+        self.draw(|status| replace(&mut status.certificates, all));
     }
 
     /// Replaces the entry of that name.
     pub(crate) fn certificate(&self, new: CertificateStatus) {
         self.draw(|status| {
-            if let Some(slot) = status.certificates.iter_mut().find(|old| old.name == new.name) {
-                *slot = new;
-            }
+            let slot = status.certificates.iter_mut().find(|old| old.name == new.name);
+            slot.is_some_and(|slot| replace(slot, new))
         });
     }
 
     /// Replaces the bundles.
     pub(crate) fn bundles(&self, all: Vec<BundleStatus>) {
-        self.draw(|status| status.bundles = all);
+        self.draw(|status| replace(&mut status.bundles, all));
     }
 
     /// Replaces the policy.
     pub(crate) fn policy(&self, change: impl FnOnce(&mut PolicyStatus)) {
-        self.draw(|status| change(&mut status.policy));
+        self.draw(|status| {
+            let mut policy = status.policy.clone();
+            change(&mut policy);
+            replace(&mut status.policy, policy)
+        });
     }
 
     /// Replaces the proxies.
     pub(crate) fn proxies(&self, all: Vec<ProxyStatus>) {
-        self.draw(|status| status.proxies = all);
+        self.draw(|status| replace(&mut status.proxies, all));
     }
 
     /// Works readiness out again, for time has passed.
     pub(crate) fn refresh(&self) {
-        self.draw(|_| {});
+        self.draw(|_| false);
     }
 
-    fn draw(&self, change: impl FnOnce(&mut Status)) {
+    /// Those who look are woken only if something is different. `change` says whether it changed anything.
+    fn draw(&self, change: impl FnOnce(&mut Status) -> bool) {
         self.0.send_if_modified(|status| {
-            let before = status.clone();
-            change(status);
-            status.reasons = reasons(status, Timestamp::now());
-            status.ready = status.reasons.is_empty();
-            *status != before
+            let changed = change(status);
+            let reasons = reasons(status, Timestamp::now());
+            status.ready = reasons.is_empty();
+            replace(&mut status.reasons, reasons) || changed
         });
     }
+}
+
+/// Whether the new value is another.
+fn replace<T: PartialEq>(slot: &mut T, new: T) -> bool {
+    let changed = *slot != new;
+    *slot = new;
+    changed
 }
 
 /// Why the agent is not ready, a sentence each; none if it is.

@@ -72,6 +72,7 @@ impl Reload {
             ("`state_dir`", new.state_dir == old.state_dir),
             ("`listen`", new.listen == old.listen),
             ("`ca`", new.ca == old.ca),
+            ("`envoy`", new.envoy_admin == old.envoy_admin),
         ];
         let changed: Vec<&str> = fixed.into_iter().filter_map(|(name, same)| (!same).then_some(name)).collect();
         if !changed.is_empty() {
