@@ -116,7 +116,7 @@ fn paths() -> Vec<Row> {
         ("wildcard stays behind its slash", b"/filesystem".to_vec(), deny(NoRuleMatched), Same),
         ("8 KiB", long(8 * 1024 - 7), files(), Same),
         ("one byte more than 8 KiB", long(8 * 1024 - 6), deny(PathTooLong), Same),
-        ("60 KB", long(60_000), deny(PathTooLong), Refuses(&[400, 414, 431])),
+        ("60 KB", long(60_000), deny(PathTooLong), Same),
         ("long query", [b"/files/a?".to_vec(), vec![b'q'; 20_000]].concat(), files(), Same),
         ("two slashes in front", b"//orders/42".to_vec(), deny(PathEmptySegment), Same),
         ("two slashes inside", b"/orders//42".to_vec(), deny(PathEmptySegment), Same),
@@ -134,7 +134,7 @@ fn paths() -> Vec<Row> {
         ("fragment", b"/files/a#b".to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("fragment in the query", b"/files/a?b#c".to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("space", b"/files/a b".to_vec(), deny(PathInvalidCharacter), refused.clone()),
-        ("tab", b"/files/a\tb".to_vec(), deny(PathInvalidCharacter), Same),
+        ("tab", b"/files/a\tb".to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("delete", b"/files/a\x7f".to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("raw UTF-8", "/files/b\u{fc}cher".as_bytes().to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("raw bytes", b"/files/\xff\xfe".to_vec(), deny(PathInvalidCharacter), refused.clone()),
@@ -156,7 +156,7 @@ fn paths() -> Vec<Row> {
         ("escaped Latin-1", b"/files/b%fccher".to_vec(), deny(PathNotUtf8), Same),
         ("no slash in front", b"files/a".to_vec(), deny(PathNotAbsolute), refused.clone()),
         ("absolute form", b"https://orders.acme.example/orders/42".to_vec(), deny(PathNotAbsolute), Rewrites(read())),
-        ("asterisk", b"*".to_vec(), deny(PathNotAbsolute), Same),
+        ("asterisk", b"*".to_vec(), deny(PathNotAbsolute), refused.clone()),
         ("empty", Vec::new(), deny(PathMissing), refused),
         ("denied path, escaped letter", b"/%64ebug/x".to_vec(), Verdict::denied_by("no-debug"), Same),
         ("denied path, alone", b"/debug".to_vec(), Verdict::denied_by("no-debug"), Same),
@@ -172,8 +172,7 @@ fn paths() -> Vec<Row> {
     let mut connect = row("path: missing", "checkout", "CONNECT", "", deny(PathMissing));
     connect.path = None;
     connect.authority = Some(b"orders.acme.example:443".to_vec());
-    // Without an upgrade for CONNECT, Envoy's connection manager has no route for it.
-    rows.push(connect.envoy(Refuses(&[403, 404])));
+    rows.push(connect);
     rows
 }
 
@@ -216,13 +215,13 @@ fn hosts() -> Vec<Row> {
         ("IPv6", Some(b"[::1]:443"), other(), Same),
         ("two trailing dots", Some(b"admin.acme.example.."), deny(HostInvalid), Same),
         ("empty label", Some(b"admin..acme.example"), deny(HostInvalid), Same),
-        ("user", Some(b"admin@admin.acme.example"), deny(HostInvalid), refused.clone()),
+        ("user", Some(b"admin@admin.acme.example"), deny(HostInvalid), Same),
         ("comma", Some(b"admin.acme.example,evil.example"), deny(HostInvalid), Same),
         ("slash", Some(b"admin.acme.example/x"), deny(HostInvalid), refused.clone()),
         ("escape", Some(b"admin%2eacme.example"), deny(HostInvalid), Same),
         ("raw UTF-8", Some("b\u{fc}cher.example".as_bytes()), deny(HostInvalid), refused.clone()),
         ("port that is none", Some(b"admin.acme.example:http"), deny(HostInvalid), Same),
-        ("empty", Some(b""), deny(HostInvalid), refused.clone()),
+        ("empty", Some(b""), deny(HostInvalid), Same),
         ("missing", None, other(), refused),
     ];
     let mut rows: Vec<Row> = cases
@@ -250,7 +249,8 @@ fn hosts() -> Vec<Row> {
             .authority(None)
             .header("host", "orders.acme.example")
             .header("host", "orders.acme.example")
-            .envoy(Refuses(&[400])),
+            // Envoy joins the two with a comma.
+            .envoy(Rewrites(deny(HostInvalid))),
     );
     rows
 }
@@ -283,6 +283,8 @@ fn methods() -> Vec<Row> {
 fn header_fields() -> Vec<Row> {
     let get = |name: &str, expected: Verdict| row(format!("fields: {name}"), "cart", "GET", "/orders/1", expected);
     let read = || Verdict::allow("read-orders");
+    // Envoy takes hop-by-hop fields away before it asks a filter, and so before the gate's own fields are there.
+    let without_connection = || Rewrites(Verdict::allow("read-orders"));
     let many = |count: usize, expected| {
         (0..count).fold(get(&format!("{count} fields"), expected), |row, index| row.header(&format!("x-{index}"), "v"))
     };
@@ -298,10 +300,15 @@ fn header_fields() -> Vec<Row> {
         get("value that is not UTF-8", deny(HeaderNotUtf8)).header("x-odd", b"\xff\xfe"),
         get("empty value", read()).header("x-odd", b""),
         get("same field twice", read()).header("x-odd", b"1").header("x-odd", b"2"),
-        get("connection names one of ours", deny(HeaderForbidden)).header("connection", "x-portcullis-identity"),
+        get("connection names one of ours", deny(HeaderForbidden))
+            .header("connection", "x-portcullis-identity")
+            .envoy(without_connection()),
         get("connection names one of ours in a list", deny(HeaderForbidden))
-            .header("connection", "close, X-Portcullis-Roles"),
-        get("connection names an alias of ours", deny(HeaderForbidden)).header("connection", "x_portcullis.rule"),
+            .header("connection", "close, X-Portcullis-Roles")
+            .envoy(without_connection()),
+        get("connection names an alias of ours", deny(HeaderForbidden))
+            .header("connection", "x_portcullis.rule")
+            .envoy(without_connection()),
         get("connection names another", read()).header("connection", "x-other"),
         many(90, read()),
         many(1_000, deny(TooManyHeaders)).envoy(Refuses(&[400, 431])),
