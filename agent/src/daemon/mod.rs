@@ -201,7 +201,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         shutdown,
     };
     reload.follow_policy(policy_file);
-    let writer = tokio::spawn(write_audit_log(log, store, noted, reload.shutdown.clone()));
+    // Ends after everything that writes events.
+    let told = CancellationToken::new();
+    let writer = tokio::spawn(write_audit_log(log, store, noted, told.clone()));
     tracing::info!(
         config = %config.file.display(), certificates = config.certificates.len(), metrics = %config.listen.metrics,
         "the agent runs"
@@ -220,7 +222,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("a part of the agent did not end within {GRACE:?}");
     }
-    // After everything that writes events.
+    told.cancel();
     let _ = tokio::time::timeout(GRACE, writer).await;
     drop((xds_socket, control_socket, state));
     Ok(())
@@ -244,11 +246,7 @@ async fn write_audit_log(mut log: audit::Log, store: Arc<dyn Store>, noted: Arc<
         tokio::select! {
             () = noted.notified() => {}
             () = tokio::time::sleep(AUDIT_RETRY) => {}
-            () = shutdown.cancelled() => {
-                // Once more after the others have ended.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                ending = true;
-            }
+            () = shutdown.cancelled() => ending = true,
         }
         let notes = Arc::clone(&store);
         let flushed = tokio::task::spawn_blocking(move || {
