@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
+use tokio::task::Id;
+use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +83,8 @@ pub struct Rotation {
     context: Arc<Context>,
     idle: BTreeMap<String, Rotor>,
     busy: JoinSet<Rotor>,
+    /// Whom the tasks look after.
+    names: BTreeMap<Id, String>,
     limit: Arc<Semaphore>,
     /// Asked for while somebody works on the certificate.
     waiting: Vec<(String, Ask)>,
@@ -111,7 +115,15 @@ impl Rotation {
         let statuses = in_order.map(Rotor::status).collect();
         context.board.certificates(statuses);
         let limit = Arc::new(Semaphore::new(AT_ONCE));
-        Ok(Self { context, idle, busy: JoinSet::new(), limit, waiting: Vec::new(), wanted: config })
+        Ok(Self {
+            context,
+            idle,
+            busy: JoinSet::new(),
+            names: BTreeMap::new(),
+            limit,
+            waiting: Vec::new(),
+            wanted: config,
+        })
     }
 
     /// Works until `shutdown`; what is being done then is finished or picked up at the next start.
@@ -128,9 +140,12 @@ impl Rotation {
             self.set_to_work();
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(done) = self.busy.join_next(), if !self.busy.is_empty() => match done {
-                    Ok(rotor) => self.put_back(rotor),
-                    Err(error) => tracing::error!(%error, "a certificate's task ended; it is not looked after any more"),
+                Some(done) = self.busy.join_next_with_id(), if !self.busy.is_empty() => match done {
+                    Ok((id, rotor)) => {
+                        self.names.remove(&id);
+                        self.put_back(rotor);
+                    }
+                    Err(error) => self.begin_again(&error).await,
                 },
                 Some(command) = commands.recv() => self.command(command),
                 Some(config) = configs.recv() => self.reconfigure(&config).await,
@@ -158,7 +173,7 @@ impl Rotation {
         for name in names {
             let Some(mut rotor) = self.idle.remove(&name) else { continue };
             let (limit, every) = (Arc::clone(&self.limit), self.wanted.verify_every);
-            self.busy.spawn(async move {
+            let task = self.busy.spawn(async move {
                 let _permit = limit.acquire_owned().await;
                 if rotor.is_look_due(every) {
                     rotor.look().await;
@@ -166,6 +181,21 @@ impl Rotation {
                 rotor.drive().await;
                 rotor
             });
+            self.names.insert(task.id(), name);
+        }
+    }
+
+    /// A task that panicked took its certificate with it; what the store has of it is as good as ever.
+    async fn begin_again(&mut self, error: &JoinError) {
+        let Some(name) = self.names.remove(&error.id()) else { return };
+        tracing::error!(certificate = name, %error, "a certificate's task ended; it is begun again from the store");
+        let Some(certificate) = self.wanted.certificate(&name).cloned() else { return };
+        match Rotor::open(Arc::clone(&self.context), certificate).await {
+            Ok(mut rotor) => {
+                rotor.pause();
+                self.put_back(rotor);
+            }
+            Err(error) => tracing::error!(certificate = name, error = chain(&error), "not looked after any more"),
         }
     }
 

@@ -48,7 +48,7 @@ use crate::store::StoreError;
 use crate::store::Version;
 
 /// How long nothing is tried when not even the failure could be written down.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) type RenewReply = oneshot::Sender<Result<Renewed, CommandError>>;
 
@@ -192,6 +192,11 @@ impl Rotor {
 
     pub(super) fn somebody_listens(&mut self) {
         self.facts.nobody_listens = false;
+    }
+
+    /// Leaves it alone for a while.
+    pub(super) fn pause(&mut self) {
+        (self.paused, self.looked) = (Some(Instant::now() + PAUSE), Some(Instant::now()));
     }
 
     pub(super) fn ask(&mut self, ask: Ask) {
@@ -364,7 +369,7 @@ impl Rotor {
         let events = if first { vec![alarm] } else { Vec::new() };
         let store_failed = matches!(error, StepError::Store(_));
         if store_failed || self.commit(entry.clone(), &events).await.is_err() {
-            self.paused = Some(Instant::now() + STORE_PAUSE);
+            self.paused = Some(Instant::now() + PAUSE);
             self.entry.failures = entry.failures;
             self.entry.last_error = entry.last_error;
         }
