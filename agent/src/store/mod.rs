@@ -1,7 +1,7 @@
 //! What the agent remembers: small values under keys, each with a version, changed only by compare-and-swap.
 //!
 //! Absent: what the values mean. The trait is small so that a shared store can stand behind it when several agents look
-//! after one set of certificates; the implementation here is one file, [`redb`](local).
+//! after one set of certificates; the implementation here is one redb file, [`LocalStore`].
 //!
 //! A swap may leave a *note* in the same transaction: something to be told elsewhere exactly once (the audit log). Notes
 //! have numbers that grow and are kept until they are dropped.
