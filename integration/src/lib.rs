@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod certificates;
+pub mod demo;
 pub mod environment;
 pub mod four_ways;
 pub mod report;

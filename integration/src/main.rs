@@ -7,9 +7,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::Subcommand;
 use portcullis_integration::bench;
+use portcullis_integration::demo;
+use portcullis_integration::demo::Until;
 use portcullis_integration::environment::chain;
 use portcullis_integration::report::Report;
 use portcullis_integration::stories::Story;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 
 /// Watch Portcullis work on real parts.
 #[derive(Debug, Parser)]
@@ -21,6 +25,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Agent, Envoy, a service and clients, all mTLS, with certificates that live a minute.
+    Demo {
+        /// `once`: wait for one full proven rotation, check all of it, and end.
+        #[arg(value_name = "once")]
+        until: Option<Once>,
+    },
     /// List the stories: tests that one can watch.
     Stories,
     /// Watch one story against real parts; exit 0 only if all of it holds.
@@ -43,6 +53,11 @@ enum What {
     },
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Once {
+    Once,
+}
+
 fn story(name: &str) -> Result<Story, String> {
     let known = || Story::ALL.iter().map(|story| story.name()).collect::<Vec<_>>().join(", ");
     Story::named(name).ok_or_else(|| format!("the stories are {}", known()))
@@ -51,6 +66,7 @@ fn story(name: &str) -> Result<Story, String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome: Outcome = match Arguments::parse().what {
+        What::Demo { until } => demo(until).await,
         What::Stories => list(),
         What::Story { name } => tell(name).await,
         What::Bench { rounds, requests, only } => {
@@ -78,13 +94,35 @@ fn list() -> Outcome {
     Ok(())
 }
 
+async fn demo(until: Option<Once>) -> Outcome {
+    let until = until.map_or(Until::Interrupted, |Once::Once| Until::Rotated);
+    tokio::select! {
+        done = demo::run(until) => done?,
+        // Dropped in the middle, it ends everything that it started.
+        () = told_to_end() => match until {
+            Until::Interrupted => writeln!(io::stdout(), "\nended; nothing is left behind")?,
+            Until::Rotated => return Err("interrupted before a rotation was proven".into()),
+        },
+    }
+    Ok(())
+}
+
+/// Ctrl-C, or the signal of a service manager.
+async fn told_to_end() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
 async fn tell(story: Story) -> Outcome {
     let mut report = Report::watched();
     report.title(format_args!("{}: {}", story.name(), story.about()));
     // Ctrl-C drops the story in the middle, and with it everything that it started.
     tokio::select! {
         told = story.tell(&mut report) => told?,
-        _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
+        () = told_to_end() => return Err("interrupted".into()),
     }
     report.title("all of it held");
     Ok(())

@@ -89,7 +89,8 @@ impl Report {
         self.lines.join("\n")
     }
 
-    fn line(&mut self, line: String) {
+    /// Anything else, as it is.
+    pub fn line(&mut self, line: String) {
         if self.watched {
             // Whoever closed the pipe does not want to know.
             let _ = writeln!(io::stdout().lock(), "{line}");

@@ -19,6 +19,7 @@ use rustls::AlertDescription;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -32,6 +33,9 @@ pub const HOST_NAME: &str = "orders.acme.example";
 
 /// Longer than anything takes that is not broken.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// In TLS 1.3 the client is done before the server has looked at its certificate: so long may that take.
+const REFUSAL: Duration = Duration::from_secs(5);
 
 /// HTTP version that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +232,25 @@ impl Client {
     /// [`ClientError`].
     pub async fn ask(&self, ask: &Ask) -> Result<Answer, ClientError> {
         self.connect().await?.ask(ask).await
+    }
+
+    /// Shakes hands, sends nothing, and waits for the gate to refuse us; `None` if it does not.
+    ///
+    /// A request could cross the alert, and the connection would end before the alert is read.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], if it is something else than a refusal that ends the connection.
+    pub async fn refusal(&self) -> Result<Option<AlertDescription>, ClientError> {
+        let opened = async {
+            let mut tls = self.connect_tls().await?;
+            let read = tokio::time::timeout(REFUSAL, tls.read_u8()).await;
+            read.map_or(Ok(()), |read| read.map(drop).map_err(ClientError::Broken))
+        };
+        match opened.await {
+            Ok(()) => Ok(None),
+            Err(error) => error.alert().map(Some).ok_or(error),
+        }
     }
 
     /// Shakes hands and says which leaf the gate serves. The handshake counts; whether the gate accepts us does not.

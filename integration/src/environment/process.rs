@@ -18,6 +18,8 @@ use super::EnvironmentError;
 
 /// Lines of a log that are worth repeating in an error.
 const LAST_LINES: usize = 25;
+/// Bytes of a line that are worth repeating.
+const LINE: usize = 300;
 
 /// A running program, its output in a file. Killed and reaped when dropped.
 ///
@@ -61,7 +63,7 @@ impl Process {
     /// The end of what it said.
     pub fn last_words(&self) -> String {
         let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
+        let lines: Vec<_> = log.lines().map(|line| line.get(..LINE).unwrap_or(line)).collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 

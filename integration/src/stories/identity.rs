@@ -8,6 +8,7 @@ use rustls::AlertDescription;
 
 use super::CHECKOUT;
 use super::REPORTING;
+use super::seconds_left;
 use super::within;
 use crate::certificates::Authority;
 use crate::environment::Ask;
@@ -92,16 +93,11 @@ async fn strangers(environment: &Environment, report: &mut Report) -> Result<(),
 
     let own = environment.agent.issue(CHECKOUT, "1s").await?;
     let late = environment.client_with(Some(&own), Http1)?;
-    let within = Duration::from_secs(15);
-    wait::until("a certificate of one second to be refused", within, async || {
-        match late.ask(&Ask::get("/orders/1")).await {
-            Err(error) if error.alert().is_some() => Ok(()),
-            Err(error) => Err(error.kind()),
-            Ok(answer) => Err(format!("answer {}", answer.status)),
-        }
+    wait::until("a certificate of one second to expire", Duration::from_secs(15), async || {
+        let left = seconds_left(&own);
+        if left < 0 { Ok(()) } else { Err(format!("{left} s left")) }
     })
     .await?;
-    environment.upstream.take_seen();
     refused(report, "an expired certificate", &late, AlertDescription::CertificateExpired).await?;
 
     let reached = environment.upstream.take_seen().len();
@@ -110,9 +106,10 @@ async fn strangers(environment: &Environment, report: &mut Report) -> Result<(),
 
 async fn refused(report: &mut Report, who: &str, client: &Client, alert: AlertDescription) -> Result<(), StoryError> {
     let claim = format!("{who} is refused in the handshake");
-    match client.ask(&Ask::get("/orders/42")).await {
-        Ok(answer) => report.holds(&claim, false, format_args!("answer {}", answer.status)),
-        Err(error) => report.holds(&claim, error.alert() == Some(alert), error.kind()),
+    match client.refusal().await {
+        Ok(None) => report.holds(&claim, false, "a connection that stays open"),
+        Ok(Some(seen)) => report.holds(&claim, seen == alert, format_args!("{seen:?}")),
+        Err(error) => report.holds(&claim, false, error.kind()),
     }
 }
 

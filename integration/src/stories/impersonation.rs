@@ -39,6 +39,7 @@ const FORGERIES: &[(&str, &[(&str, &str)])] = &[
             ("x_portcullis_rule", "write-orders"),
         ],
     ),
+    ("folded into another header", &[("x-note", "a\r\n x-portcullis-identity: spiffe://acme.example/admin")]),
     ("hop by hop", &[("connection", "x-portcullis-identity"), ("x-portcullis-identity", CHECKOUT)]),
     ("x-forwarded-client-cert", &[("x-forwarded-client-cert", "URI=spiffe://acme.example/ns/shop/sa/checkout")]),
 ];

@@ -8,6 +8,9 @@ mod impersonation;
 mod policy_edit;
 mod rotation;
 
+use portcullis_policy::Leaf;
+
+use crate::environment::Credentials;
 use crate::environment::Environment;
 use crate::environment::Settings;
 use crate::report::Report;
@@ -97,6 +100,13 @@ impl Story {
     }
 }
 
+/// Seconds until a certificate ends; negative when it has ended.
+pub(crate) fn seconds_left(own: &Credentials) -> i64 {
+    let leaf = Leaf::from_pem(own.chain_pem.as_bytes());
+    // One that cannot be read never ends: the wait for it will say so.
+    leaf.map_or(i64::MAX, |leaf| leaf.not_after().0 - jiff::Timestamp::now().as_second())
+}
+
 /// Starts everything, tells one part of a story in it, and ends everything. If the part does not hold, the report gets
 /// the last words of the programs.
 async fn within(
@@ -109,7 +119,7 @@ async fn within(
     report.step("everything is issued, delivered and proven served");
     let outcome = tell(&mut environment, report).await;
     if outcome.is_err() {
-        report.saw(environment.last_words());
+        report.line(environment.last_words());
     }
     outcome
 }

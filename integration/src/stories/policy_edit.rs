@@ -41,7 +41,8 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         break_it(environment, report, &mut connection, &typo, "an unknown field", &[&place(line), "alow"]).await?;
 
         let path = added.replacen("/reports/{day}", "/reports//{day}", 1);
-        break_it(environment, report, &mut connection, &path, "an impossible path", &[&place(line), "paths"]).await?;
+        break_it(environment, report, &mut connection, &path, "an impossible path", &[&place(line), "paths[0]"])
+            .await?;
 
         let syntax = added.replacen("rules:\n", "rules: [\n", 1);
         break_it(environment, report, &mut connection, &syntax, "broken YAML", &["policy.yaml:"]).await?;
@@ -97,12 +98,12 @@ async fn break_it(
     named: &[&str],
 ) -> Result<(), StoryError> {
     report.step(format_args!("saved: {what}"));
-    let version = environment.agent.status().await?.policy.version;
+    let before = environment.agent.status().await?.policy;
     environment.save_policy(text)?;
     let status = wait::until("the status to name what is wrong", PATIENCE, async || {
         let status = environment.agent.status().await.map_err(|error| environment::chain(&error))?;
-        // The error of the edit before may still stand there for a moment.
         match &status.policy.error {
+            error if *error == before.error => Err("the error of the edit before".to_owned()),
             Some(error) if named.iter().all(|part| error.contains(part)) => Ok(status),
             Some(error) => Err(error.clone()),
             None => Err("no error".to_owned()),
@@ -110,7 +111,7 @@ async fn break_it(
     })
     .await?;
     report.holds("the status says what and where", true, status.policy.error.as_deref().unwrap_or_default())?;
-    report.holds("the policy in force is the one before", status.policy.version == version, "same version")?;
+    report.holds("the policy in force is the one before", status.policy.version == before.version, "same version")?;
     let seen = status_of(connection).await;
     report.holds("and it goes on deciding", seen == "200", &seen)
 }
