@@ -1,0 +1,52 @@
+//! The stories against real parts: the agent, Envoy, a service and clients. `lab story NAME` tells one to whoever
+//! watches; here a story that does not hold fails with everything that it saw.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use portcullis_integration::environment::chain;
+use portcullis_integration::report::Report;
+use portcullis_integration::stories::Story;
+
+/// One story at a time: each brings an Envoy and a load of its own, and waits with deadlines.
+static STAGE: Mutex<()> = Mutex::new(());
+
+fn tell(story: Story) {
+    // A story that failed leaves the stage as it found it.
+    let _alone = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut report = Report::quiet();
+    if let Err(error) = runtime.block_on(story.tell(&mut report)) {
+        panic!("{}\n`{}`: {}", report.text(), story.name(), chain(&error));
+    }
+}
+
+#[test]
+fn identity() {
+    tell(Story::Identity);
+}
+
+#[test]
+fn rotation() {
+    tell(Story::Rotation);
+}
+
+#[test]
+fn policy_edit() {
+    tell(Story::PolicyEdit);
+}
+
+#[test]
+fn agent_crash() {
+    tell(Story::AgentCrash);
+}
+
+#[test]
+fn impersonation() {
+    tell(Story::Impersonation);
+}
+
+#[test]
+fn hostile_requests() {
+    tell(Story::HostileRequests);
+}
