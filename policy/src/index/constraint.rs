@@ -12,6 +12,8 @@ use crate::strings::Symbol;
 pub(crate) struct Slot {
     pub(crate) name: Symbol,
     pub(crate) place: Place,
+    /// The role names it too: whoever holds the role without having it bound does not match.
+    pub(crate) joined: bool,
 }
 
 /// A segment of a path, or a label of a host counted from the right.
@@ -26,7 +28,7 @@ pub(crate) fn slots(path: &[Step], host: &[Step]) -> Vec<Slot> {
     let path = (0..).map(Place::Path).zip(path);
     let host = (0..).map(Place::Host).zip(host);
     let named = path.chain(host).filter_map(|(place, step)| match step {
-        Step::Capture(name) => Some(Slot { name: *name, place }),
+        Step::Capture(name) => Some(Slot { name: *name, place, joined: false }),
         Step::Literal(_) | Step::One => None,
     });
     let mut slots: Vec<Slot> = named.collect();
@@ -34,17 +36,19 @@ pub(crate) fn slots(path: &[Step], host: &[Step]) -> Vec<Slot> {
     slots
 }
 
-/// The captures that can fail to agree, when the role binds the names in `bound`: those that occur twice, and those that
-/// the role may bind.
+/// The captures that can fail to agree, when the members of the role name those in `bound`: the ones that occur twice, and
+/// the ones that the role names.
 pub(crate) fn constrained(slots: &[Slot], bound: &[Symbol]) -> Vec<Slot> {
     let same_name = slots.chunk_by(|one, other| one.name == other.name);
-    let asked = same_name
-        .filter(|slots| slots.len() > 1 || slots.first().is_some_and(|slot| bound.binary_search(&slot.name).is_ok()));
-    asked.flatten().copied().collect()
+    let asked = same_name.filter_map(|slots| {
+        let joined = slots.first().is_some_and(|slot| bound.binary_search(&slot.name).is_ok());
+        (joined || slots.len() > 1).then(|| slots.iter().map(move |slot| Slot { joined, ..*slot }))
+    });
+    asked.flatten().collect()
 }
 
 /// Whether the captures agree, with at least one of the ways in which the role is held. No way at all is a role that binds
-/// nothing.
+/// nothing. A way that leaves a name of its role unbound, since another member binds it, agrees with no text for it.
 pub(crate) fn satisfied(slots: &[Slot], bindings: &[Binding], path: &[Cow<'_, str>], host: Option<&Host<'_>>) -> bool {
     let text = |slot: &Slot| match slot.place {
         Place::Path(position) => path.get(usize::from(position)).map(AsRef::as_ref),
@@ -55,9 +59,12 @@ pub(crate) fn satisfied(slots: &[Slot], bindings: &[Binding], path: &[Cow<'_, st
         return false;
     }
     let agrees = |binding: &Binding| {
-        slots.iter().all(|slot| binding.text(slot.name).is_none_or(|bound| text(slot) == Some(bound)))
+        slots.iter().all(|slot| match binding.text(slot.name) {
+            Some(bound) => text(slot) == Some(bound),
+            None => !slot.joined,
+        })
     };
-    bindings.is_empty() || bindings.iter().any(agrees)
+    if bindings.is_empty() { agrees(&Binding::default()) } else { bindings.iter().any(agrees) }
 }
 
 /// The labels of a host from the right; an address in brackets is one.

@@ -27,9 +27,4 @@ impl Binding {
         let mut joined = self.clone();
         other.0.iter().all(|(name, text)| joined.bind(*name, text)).then_some(joined)
     }
-
-    /// Whether it binds no name: then it asks for nothing.
-    pub(crate) fn is_free(&self) -> bool {
-        self.0.is_empty()
-    }
 }

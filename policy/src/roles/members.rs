@@ -188,13 +188,10 @@ impl Members {
     }
 }
 
-/// Adds a way to those known; one that binds nothing includes all others.
+/// Adds a way to those known. One that binds less does not include one that binds more: a rule may ask for what it lacks.
 fn add(ways: &mut Vec<Binding>, way: Binding) -> Result<(), TooManyBindings> {
-    if ways.first().is_some_and(Binding::is_free) || ways.contains(&way) {
+    if ways.contains(&way) {
         return Ok(());
-    }
-    if way.is_free() {
-        ways.clear();
     }
     if ways.len() == MAX_BINDINGS {
         return Err(TooManyBindings);

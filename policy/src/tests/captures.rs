@@ -53,6 +53,43 @@ fn a_name_stands_for_one_text_in_principal_path_and_host() {
 }
 
 #[test]
+fn a_member_that_binds_less_than_its_role_names_has_no_way_in_where_it_counts() {
+    let policy = policy(
+        r#"{"version": 1,
+        "roles": {
+            "reader": [{"spiffe": "spiffe://t/{ns}/*"}, {"dns": "*.reader.t"}],
+            "outer": [{"role": "reader"}],
+            "auditor": [{"dns": "audit.t"}]
+        },
+        "rules": [
+            {"id": "own", "allow": ["reader", "auditor"], "paths": ["/own/{ns}"]},
+            {"id": "outer", "allow": ["outer"], "paths": ["/outer/{ns}"]},
+            {"id": "shared", "allow": ["reader"], "paths": ["/shared/{id}"]}
+        ]}"#,
+    );
+    let named = |names: &[&str]| {
+        let name = |name: &&str| match name.strip_prefix("spiffe:") {
+            Some(_) => AlternativeName::Uri((*name).to_owned()),
+            None => AlternativeName::Dns((*name).to_owned()),
+        };
+        Synthetic { alternative_names: names.iter().map(name).collect(), ..unnamed() }.leaf()
+    };
+    let (id, dns) = ("spiffe://t/a/b", "x.reader.t");
+    let cases = [
+        ("by DNS name, some tenant", &[dns][..], "/own/a", false),
+        ("by DNS name, through a role", &[dns], "/outer/a", false),
+        ("by DNS name, a name that only the path has", &[dns], "/shared/1", true),
+        ("both ways, its tenant", &[id, dns], "/own/a", true),
+        ("both ways, another tenant", &[dns, id], "/own/b", false),
+        ("both ways, through a role", &[dns, id], "/outer/a", true),
+        ("a role that names no tenant has them all", &["audit.t"], "/own/a", true),
+    ];
+    for (name, names, path, expected) in cases {
+        assert_eq!(allowed(&policy, named(names), None, path), expected, "{name}");
+    }
+}
+
+#[test]
 fn conditions_are_never_gathered_across_rules_members_or_kinds() {
     let policy = policy(
         r#"{"version": 1,

@@ -51,7 +51,7 @@ fn requests_are_decided_by_role_method_path_and_host() {
         ("without the role", &reader, "POST", "/orders", Reason::NoRuleMatched, None),
         ("a capture that agrees", &reader, "GET", "/tenants/web/a/b", Reason::RuleMatched, Some("own-tenant")),
         ("a capture that does not", &reader, "GET", "/tenants/pay/a", Reason::NoRuleMatched, None),
-        ("a role without the capture", &named, "GET", "/tenants/pay/a", Reason::RuleMatched, Some("own-tenant")),
+        ("a member that binds no tenant", &named, "GET", "/tenants/pay/a", Reason::NoRuleMatched, None),
         ("no role", &stranger, "GET", "/orders/42", Reason::NoRuleMatched, None),
         ("anybody", &stranger, "GET", "/public/x", Reason::RuleMatched, Some("public")),
         ("nobody", &nobody, "GET", "/public/x", Reason::RuleMatched, Some("public")),

@@ -1,6 +1,7 @@
 //! The semantics as they are told: every rule is looked at, on text, with no index and none of the engine's parts.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 use serde_json::json;
@@ -81,12 +82,32 @@ impl Document {
             (Some(_), None) => vec![],
             (Some(patterns), Some(host)) => patterns.iter().filter_map(|pattern| host_matches(pattern, host)).collect(),
         };
-        let ways = match &rule.roles {
-            None => vec![Bound::new()],
-            Some(roles) => roles.iter().flat_map(|role| self.ways(*role, &request.peer)).collect(),
+        // Where the rule's path and host name what the role names, the way must bind it.
+        let agree = |way: &Bound, names: &BTreeSet<String>| {
+            let places = paths.iter().flat_map(|path| hosts.iter().filter_map(|host| join(path, host)));
+            places.into_iter().any(|place| {
+                let unbound = place.keys().any(|name| names.contains(name) && !way.contains_key(name));
+                !unbound && join(way, &place).is_some()
+            })
         };
-        let on_path = |way: &Bound| paths.iter().filter_map(|path| join(way, path)).collect::<Vec<_>>();
-        ways.iter().flat_map(on_path).any(|way| hosts.iter().any(|host| join(&way, host).is_some()))
+        match &rule.roles {
+            None => agree(&Bound::new(), &BTreeSet::new()),
+            Some(roles) => roles.iter().any(|role| {
+                let names = self.names(*role);
+                self.ways(*role, &request.peer).iter().any(|way| agree(way, &names))
+            }),
+        }
+    }
+
+    /// Every name that some member of the role, or of a role that it requires, captures.
+    fn names(&self, role: usize) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for member in &self.roles[role] {
+            let segments = member.spiffe.iter().flat_map(|pattern| pattern.split('/'));
+            names.extend(segments.filter_map(capture).map(str::to_owned));
+            names.extend(member.role.iter().flat_map(|required| self.names(*required)));
+        }
+        names
     }
 
     /// Every way in which the peer holds the role.
@@ -181,13 +202,16 @@ fn host_matches(pattern: &str, host: &str) -> Option<Bound> {
 }
 
 fn segment_matches(segment: &str, word: &str, bound: &mut Bound) -> Option<()> {
-    let name = segment.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
-    let fits = match name {
+    let fits = match capture(segment) {
         Some(name) => !word.is_empty() && bound.entry(name.to_owned()).or_insert_with(|| word.to_owned()) == word,
         None if segment == "*" => !word.is_empty(),
         None => segment == word,
     };
     fits.then_some(())
+}
+
+fn capture(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{').and_then(|name| name.strip_suffix('}'))
 }
 
 fn dns_matches(pattern: &str, name: &str) -> bool {
