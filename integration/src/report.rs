@@ -23,6 +23,15 @@ pub enum StoryError {
     /// The story could not be told: its parts did not run.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// One of the ways to decide is not there.
+    #[error("cannot decide {way}")]
+    Way {
+        /// Which.
+        way: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A request of the story's own got no answer.
     #[error("{doing}")]
     Request {

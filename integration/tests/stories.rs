@@ -50,3 +50,8 @@ fn impersonation() {
 fn hostile_requests() {
     tell(Story::HostileRequests);
 }
+
+#[test]
+fn four_ways() {
+    tell(Story::FourWays);
+}

@@ -7,9 +7,8 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::BenchError;
-use crate::environment;
-use crate::environment::EnvironmentError;
 use crate::environment::programs;
+use crate::environment::standalone;
 
 /// Identity of the client that sends the load.
 pub(super) const CLIENT: &str = "spiffe://acme.example/ns/bench/sa/client";
@@ -100,7 +99,7 @@ impl Variant {
             Self::Empty => Some(wasm(&programs::empty_filter()?)),
             Self::Lua => Some(lua()),
             Self::Rbac(count) => Some(rbac(count)),
-            Self::Ours(count) => Some(ours(count)?),
+            Self::Ours(count) => Some(standalone::filter(&policy(count))?),
         })
     }
 }
@@ -137,28 +136,6 @@ fn wasm(module: &PathBuf) -> Value {
             }
         }
     })
-}
-
-/// The filter as it is shipped for Envoys without an agent, with our module and our policy in it.
-fn ours(count: usize) -> Result<Value, BenchError> {
-    let text = environment::shipped("filter-static.yaml")?;
-    let mut shipped: Value = serde_saphyr::from_str(&text).map_err(|error| EnvironmentError::Unreadable {
-        what: "envoy-config/filter-static.yaml".to_owned(),
-        text: error.to_string(),
-    })?;
-    let place = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0";
-    let missing = |what: &str| EnvironmentError::Unreadable {
-        what: "envoy-config/filter-static.yaml".to_owned(),
-        text: format!("no `{what}`"),
-    };
-    let mut filter = shipped.pointer_mut(place).map(Value::take).ok_or_else(|| missing(place))?;
-    for (place, value) in [
-        ("/typed_config/config/vm_config/code/local/filename", json!(programs::filter()?)),
-        ("/typed_config/config/configuration/value", json!(policy(count))),
-    ] {
-        *filter.pointer_mut(place).ok_or_else(|| missing(place))? = value;
-    }
-    Ok(filter)
 }
 
 fn lua() -> Value {

@@ -14,6 +14,7 @@ mod ports;
 mod process;
 pub mod programs;
 pub mod raw;
+pub mod standalone;
 mod upstream;
 pub mod wait;
 

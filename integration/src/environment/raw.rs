@@ -78,16 +78,17 @@ pub async fn http1(client: &Client, bytes: &[u8]) -> Result<Outcome, ClientError
         {
             return Ok(Outcome::Reset(format!("connection ended while sending ({})", error.kind())));
         }
-        read_http1(&mut tls).await.map_err(ClientError::Broken)
+        let has_body = !bytes.starts_with(b"HEAD ");
+        read_http1(&mut tls, has_body).await.map_err(ClientError::Broken)
     })
     .await
     .unwrap_or(Err(ClientError::Silent))
 }
 
-async fn read_http1(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Outcome> {
+async fn read_http1(stream: &mut (impl AsyncRead + Unpin), has_body: bool) -> io::Result<Outcome> {
     let mut answer = Vec::new();
     loop {
-        if let Some(outcome) = whole_http1(&answer) {
+        if let Some(outcome) = whole_http1(&answer, has_body) {
             return Ok(outcome);
         }
         match stream.read_buf(&mut answer).await {
@@ -113,9 +114,12 @@ fn body_of(text: &str) -> &str {
 }
 
 /// The answer, if all of it is here.
-fn whole_http1(answer: &[u8]) -> Option<Outcome> {
+fn whole_http1(answer: &[u8], has_body: bool) -> Option<Outcome> {
     let text = std::str::from_utf8(answer).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
+    if !has_body {
+        return Some(Outcome::Status(status_line(text)?, String::new()));
+    }
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?

@@ -138,7 +138,10 @@ async fn serve(tcp: TcpStream, credentials: Credentials, seen: Arc<Mutex<Vec<See
     let io = TokioIo::new(tls);
     // A connection that breaks is the client's to notice.
     if is_http2 {
-        let _ = http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).serve_connection(io, service).await;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        // What the gate lets through is not ours to refuse.
+        builder.timer(TokioTimer::new()).max_header_list_size(1 << 20);
+        let _ = builder.serve_connection(io, service).await;
     } else {
         let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).await;
     }

@@ -151,8 +151,8 @@ fn paths() -> Vec<Row> {
         ("overlong dots", b"/files/%c0%ae%c0%ae/debug".to_vec(), deny(PathNotUtf8), Same),
         ("escaped Latin-1", b"/files/b%fccher".to_vec(), deny(PathNotUtf8), Same),
         ("no slash in front", b"files/a".to_vec(), deny(PathNotAbsolute), refused.clone()),
-        ("absolute form", b"https://orders.acme.example/orders/42".to_vec(), deny(PathNotAbsolute), Rewrites(read())),
-        ("asterisk", b"*".to_vec(), deny(PathNotAbsolute), refused.clone()),
+        ("absolute form", b"https://orders.acme.example/orders/42".to_vec(), deny(PathNotAbsolute), Refuses(&[404])),
+        ("asterisk", b"*".to_vec(), deny(PathNotAbsolute), Refuses(&[404])),
         ("empty", Vec::new(), deny(PathMissing), refused),
         ("denied path, escaped letter", b"/%64ebug/x".to_vec(), Verdict::denied_by("no-debug"), Same),
         ("denied path, alone", b"/debug".to_vec(), Verdict::denied_by("no-debug"), Same),
@@ -183,13 +183,17 @@ fn normalized_paths() -> Vec<Row> {
         ("two slashes", "//debug//x", Verdict::denied_by("no-debug")),
         ("two slashes inside", "/orders//42", Verdict::allow("read-orders")),
         ("escaped slash stays refused", "/files%2f..%2fdebug", deny(PathEscapedSeparator)),
-        ("parameter stays refused", "/files/..;/debug", deny(PathParameter)),
+        ("parameter stays refused", "/files/x;v=1/debug", deny(PathParameter)),
         ("double encoding stays refused", "/files/%252e%252e/debug", deny(PathDoubleEncoding)),
     ];
     let normalized = |(name, path, expected)| {
         row(format!("normalising: {name}"), "checkout", "GET", path, expected).policy(Policy::Normalizing)
     };
-    cases.into_iter().map(normalized).collect()
+    let mut rows: Vec<Row> = cases.into_iter().map(normalized).collect();
+    // Envoy takes `..;` for `..`, as some back ends do.
+    let dots = normalized(("dots with a parameter", "/files/..;/debug", deny(PathParameter)));
+    rows.push(dots.envoy(Rewrites(Verdict::denied_by("no-debug"))));
+    rows
 }
 
 fn hosts() -> Vec<Row> {
@@ -287,7 +291,9 @@ fn header_fields() -> Vec<Row> {
     let mut rows = vec![
         get("claims to be another", read()).header("x-portcullis-identity", "spiffe://acme.example/ns/pay/sa/checkout"),
         get("claims a role", deny(NoRuleMatched)).header("x-portcullis-roles", "operator"),
-        get("claims a role in an alias", deny(NoRuleMatched)).header("X_Portcullis_Roles", "operator"),
+        get("claims a role in an alias", deny(NoRuleMatched))
+            .header("X_Portcullis_Roles", "operator")
+            .envoy(Refuses(&[400])),
         get("certificate of another in XFCC", deny(NoRuleMatched))
             .header("x-forwarded-client-cert", "URI=spiffe://acme.example/ns/pay/sa/checkout"),
         get("original path", deny(NoRuleMatched))
@@ -383,7 +389,7 @@ fn states() -> Vec<Row> {
         get("not yet valid", "not yet valid", deny(CertificateNotYetValid)).envoy(NoHandshake),
         get("of another authority", "stranger", deny(CertificateNotValidated)).envoy(NoHandshake),
         get("of another authority and expired", "stranger, expired", deny(CertificateNotValidated)).envoy(NoHandshake),
-        get("a NUL in a name", "NUL in a name", deny(CertificateUnreadable)).envoy(NoHandshake),
+        get("a NUL in a name", "NUL in a name", deny(CertificateUnreadable)),
         get("revoked by serial", "revoked", deny(CertificateRevoked)).policy(Policy::Emergency),
         get("revoked by hash", "cart", deny(CertificateRevoked)).policy(Policy::Emergency),
         get("issued before the brake", "issued long ago", deny(CertificateDistrusted)).policy(Policy::Emergency),

@@ -154,7 +154,9 @@ fn check(
     let seen = environment.upstream.take_seen();
     if rewriting == Rewriting::On && outcome.is_success() {
         let clean = |path: &str| {
-            let plain = !path.contains("//") && !path.contains("/.") && !path.contains('%') && !path.contains('\\');
+            let path = path.to_ascii_lowercase();
+            let plain =
+                ["//", "/.", "\\", ";", "%2e", "%2f", "%5c", "%00", "%25"].iter().all(|odd| !path.contains(odd));
             plain && (path.starts_with("/files/") || path.starts_with("/orders/")) && !path.contains("secret")
         };
         let paths: Vec<&str> = seen.iter().map(|seen| seen.path.as_str()).collect();
@@ -220,7 +222,6 @@ fn odd_http2() -> Vec<(&'static str, Fields)> {
         ("line break in a value", with(b"x-note", b"a\r\nx-portcullis-identity: b")),
         ("two paths", with(b":path", b"/files/b")),
         ("two authorities", with(b":authority", b"evil.example")),
-        ("host differs from authority", with(b"host", b"evil.example")),
         ("upper case in a name", with(b"X-Note", b"a")),
         ("a name that is empty", with(b"", b"a")),
         ("hop-by-hop header", with(b"connection", b"x-portcullis-identity")),

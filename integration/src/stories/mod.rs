@@ -2,6 +2,7 @@
 //! `lab story NAME` alike, and holds only if every claim in it holds.
 
 mod agent_crash;
+mod four_ways;
 mod hostile_requests;
 mod identity;
 mod impersonation;
@@ -39,6 +40,8 @@ pub enum Story {
     Impersonation,
     /// Requests that are meant to break something.
     HostileRequests,
+    /// One table, decided four ways.
+    FourWays,
 }
 
 impl Story {
@@ -50,6 +53,7 @@ impl Story {
         Self::AgentCrash,
         Self::Impersonation,
         Self::HostileRequests,
+        Self::FourWays,
     ];
 
     /// The story of this name.
@@ -66,6 +70,7 @@ impl Story {
             Self::AgentCrash => "agent-crash",
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
+            Self::FourWays => "four-ways",
         }
     }
 
@@ -79,6 +84,7 @@ impl Story {
             }
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
+            Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
         }
     }
@@ -96,6 +102,7 @@ impl Story {
             Self::AgentCrash => agent_crash::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,
+            Self::FourWays => four_ways::tell(report).await,
         }
     }
 }
