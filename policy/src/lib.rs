@@ -30,6 +30,7 @@ mod strings;
 #[cfg(test)]
 mod tests;
 mod time;
+pub mod token;
 
 pub use certificate::AlternativeName;
 pub use certificate::Attribute;

@@ -1,0 +1,114 @@
+//! The registered claims (RFC 7519 §4.1), checked against what the configuration expects.
+
+use std::time::Duration;
+
+use serde_json::Map;
+use serde_json::Value;
+
+use super::TokenError;
+use super::json;
+use crate::time::UnixTime;
+
+/// Latest instant that a claim may name: the end of the year 9999.
+const MAX_INSTANT: f64 = 253_402_300_799.0;
+
+/// What a token must say to be taken. A claim that is expected and missing is a refusal unless it is waived by name.
+#[derive(Clone, Debug, Default)]
+pub struct Expectations {
+    /// The only `iss`; `None` waives the claim.
+    pub issuer: Option<String>,
+    /// One of these must be in `aud`; empty waives the claim.
+    pub audience: Vec<String>,
+    /// A token without `exp` is taken too.
+    pub waive_expiry: bool,
+    /// How far the issuer's clock may be off.
+    pub clock_skew: Duration,
+}
+
+/// The claims of a token whose signature was verified.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    all: Map<String, Value>,
+    not_after: Option<i64>,
+    not_before: Option<i64>,
+}
+
+impl Claims {
+    /// Parses a payload whose signature was verified.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::ClaimsInvalid`].
+    pub fn parse(payload: &[u8]) -> Result<Self, TokenError> {
+        let all = json::object(payload).ok_or(TokenError::ClaimsInvalid)?;
+        let not_after = instant(all.get("exp"))?;
+        let not_before = instant(all.get("nbf"))?;
+        instant(all.get("iat"))?;
+        Ok(Self { all, not_after, not_before })
+    }
+
+    /// Checks the registered claims.
+    ///
+    /// # Errors
+    ///
+    /// The first expectation that does not hold.
+    pub fn check(&self, expected: &Expectations, now: UnixTime) -> Result<(), TokenError> {
+        let skew = i64::try_from(expected.clock_skew.as_secs()).unwrap_or(i64::MAX);
+        match self.not_after {
+            // RFC 7519 §4.1.4: on or after `exp` the token must not be taken.
+            Some(exp) if now.0 >= exp.saturating_add(skew) => return Err(TokenError::Expired),
+            None if !expected.waive_expiry => return Err(TokenError::ExpiryMissing),
+            _ => {}
+        }
+        if self.not_before.is_some_and(|nbf| now.0.saturating_add(skew) < nbf) {
+            return Err(TokenError::NotYetValid);
+        }
+        if let Some(issuer) = &expected.issuer {
+            match self.all.get("iss") {
+                None => return Err(TokenError::IssuerMissing),
+                Some(Value::String(iss)) if iss == issuer => {}
+                Some(Value::String(_)) => return Err(TokenError::IssuerMismatch),
+                Some(_) => return Err(TokenError::ClaimsInvalid),
+            }
+        }
+        if !expected.audience.is_empty() {
+            let wanted = |aud: &str| expected.audience.iter().any(|one| one == aud);
+            let found = match self.all.get("aud") {
+                None => return Err(TokenError::AudienceMissing),
+                Some(Value::String(aud)) => wanted(aud),
+                Some(Value::Array(list)) => {
+                    let list: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+                    list.ok_or(TokenError::ClaimsInvalid)?.into_iter().any(wanted)
+                }
+                Some(_) => return Err(TokenError::ClaimsInvalid),
+            };
+            if !found {
+                return Err(TokenError::AudienceMismatch);
+            }
+        }
+        Ok(())
+    }
+
+    /// First second at which the token is not good any more, without clock skew.
+    pub fn expires(&self) -> Option<UnixTime> {
+        self.not_after.map(UnixTime)
+    }
+
+    /// Every claim.
+    pub fn all(&self) -> &Map<String, Value> {
+        &self.all
+    }
+}
+
+/// A `NumericDate` (RFC 7519 §2): a number, fractions cut off, within the years that a clock can show.
+fn instant(value: Option<&Value>) -> Result<Option<i64>, TokenError> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    let seconds = value.as_f64().filter(|_| value.is_number()).ok_or(TokenError::ClaimsInvalid)?;
+    if !(-MAX_INSTANT..=MAX_INSTANT).contains(&seconds) {
+        return Err(TokenError::ClaimsInvalid);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "bounded above, and fractions are meant to go")]
+    Ok(Some(seconds.floor() as i64))
+}
