@@ -12,6 +12,7 @@ mod policy;
 mod renew;
 mod run;
 mod status;
+mod token;
 mod verify;
 mod wait;
 
@@ -65,6 +66,8 @@ enum Command {
     Run(run::Args),
     /// Show what the running agent holds, serves and plans.
     Status(status::Args),
+    /// Verify bearer tokens, offline.
+    Token(token::Args),
     /// Shake hands with the listeners now; fail if one serves anything but the stored certificate.
     Verify(verify::Args),
     /// Wait for the agent, for scripts that go on when it is done.
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Renew(args) => args.run(&cli.global),
         Command::Run(args) => args.run(&cli.global),
         Command::Status(args) => args.run(&cli.global),
+        Command::Token(args) => args.run(&cli.global),
         Command::Verify(args) => args.run(&cli.global),
         Command::Wait(args) => args.run(&cli.global),
     };

@@ -99,7 +99,8 @@ impl Goal {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a duration as the configuration writes it, for an argument.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = parse_duration(text).filter(|seconds| *seconds >= 0);
     let seconds = seconds.ok_or_else(|| "not a duration, as in `30s`, `5m`, `24h`".to_owned())?;
     Ok(Duration::from_secs(seconds.unsigned_abs()))
