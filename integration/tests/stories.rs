@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use portcullis_integration::environment::chain;
+use portcullis_integration::environment::programs;
+use portcullis_integration::environment::validate;
 use portcullis_integration::report::Report;
 use portcullis_integration::stories::Story;
 
@@ -54,4 +56,12 @@ fn hostile_requests() {
 #[test]
 fn four_ways() {
     tell(Story::FourWays);
+}
+
+#[test]
+fn envoy_accepts_the_shipped_configuration() {
+    let config = programs::checkout().join("envoy-config/envoy.yaml");
+    if let Err(error) = programs::envoy().and_then(|envoy| validate(&envoy, &config)) {
+        panic!("{}", chain(&error));
+    }
 }

@@ -124,7 +124,9 @@ pub async fn run(settings: &Settings, out: &mut dyn Write, progress: &mut dyn Wr
     }
     table::write(&peers, settings, out)?;
     figures::write(&peers, out)?;
-    Ok(())
+    // The peers' Envoys are done: what is measured next has the machine to itself.
+    drop(peers);
+    figures::rotations(out).await
 }
 
 fn certificates(directory: &TempDir) -> Result<Credentials, EnvironmentError> {
