@@ -41,7 +41,11 @@ impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
         match Counters::of_vm() {
             Ok(counters) => self.counters = Some(counters),
-            Err(error) => host::log(LogLevel::Error, &format!("cannot count: {error}")),
+            Err(error) => {
+                // Nothing is decided without counters, so this is told now and not with each request.
+                host::log(LogLevel::Error, &format!("configuration refused: cannot count: {error}"));
+                return false;
+            }
         }
         match Generation::from_configuration(host::plugin_configuration()) {
             Ok(generation) => {

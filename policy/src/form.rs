@@ -15,6 +15,10 @@ const MAX_FIELDS: usize = 256;
 /// What the gate's own headers begin with, in lower case.
 const OWN_PREFIX: &[u8] = b"x-portcullis-";
 
+/// Where a proxy in front puts the certificate of its own client. It is believed from nobody yet, so whoever sends it means
+/// to be somebody else.
+const FORWARDED_CERTIFICATE: &[u8] = b"x-forwarded-client-cert";
+
 /// A request that rules can be matched against.
 #[derive(Debug)]
 pub(crate) struct Form<'r> {
@@ -34,21 +38,26 @@ impl<'r> Form<'r> {
             return Err(Reason::TooManyHeaders);
         }
         let mut host = None;
+        let mut credential = None;
         let mut duplicated = head.duplicated;
         let mut forbidden = false;
+        let mut forwarded = false;
         let mut text = true;
         for &(name, value) in &head.fields {
             if name.eq_ignore_ascii_case(b"host") {
                 duplicated |= host.replace(value).is_some();
             } else if name.eq_ignore_ascii_case(b"connection") {
                 forbidden |= value.split(|&byte| byte == b',').any(|option| is_own_header(option.trim_ascii()));
+            } else if name.eq_ignore_ascii_case(b"authorization") {
+                duplicated |= credential.replace(value).is_some();
             }
+            forwarded |= folds_to(name, FORWARDED_CERTIFICATE) && name.len() == FORWARDED_CERTIFICATE.len();
             text &= str::from_utf8(value).is_ok();
         }
         if duplicated {
             return Err(Reason::HeaderDuplicated);
         }
-        let method = head.method.filter(|method| is_token(method)).and_then(|method| str::from_utf8(method).ok());
+        let method = head.method.filter(|method| is_method(method)).and_then(|method| str::from_utf8(method).ok());
         let method = method.ok_or(Reason::MethodInvalid)?;
         let path = RequestPath::parse(head.path.ok_or(Reason::PathMissing)?, normalization)?;
         let host = match (head.authority, host) {
@@ -59,6 +68,9 @@ impl<'r> Form<'r> {
         };
         if forbidden {
             return Err(Reason::HeaderForbidden);
+        }
+        if forwarded {
+            return Err(Reason::ForwarderUntrusted);
         }
         if !text {
             return Err(Reason::HeaderNotUtf8);
@@ -71,15 +83,21 @@ impl<'r> Form<'r> {
 ///
 /// Many servers fold `-` and `_`, and some every character that is neither letter nor digit, into one.
 pub fn is_own_header(name: &[u8]) -> bool {
-    name.len() >= OWN_PREFIX.len()
-        && name.iter().zip(OWN_PREFIX).all(|(byte, own)| match own {
+    folds_to(name, OWN_PREFIX)
+}
+
+/// Whether a name begins with `prefix` once everything in it that is neither letter nor digit is `-`.
+fn folds_to(name: &[u8], prefix: &[u8]) -> bool {
+    name.len() >= prefix.len()
+        && name.iter().zip(prefix).all(|(byte, own)| match own {
             b'-' => !byte.is_ascii_alphanumeric(),
             _ => byte.eq_ignore_ascii_case(own),
         })
 }
 
-/// A token of RFC 9110 §5.6.2.
-fn is_token(bytes: &[u8]) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+/// A token of RFC 9110 §5.6.2 without small letters. Methods are told apart by case (§9.1), but many programs behind a
+/// gate capitalize them: `delete` must not slip past a rule about `DELETE`.
+fn is_method(bytes: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(byte);
     !bytes.is_empty() && bytes.iter().all(allowed)
 }

@@ -53,13 +53,15 @@ reasons! {
     HeaderForbidden = "header_forbidden", 400;
     /// The value of a header is not UTF-8: programs behind the gate would each guess at it.
     HeaderNotUtf8 = "header_not_utf8", 400;
+    /// `x-forwarded-client-cert` from a peer that is not a forwarder.
+    ForwarderUntrusted = "forwarder_untrusted", 403;
     /// More headers than the gate reads.
     TooManyHeaders = "too_many_headers", 400;
     /// `:authority` and `Host` disagree.
     HostAmbiguous = "host_ambiguous", 400;
     /// The host is not one.
     HostInvalid = "host_invalid", 400;
-    /// The method is not a token (RFC 9110 §5.6.2).
+    /// The method is not a token (RFC 9110 §5.6.2) or has small letters.
     MethodInvalid = "method_invalid", 400;
     /// There is no path (`CONNECT`).
     PathMissing = "path_missing", 400;

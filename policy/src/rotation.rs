@@ -326,7 +326,11 @@ pub fn next(record: &Record, facts: &Facts, now: UnixTime) -> Step {
             }
             _ => Step::Take(flight.edge),
         },
-        Edge::Retire => Step::Take(Edge::Retire),
+        // Nor does what is left of the one before.
+        Edge::Retire => match at_rest(record, facts, now) {
+            Step::Begin(cause) if cause.issues() => return Step::Begin(cause),
+            _ => Step::Take(Edge::Retire),
+        },
     };
     match record.retry_at {
         Some(until) if until > now => Step::Wait { until: Some(until), reason: Wait::BackOff },

@@ -257,7 +257,7 @@ fn hosts() -> Vec<Row> {
 
 fn methods() -> Vec<Row> {
     let cases = [
-        ("lower case", "get", "/orders/1", deny(NoRuleMatched), Refuses(&[400])),
+        ("lower case", "get", "/orders/1", deny(MethodInvalid), Refuses(&[400])),
         ("unknown", "FROBNICATE", "/orders/1", deny(NoRuleMatched), Refuses(&[400])),
         ("unknown where every method may", "PURGE", "/tenants/pay/1", Verdict::allow("own-tenant"), Same),
         ("preflight", "OPTIONS", "/orders/1", deny(NoRuleMatched), Same),
@@ -294,8 +294,17 @@ fn header_fields() -> Vec<Row> {
         get("claims a role in an alias", deny(NoRuleMatched))
             .header("X_Portcullis_Roles", "operator")
             .envoy(Refuses(&[400])),
-        get("certificate of another in XFCC", deny(NoRuleMatched))
-            .header("x-forwarded-client-cert", "URI=spiffe://acme.example/ns/pay/sa/checkout"),
+        // As shipped, Envoy takes a client's XFCC away before it asks a filter.
+        get("certificate of another in XFCC", deny(ForwarderUntrusted))
+            .header("x-forwarded-client-cert", "URI=spiffe://acme.example/ns/pay/sa/checkout")
+            .envoy(Rewrites(read())),
+        get("certificate of another in an alias of XFCC", deny(ForwarderUntrusted))
+            .header("x_forwarded_client_cert", "URI=spiffe://acme.example/ns/pay/sa/checkout")
+            .envoy(Refuses(&[400])),
+        get("two credentials", deny(HeaderDuplicated))
+            .header("authorization", "Bearer one")
+            .header("Authorization", "Bearer two")
+            .envoy(Rewrites(read())),
         get("original path", deny(NoRuleMatched))
             .header("x-original-url", "/orders/1")
             .header("x-rewrite-url", "/orders/1"),

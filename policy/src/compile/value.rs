@@ -33,10 +33,13 @@ pub(super) fn bad(text: &str, expected: &'static str) -> PolicyProblem {
     PolicyProblem::BadValue { value: shown(text), expected }
 }
 
-/// Takes an instant (RFC 3339), cut to whole seconds.
+/// Takes an instant (RFC 3339) without a fraction of a second: certificates have none either, and either way of rounding
+/// would be wrong for somebody.
 pub(super) fn time(text: &str) -> Result<UnixTime, PolicyProblem> {
-    let instant: Timestamp = text.parse().map_err(|_| bad(text, "a time such as `2026-11-01T00:00:00Z`"))?;
-    Ok(UnixTime(instant.as_second()))
+    let instant: Option<Timestamp> = text.parse().ok();
+    let whole = instant.filter(|instant| instant.subsec_nanosecond() == 0);
+    let whole = whole.ok_or_else(|| bad(text, "a time in whole seconds such as `2026-11-01T00:00:00Z`"))?;
+    Ok(UnixTime(whole.as_second()))
 }
 
 /// Takes hexadecimal bytes, with or without colons between them.

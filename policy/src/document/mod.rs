@@ -37,10 +37,15 @@ pub(crate) struct Document<'a> {
     pub(crate) version: u64,
     #[serde(borrow, default, deserialize_with = "present")]
     pub(crate) trust_domain: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) forwarders: Option<Unsupported>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) tokens: Option<Unsupported>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) anchors: Option<Unsupported>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) own_xfcc: Option<Unsupported>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) candidate: Option<Unsupported>,
     #[serde(default)]
     pub(crate) normalize_path: bool,
@@ -84,9 +89,13 @@ pub(crate) struct Rule<'a> {
     pub(crate) paths: Option<Vec<Text<'a>>>,
     #[serde(borrow, default, deserialize_with = "list")]
     pub(crate) hosts: Option<Vec<Text<'a>>>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) scopes: Option<Unsupported>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) claims: Option<Unsupported>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) shadow: Option<Unsupported>,
+    #[serde(default, deserialize_with = "present")]
     pub(crate) not: Option<Unsupported>,
 }
 

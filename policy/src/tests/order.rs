@@ -50,11 +50,12 @@ impl World {
 fn each_check_comes_after_the_one_before_it() {
     type Repair = fn(&mut World);
     const CONNECTION: (&[u8], &[u8]) = (b"Connection", b"close, X_Portcullis.Identity");
+    const FORWARDED: (&[u8], &[u8]) = (b"X_Forwarded-Client-Cert", b"URI=spiffe://acme.example/peer");
     const LATIN: (&[u8], &[u8]) = (b"x-name", b"J\xf6rg");
     const HOST: (&[u8], &[u8]) = (b"Host", b"other.example");
 
     let policy = policy(POLICY);
-    let mut fields = vec![CONNECTION, LATIN, HOST];
+    let mut fields = vec![CONNECTION, FORWARDED, LATIN, HOST];
     fields.resize(300, (b"x", b""));
     let mut world = World {
         now: UnixTime(NOW.0 + 1000),
@@ -70,13 +71,14 @@ fn each_check_comes_after_the_one_before_it() {
         head: Head { method: Some(b"G T"), authority: Some(b"a@b"), path: Some(b"/both//"), fields, duplicated: true },
     };
     let steps: &[(Reason, Option<&str>, Repair)] = &[
-        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(3)),
+        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(4)),
         (Reason::HeaderDuplicated, None, |world| world.head.duplicated = false),
         (Reason::MethodInvalid, None, |world| world.head.method = Some(b"GET")),
         (Reason::PathEmptySegment, None, |world| world.head.path = Some(b"/both")),
-        (Reason::HostAmbiguous, None, |world| world.head.fields.truncate(2)),
+        (Reason::HostAmbiguous, None, |world| world.head.fields.truncate(3)),
         (Reason::HostInvalid, None, |world| world.head.authority = Some(b"acme.example")),
-        (Reason::HeaderForbidden, None, |world| world.head.fields = vec![LATIN]),
+        (Reason::HeaderForbidden, None, |world| world.head.fields = vec![FORWARDED, LATIN]),
+        (Reason::ForwarderUntrusted, None, |world| world.head.fields = vec![LATIN]),
         (Reason::HeaderNotUtf8, None, |world| world.head.fields.clear()),
         (Reason::CertificateUnreadable, None, |world| world.readable = true),
         (Reason::CertificateNotValidated, None, |world| world.validated = true),

@@ -35,6 +35,13 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         ("unknown field of a rule", rule(r#""allow": "any", "path": ["/"]"#), "rules[0].path", "unknown field `path`"),
         ("null is not absent", rule(r#""allow": "any", "methods": null"#), "rules[0].methods", "invalid type: null"),
+        ("null is no waiver", rule(r#""allow": "any", "scopes": null"#), "rules[0].scopes", "invalid type: null"),
+        (
+            "null is no list of forwarders",
+            r#""rules": [], "forwarders": null"#.into(),
+            "forwarders",
+            "invalid type: null",
+        ),
         ("a word for a list", rule(r#""allow": "reader""#), "rules[0].allow", "expected `any` or a list of roles"),
         ("text for a list", rule(r#""allow": "any", "paths": "/a""#), "rules[0].paths", "expected a list"),
         ("allow and deny", rule(r#""allow": "any", "deny": "any""#), "rules[0]", "exactly one of `allow` and `deny`"),
@@ -212,7 +219,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
             "brake with a date",
             r#""rules": [], "distrust": [{"issued_before": "2026-11-01"}]"#.into(),
             "distrust[0].issued_before",
-            "not a time such as",
+            "not a time in whole seconds such as",
         ),
         (
             "revoked hash",
