@@ -142,6 +142,10 @@ impl PolicyFile {
         // Kept alive for as long as the file is followed. Without it the rescan alone sees edits, a little later.
         let _watcher = self.watcher(&changed);
         let mut stamp = stamp(&self.path);
+        // What happened to the file since it was opened was seen by nobody.
+        if fs::read(&self.path).ok() != self.seen {
+            self.reload().await;
+        }
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,

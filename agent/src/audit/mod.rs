@@ -256,7 +256,12 @@ impl Log {
         let mut text = serde_json::to_vec(&line)?;
         let sha256 = hash(&text);
         text.push(b'\n');
-        self.file.write_all(&text)?;
+        let length = self.file.metadata()?.len();
+        if let Err(error) = self.file.write_all(&text) {
+            // A disk that is full takes half a line, and whatever came behind it would not be read.
+            self.file.set_len(length)?;
+            return Err(error);
+        }
         self.head = Head { line: line.line, sha256 };
         self.last_note = note.unwrap_or(self.last_note);
         Ok(())

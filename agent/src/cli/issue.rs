@@ -1,7 +1,9 @@
 //! `portcullis issue`.
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -45,6 +47,17 @@ pub(super) struct Args {
     out: PathBuf,
 }
 
+/// Why there is nowhere to put the certificate.
+#[derive(Debug, thiserror::Error)]
+enum OutError {
+    /// A file of that name is there.
+    #[error("`{}` is there already: name another directory with `--out`", path.display())]
+    Occupied { path: PathBuf },
+    /// It cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Failed { path: PathBuf, source: io::Error },
+}
+
 fn seconds(text: &str) -> Result<u64, String> {
     let seconds = parse_duration(text).filter(|seconds| *seconds > 0);
     seconds.map(i64::unsigned_abs).ok_or_else(|| "not a duration, as in `30s`, `5m`, `24h`, `7d`".to_owned())
@@ -61,13 +74,22 @@ impl Args {
             usage: usage.into_iter().filter_map(|(asked, usage)| asked.then_some(usage)).collect(),
             lifetime_seconds: self.lifetime,
         };
+        // Looked at before anything is signed: a certificate without its key is of no use to anybody.
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OutError::Failed { path, source }
+        };
+        fs::create_dir_all(&self.out).map_err(failed(&self.out))?;
+        let [chain, ca, private] = ["fullchain.pem", "ca.crt", "privkey.pem"].map(|name| self.out.join(name));
+        if let Some(path) = [&chain, &ca, &private].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+            return Err(OutError::Occupied { path: path.clone() }.into());
+        }
         let client = ControlClient::new(config.listen.control);
         let issued = block_on(client.issue(&request))??;
-        fs::create_dir_all(&self.out)?;
         let key = PrivateKey::from_pem(Zeroizing::new(issued.key_pem))?;
-        key.write_new(&self.out.join("privkey.pem"), 0o600)?;
-        keys::write_new(&self.out.join("fullchain.pem"), issued.chain_pem.as_bytes(), 0o644)?;
-        keys::write_new(&self.out.join("ca.crt"), issued.ca_pem.as_bytes(), 0o644)?;
+        keys::write_new(&chain, issued.chain_pem.as_bytes(), 0o644).map_err(failed(&chain))?;
+        keys::write_new(&ca, issued.ca_pem.as_bytes(), 0o644).map_err(failed(&ca))?;
+        key.write_new(&private, 0o600).map_err(failed(&private))?;
         print(&format!("{}\n", self.out.join("fullchain.pem").display()))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio::time::timeout_at;
 
 use super::Global;
 use super::Outcome;
@@ -59,13 +60,16 @@ impl Args {
     async fn wait(&self, client: &ControlClient) -> Result<Option<TimedOut>, ControlError> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            let why = match client.status().await {
-                Ok(status) => match self.goal.missing(&status) {
+            let why = match timeout_at(deadline, client.status()).await {
+                Err(_) => "the agent does not answer".to_owned(),
+                Ok(Ok(status)) => match self.goal.missing(&status) {
                     None => return Ok(None),
                     Some(why) => why,
                 },
-                Err(error @ (ControlError::NotRunning { .. } | ControlError::Interrupted { .. })) => error.to_string(),
-                Err(error) => return Err(error),
+                Ok(Err(error @ (ControlError::NotRunning { .. } | ControlError::Interrupted { .. }))) => {
+                    error.to_string()
+                }
+                Ok(Err(error)) => return Err(error),
             };
             if Instant::now() >= deadline {
                 return Ok(Some(TimedOut { goal: self.goal.name(), timeout: self.timeout, why }));

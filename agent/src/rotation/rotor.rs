@@ -234,7 +234,7 @@ impl Rotor {
                 Step::Take(edge) => self.advance(edge, now).await,
             };
             if let Err((edge, error)) = outcome {
-                self.fail(edge, &error, now).await;
+                self.fail(edge, &error).await;
             }
         }
         self.context.board.certificate(self.status());
@@ -261,9 +261,12 @@ impl Rotor {
             Taken::NobodyListens => self.facts.nobody_listens = true,
             Taken::Done { mut entry, events } => {
                 failpoint::after(edge);
-                entry.failures = 0;
                 entry.retry_at = None;
-                entry.last_error = None;
+                // Handing over again what is then not served is no progress: the back-off has to grow all the same.
+                if matches!(edge, Edge::Check | Edge::Prove | Edge::Retire) {
+                    entry.failures = 0;
+                    entry.last_error = None;
+                }
                 self.commit(*entry, &events).await.map_err(|error| (edge, error))?;
                 if edge == Edge::Retire {
                     self.completed();
@@ -327,6 +330,7 @@ impl Rotor {
                 let proof = self.prove().await?;
                 self.facts.seen = Seen::Current;
                 if flight.cause.issues() {
+                    entry.rotations += 1;
                     let issued = self.entry.stored.as_ref().map_or(0, |stored| stored.issued_ms);
                     let taken = Timestamp::now().as_millisecond().saturating_sub(issued);
                     entry.issued_to_served_ms =
@@ -337,9 +341,6 @@ impl Rotor {
             }
             Edge::Retire => {
                 self.prune().await?;
-                if flight.cause.issues() {
-                    entry.rotations += 1;
-                }
                 if let Some(old) = entry.previous.take() {
                     events.push(Event::new(Kind::Retired, &name).change(Some(&old.serial), self.entry.serial()));
                 }
@@ -348,8 +349,9 @@ impl Rotor {
         Ok(Taken::Done { entry: Box::new(entry), events })
     }
 
-    /// Writes the failure down and says when to try again.
-    async fn fail(&mut self, edge: Edge, error: &StepError, now: UnixTime) {
+    /// Writes the failure down and says when to try again, counted from now: the step may have taken its time.
+    async fn fail(&mut self, edge: Edge, error: &StepError) {
+        let now = leaf::now();
         let text = chain(error);
         tracing::error!(certificate = self.config.name, step = edge.as_str(), error = text, "step failed");
         self.context.metrics.rotation(&self.config.name, edge.as_str(), RotationResult::Failure);
