@@ -145,8 +145,9 @@ fn a_certificate_for_somebody_else_is_issued_once_and_audited() {
     let mut agent = desk.start();
     desk.until(&mut agent, "served", |status| status.ready);
     let id = "spiffe://acme.example/ns/pay/sa/checkout";
-    let issue = |arguments: &[&str]| desk.run(&[&["issue", "--lifetime", "1h", "--out", "client"], arguments].concat());
-    let output = issue(&["--spiffe", id, "--client"]);
+    let issue =
+        |out: &str, arguments: &[&str]| desk.run(&[&["issue", "--lifetime", "1h", "--out", out], arguments].concat());
+    let output = issue("client", &["--spiffe", id, "--client"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let mode = fs::metadata(desk.path("client/privkey.pem")).expect("a key").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -157,10 +158,15 @@ fn a_certificate_for_somebody_else_is_issued_once_and_audited() {
     for (arguments, words) in
         [(vec!["--spiffe", "spiffe://evil.example/x", "--client"], "trust domain"), (vec!["--client"], "no name")]
     {
-        let output = issue(&arguments);
+        let output = issue("refused", &arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
     }
+    // Nothing is overwritten, and nothing is signed for nowhere.
+    let issued = desk.count("issued_for_other");
+    let output = issue("client", &["--spiffe", id, "--client"]);
+    assert!(stderr(&output).contains("`client/fullchain.pem` is there already"), "{}", stderr(&output));
+    assert_eq!(desk.count("issued_for_other"), issued);
     // No key, and no part of one, is in the logs.
     let key = fs::read_to_string(desk.path("client/privkey.pem")).expect("a key");
     let line = key.lines().nth(1).expect("base64");
