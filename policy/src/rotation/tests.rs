@@ -128,7 +128,13 @@ fn in_flight_the_journalled_edge_is_taken_unless_something_forbids_it() {
             Facts { seen: Seen::Other, ..facts },
             Step::Take(Edge::Stage),
         ),
-        ("retiring is not held up", with(Edge::Retire, stored(0, 999, 600)), facts, Step::Take(Edge::Retire)),
+        ("what was replaced is removed", flying(Edge::Retire), facts, Step::Take(Edge::Retire)),
+        (
+            "a hanging clean-up gives way to the next renewal",
+            with(Edge::Retire, stored(0, 999, 600)),
+            facts,
+            Step::Begin(Cause::Expired),
+        ),
     ];
     for (name, record, facts, want) in cases {
         assert_eq!(next(&record, &facts, NOW), want, "{name}");
