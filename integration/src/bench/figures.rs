@@ -71,7 +71,7 @@ pub(super) async fn rotations(out: &mut dyn Write) -> Result<(), BenchError> {
     let clients = [environment.client(CHECKOUT, Protocol::Http1).await?];
     let plan = Plan { kept: 2, fresh: 2, every: Duration::from_millis(40), ask: Ask::get("/orders/42") };
     let load = Load::start(&clients, &plan);
-    let rotated = rotate(&environment, &mut Report::quiet(), ROTATIONS).await;
+    let rotated = rotate(&environment, &mut Report::quiet(), ROTATIONS, &load).await;
     let tally = load.stop().await;
     let rotated = rotated.map_err(|error| BenchError::Driver(chain(&error)))?;
     writeln!(
