@@ -24,6 +24,7 @@ pub mod rotation;
 mod rule;
 pub mod schedule;
 mod selftest;
+pub mod signature;
 mod spiffe;
 mod standing;
 mod strings;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use portcullis_policy::UnixTime;
+use portcullis_policy::signature::PureRust;
 use portcullis_policy::token::Algorithm;
 use portcullis_policy::token::Claims;
 use portcullis_policy::token::Expectations;
@@ -123,7 +124,7 @@ impl Verify {
 
 fn verify(keys: &KeySet, expected: Option<&Expectations>, token: &[u8], now: UnixTime) -> Result<(), TokenError> {
     let token = Jws::parse(token)?;
-    keys.verify(&token)?;
+    keys.verify(&token, &mut PureRust)?;
     match expected {
         Some(expected) => Claims::parse(token.payload())?.check(expected, now),
         None => Ok(()),

@@ -3,38 +3,38 @@
 //! Written here and not taken from a parser of certificates, because what is accepted must not be wider than what the
 //! proxy's TLS library accepted before us; the tests compare it with `x509-parser`.
 
-pub(super) const BOOLEAN: u8 = 0x01;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
-pub(super) const UTC_TIME: u8 = 0x17;
-pub(super) const GENERALIZED_TIME: u8 = 0x18;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const UTC_TIME: u8 = 0x17;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 
 /// The tag `[number]`, as a context-specific one of a primitive type.
-pub(super) const fn context(number: u8) -> u8 {
+pub(crate) const fn context(number: u8) -> u8 {
     0x80 | number
 }
 
 /// The tag `[number]`, as a context-specific one around other elements.
-pub(super) const fn context_constructed(number: u8) -> u8 {
+pub(crate) const fn context_constructed(number: u8) -> u8 {
     0xa0 | number
 }
 
 /// One element: tag, length, contents.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Element<'a> {
-    pub(super) tag: u8,
-    pub(super) contents: &'a [u8],
+pub(crate) struct Element<'a> {
+    pub(crate) tag: u8,
+    pub(crate) contents: &'a [u8],
     /// The whole of it, tag and length included.
-    pub(super) encoded: &'a [u8],
+    pub(crate) encoded: &'a [u8],
 }
 
 impl<'a> Element<'a> {
     /// Reads what is inside.
-    pub(super) fn reader(self) -> Reader<'a> {
+    pub(crate) fn reader(self) -> Reader<'a> {
         Reader::new(self.contents)
     }
 }
@@ -42,21 +42,21 @@ impl<'a> Element<'a> {
 /// Takes elements from the front of some bytes. `None` everywhere means that the bytes are not what was asked for; the
 /// reader is then of no further use.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(super) const fn rest(self) -> &'a [u8] {
+    pub(crate) const fn rest(self) -> &'a [u8] {
         self.rest
     }
 
     /// Takes the next element, whatever its tag.
-    pub(super) fn any(&mut self) -> Option<Element<'a>> {
+    pub(crate) fn any(&mut self) -> Option<Element<'a>> {
         let start = self.rest;
         let (&tag, after_tag) = start.split_first()?;
         // Tag numbers from 31 on take more bytes (X.690 §8.1.2.4); no certificate has one.
@@ -71,23 +71,23 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes the next element, which must have this tag.
-    pub(super) fn take(&mut self, tag: u8) -> Option<Element<'a>> {
+    pub(crate) fn take(&mut self, tag: u8) -> Option<Element<'a>> {
         self.any().filter(|element| element.tag == tag)
     }
 
     /// Takes the next element if it has this tag: `Some(None)` if it has another or there is none.
-    pub(super) fn take_if(&mut self, tag: u8) -> Option<Option<Element<'a>>> {
+    pub(crate) fn take_if(&mut self, tag: u8) -> Option<Option<Element<'a>>> {
         if self.rest.first() == Some(&tag) { self.take(tag).map(Some) } else { Some(None) }
     }
 
     /// Ends the reading; `None` if something is left.
-    pub(super) fn finish(self) -> Option<()> {
+    pub(crate) fn finish(self) -> Option<()> {
         self.rest.is_empty().then_some(())
     }
 }
 
 /// The contents of the one element, with this tag, that `bytes` are.
-pub(super) fn only(bytes: &[u8], tag: u8) -> Option<Element<'_>> {
+pub(crate) fn only(bytes: &[u8], tag: u8) -> Option<Element<'_>> {
     let mut reader = Reader::new(bytes);
     let element = reader.take(tag)?;
     reader.finish()?;
@@ -112,7 +112,7 @@ fn length(bytes: &[u8]) -> Option<(usize, usize, &[u8])> {
 }
 
 /// A BOOLEAN's value: DER has one form of each (X.690 §11.1).
-pub(super) fn boolean(contents: &[u8]) -> Option<bool> {
+pub(crate) fn boolean(contents: &[u8]) -> Option<bool> {
     match contents {
         [0x00] => Some(false),
         [0xff] => Some(true),
@@ -121,7 +121,7 @@ pub(super) fn boolean(contents: &[u8]) -> Option<bool> {
 }
 
 /// Whether these are the contents of an INTEGER in its shortest form (X.690 §8.3.2).
-pub(super) fn is_integer(contents: &[u8]) -> bool {
+pub(crate) fn is_integer(contents: &[u8]) -> bool {
     match contents {
         [] => false,
         [_] => true,
@@ -132,7 +132,7 @@ pub(super) fn is_integer(contents: &[u8]) -> bool {
 }
 
 /// A BIT STRING's bits, and how many of the last byte do not count; those must be zero (X.690 §11.2).
-pub(super) fn bit_string(contents: &[u8]) -> Option<(&[u8], u8)> {
+pub(crate) fn bit_string(contents: &[u8]) -> Option<(&[u8], u8)> {
     let (&unused, bits) = contents.split_first()?;
     let padding = match bits.last() {
         Some(last) if unused < 8 => last & ((1 << unused) - 1),

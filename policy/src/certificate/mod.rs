@@ -4,13 +4,13 @@
 //! type does not have. What a proxy's TLS library reads in a looser way is refused here, never guessed at. Absent: chains,
 //! signatures and revocation; the proxy validated the certificate before anybody asks who it names.
 
-mod der;
+pub(crate) mod der;
 mod distinguished_name;
 mod error;
 mod extensions;
 mod label;
 mod names;
-mod oid;
+pub(crate) mod oid;
 mod parse;
 mod pem;
 mod synthetic;

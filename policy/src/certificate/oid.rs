@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// The dotted form of an OBJECT IDENTIFIER's contents (X.690 §8.19); `None` if they are not one.
 ///
 /// Arcs of up to 128 bits are read, so that those made from UUIDs (2.25, X.667) are.
-pub(super) fn dotted(contents: &[u8]) -> Option<String> {
+pub(crate) fn dotted(contents: &[u8]) -> Option<String> {
     let mut text = String::with_capacity(contents.len() * 3);
     let mut arc: Option<u128> = None;
     for &byte in contents {
@@ -34,7 +34,7 @@ pub(super) fn dotted(contents: &[u8]) -> Option<String> {
 }
 
 /// Whether `text` is the dotted form of some object identifier, in the form that [`dotted`] gives it.
-pub(super) fn is_dotted(text: &str) -> bool {
+pub(crate) fn is_dotted(text: &str) -> bool {
     let mut arcs = 0;
     for arc in text.split('.') {
         let canonical = arc == "0" || !arc.starts_with('0');

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::TokenError;
 use super::json;
-use super::key::Algorithm;
+use crate::signature::Algorithm;
 
 /// Longest token that is read, in bytes. Header maps of proxies end well below it.
 const MAX_TOKEN: usize = 16 * 1024;

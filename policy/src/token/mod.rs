@@ -12,10 +12,11 @@ mod key;
 pub use claims::Claims;
 pub use claims::Expectations;
 pub use jws::Jws;
-pub use key::Algorithm;
 pub use key::Key;
 pub use key::KeySet;
 pub use key::KeySetError;
+
+pub use crate::signature::Algorithm;
 
 /// Why a token is not good. The codes are an interface: they are never renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
