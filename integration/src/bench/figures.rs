@@ -1,5 +1,6 @@
 //! The figures beside the table: the decision alone, the module, the start with many rules, memory.
 
+use std::error::Error;
 use std::fs;
 use std::hint::black_box;
 use std::io::Write;
@@ -33,6 +34,8 @@ use crate::environment::programs;
 use crate::report::Report;
 use crate::stories::CHECKOUT;
 use crate::stories::rotate;
+use crate::wasm_host::Module;
+use crate::wasm_host::Vm;
 
 const DECISIONS: u32 = 100_000;
 const ROTATIONS: usize = 100;
@@ -52,6 +55,10 @@ pub(super) fn write(peers: &[Peer], out: &mut dyn Write) -> Result<(), BenchErro
             compile.as_secs_f64() * 1e3,
             decide.as_secs_f64() * 1e9
         )?;
+    }
+    for count in [1, 100_000] {
+        let memory = memory_with(count)? as f64 / f64::from(1 << 20);
+        writeln!(out, "- one VM with {} rules: {memory:.1} MiB, the configuration's text included", thousands(count))?;
     }
     if let Some((many, one)) = find(peers, Variant::Ours(100_000)).zip(find(peers, Variant::Ours(1))) {
         // Envoy configures the plugin in its first VM and again in that of the worker.
@@ -81,6 +88,18 @@ pub(super) async fn rotations(out: &mut dyn Write) -> Result<(), BenchError> {
         rotated.quantile(0.99).as_millis()
     )?;
     Ok(())
+}
+
+/// The memory of one VM with a policy in force. Wasmtime's, which is the module's own and the same in every host; the time
+/// is not taken, since the tests' host compiles for a fast start.
+fn memory_with(count: usize) -> Result<usize, BenchError> {
+    let driver = |error: &dyn Error| BenchError::Driver(chain(error));
+    let module = Module::under_test().map_err(|error| driver(&error))?;
+    let mut vm = Vm::start(&module, UnixTime(0)).map_err(|error| driver(&error))?;
+    if !vm.configure(variant::policy(count).as_bytes()) {
+        return Err(BenchError::Driver(format!("the module refuses the policy of {count} rules")));
+    }
+    Ok(vm.memory_size())
 }
 
 /// Compile time, and the time of one decision with the certificate's roles already worked out.
