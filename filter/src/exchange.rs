@@ -43,6 +43,7 @@ impl Exchange {
         };
         let digest = host::peer_digest()?;
         let certificate = digest.map(|digest| generation.certificate(digest, counters)).transpose()?;
+        let needs = generation.policy().needs();
         let request = Request {
             now: host::now()?,
             peer: match certificate.as_deref() {
@@ -52,7 +53,7 @@ impl Exchange {
                 Some(Err(error)) => Peer::Unreadable(error),
             },
             tls: Tls::default(),
-            source: None,
+            source: if needs.source { host::source_address()? } else { None },
             head: Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value))),
         };
         let decision = generation.policy().decide(&request);

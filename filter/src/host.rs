@@ -7,6 +7,7 @@
 //! first configuration or the first request.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -158,6 +159,29 @@ pub(crate) fn peer_digest() -> Result<Option<Digest>, HostError> {
 /// [`HostError::PropertyMissing`] if the host does not hand it out.
 pub(crate) fn peer_certificate() -> Result<Bytes, HostError> {
     property("connection", "peer_certificate")?.ok_or(HostError::PropertyMissing("connection.peer_certificate"))
+}
+
+/// Address of the peer; `None` if it has none, as on a Unix socket.
+///
+/// # Errors
+///
+/// [`HostError::PropertyMissing`] if the host does not say: silence is not absence.
+pub(crate) fn source_address() -> Result<Option<IpAddr>, HostError> {
+    let text = property("source", "address")?.ok_or(HostError::PropertyMissing("source.address"))?;
+    Ok(str::from_utf8(&text).ok().and_then(address))
+}
+
+/// The address of `10.0.0.7:443` or `[2001:db8::7]:443`; an IPv6 zone is left out.
+fn address(text: &str) -> Option<IpAddr> {
+    let (address, port) = text.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    match address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+        Some(inner) => {
+            let (inner, _) = inner.split_once('%').unwrap_or((inner, ""));
+            inner.parse().ok().map(IpAddr::V6)
+        }
+        None => address.parse().ok().map(IpAddr::V4),
+    }
 }
 
 /// Identifier of the connection, as Envoy's logs show it.

@@ -136,6 +136,9 @@ fn superfluous(policy: &Policy, id: RuleId, rule: &Rule) -> Option<Finding> {
                 let mut covered = Methods::NONE;
                 index.covering(*host, path.unwrap_or((&[], true)), *role, &mut |other| {
                     let Some(other_rule) = rules.get(other) else { return };
+                    if !rules.requirements(other_rule).is_empty() {
+                        return;
+                    }
                     let first = match (rule.effect, other_rule.effect) {
                         (Effect::Allow, Effect::Deny) => true,
                         (Effect::Deny, Effect::Allow) => false,
@@ -193,6 +196,10 @@ fn contradictions(policy: &Policy, findings: &mut Vec<Finding>) {
         }
         for id in list {
             let Some(rule) = rules.get(id) else { continue };
+            // Whether both are ever required of one request is not known.
+            if !rules.requirements(rule).is_empty() {
+                continue;
+            }
             match rule.effect {
                 Effect::Allow => allows.push((id, role, rule.methods)),
                 Effect::Deny => {

@@ -162,7 +162,7 @@ fn judge(
 ) -> Result<(Reason, RuleId), Reason> {
     let form = Form::read(&request.head, policy.normalization())?;
     peer_state(policy, request, view)?;
-    let found = policy.find(&form, held);
+    let found = policy.find(&form, held, request);
     match (found.deny, found.allow) {
         (Some(rule), _) => Ok((Reason::DenyRuleMatched, rule)),
         (None, Some(rule)) => Ok((Reason::RuleMatched, rule)),

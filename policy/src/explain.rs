@@ -18,6 +18,8 @@ use crate::index::slots;
 use crate::pattern::Pattern;
 use crate::pattern::Step;
 use crate::policy::Policy;
+use crate::render;
+use crate::requirement::Truth;
 use crate::roles::Binding;
 use crate::roles::Held;
 use crate::roles::RoleId;
@@ -74,15 +76,24 @@ pub enum Mismatch {
         /// The rule's roles.
         roles: Vec<String>,
     },
-    /// Everything else holds, but a `{name}` stands for different texts.
+    /// Method, path, host and role hold, but a `{name}` stands for different texts.
     Capture {
         /// The names of captures in the rule.
         names: Vec<String>,
     },
+    /// One of the rule's further conditions.
+    Requirement {
+        /// The field that it is written under.
+        field: &'static str,
+        /// The condition, as it is written.
+        text: String,
+        /// What it asks about is missing, so that it neither holds nor fails.
+        unknown: bool,
+    },
 }
 
 impl Mismatch {
-    /// The stable kind: `path`, `host`, `method`, `role`, `capture`.
+    /// The stable kind: `path`, `host`, `method`, `role`, `capture`, or the field of a further condition.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Path { .. } => "path",
@@ -90,6 +101,7 @@ impl Mismatch {
             Self::Method { .. } => "method",
             Self::Role { .. } => "role",
             Self::Capture { .. } => "capture",
+            Self::Requirement { field, .. } => field,
         }
     }
 }
@@ -103,6 +115,10 @@ impl fmt::Display for Mismatch {
             Self::Method { methods, method } => write!(f, "the method `{method}` is not {}", Choice(methods)),
             Self::Role { roles } => write!(f, "the peer does not hold {}", Choice(roles)),
             Self::Capture { names } => write!(f, "{} does not stand for the same text everywhere", Choice(names)),
+            Self::Requirement { text, unknown: false, .. } => write!(f, "the request does not fulfil `{text}`"),
+            Self::Requirement { text, unknown: true, .. } => {
+                write!(f, "what `{text}` asks about is missing")
+            }
         }
     }
 }
@@ -134,7 +150,7 @@ pub(crate) fn explain<'p>(policy: &'p Policy, request: &Request<'p>) -> Explanat
             Peer::Presented { subject, .. } => Some(policy.view(subject)),
             Peer::Absent | Peer::Unreadable(_) => None,
         };
-        let asking = Asking { policy, form, held: view.as_ref().map_or(&[][..], |view| &view.held) };
+        let asking = Asking { policy, request, form, held: view.as_ref().map_or(&[][..], |view| &view.held) };
         rules.extend(policy.rules.iter().filter_map(|(_, rule)| asking.outcome(rule)));
     }
     Explanation { decision, rules }
@@ -143,6 +159,7 @@ pub(crate) fn explain<'p>(policy: &'p Policy, request: &Request<'p>) -> Explanat
 /// A request as rules are asked about it.
 struct Asking<'p, 'q> {
     policy: &'p Policy,
+    request: &'q Request<'q>,
     form: Form<'q>,
     held: &'q [Held],
 }
@@ -189,7 +206,12 @@ impl<'p> Asking<'p, '_> {
         } else if !self.captures_agree(&paths_fit, &hosts_fit, &held) {
             Some(Mismatch::Capture { names: self.capture_names(&paths_fit, &hosts_fit, strings) })
         } else {
-            None
+            let truths = rules.requirements(rule).iter().map(|one| (one, one.truth(self.request)));
+            truths.into_iter().find(|(_, truth)| *truth != Truth::True).map(|(one, truth)| Mismatch::Requirement {
+                field: one.field(),
+                text: render::requirement(one),
+                unknown: truth == Truth::Unknown,
+            })
         };
         Some(RuleOutcome { rule: strings.text(rule.id), effect: rule.effect, failed })
     }

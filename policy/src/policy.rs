@@ -22,6 +22,7 @@ use crate::path::Normalization;
 use crate::pattern::Patterns;
 use crate::reason::Reason;
 use crate::render;
+use crate::requirement::Needs;
 use crate::roles::Held;
 use crate::roles::Members;
 use crate::rule::RuleId;
@@ -42,6 +43,7 @@ pub struct Policy {
     pub(crate) index: Index,
     pub(crate) standing: Standing,
     pub(crate) tests: Vec<Test>,
+    pub(crate) needs: Needs,
     /// Empty until the rest is in place.
     pub(crate) version: String,
 }
@@ -121,6 +123,11 @@ impl Policy {
         &self.version
     }
 
+    /// Which facts of a request this policy asks about.
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
     /// Number of rules.
     pub fn rule_count(&self) -> usize {
         self.rules.len()
@@ -169,12 +176,13 @@ impl Policy {
     }
 
     /// The rules that decide a request of somebody who holds these roles.
-    pub(crate) fn find(&self, form: &Form<'_>, held: &[Held]) -> Found {
+    pub(crate) fn find(&self, form: &Form<'_>, held: &[Held], request: &Request<'_>) -> Found {
         let query = Query {
             path: form.path.segments(),
             host: form.host.as_ref(),
             method: self.rules.method(self.strings.find(form.method)),
             held,
+            request,
         };
         self.index.find(&query, &self.rules, &self.strings)
     }

@@ -16,6 +16,7 @@ use crate::compile::FORMAT;
 use crate::document;
 use crate::hex::Hex;
 use crate::policy::Policy;
+use crate::requirement::Requirement;
 use crate::roles::Condition;
 use crate::roles::Member;
 use crate::roles::RoleId;
@@ -97,6 +98,16 @@ struct RuleText<'p> {
     paths: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hosts: Vec<String>,
+    #[serde(flatten)]
+    requirements: Option<RequirementsText>,
+}
+
+#[derive(Default, Serialize)]
+struct RequirementsText {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not: Option<Box<Self>>,
 }
 
 #[derive(Default, Serialize)]
@@ -206,8 +217,32 @@ impl<'p> RuleText<'p> {
             methods: rules.method_names(rule.methods, strings),
             paths: rules.paths(rule).iter().map(|path| patterns.path_text(*path, strings)).collect(),
             hosts: rules.hosts(rule).iter().map(|host| patterns.host_text(*host, strings)).collect(),
+            requirements: match rules.requirements(rule) {
+                [] => None,
+                requirements => Some(RequirementsText::new(requirements)),
+            },
         }
     }
+}
+
+impl RequirementsText {
+    fn new<'r>(requirements: impl IntoIterator<Item = &'r Requirement>) -> Self {
+        let mut text = Self::default();
+        for requirement in requirements {
+            match requirement {
+                Requirement::Not(inner) => text.not = Some(Box::new(Self::new(inner.as_ref()))),
+                Requirement::Sources(networks) => text.sources = networks.iter().map(ToString::to_string).collect(),
+            }
+        }
+        text
+    }
+}
+
+/// One thing that a rule requires, as it is written: `sources: ["10.0.0.0/8"]`.
+pub(crate) fn requirement(requirement: &Requirement) -> String {
+    let text = serde_json::to_string(&RequirementsText::new([requirement])).unwrap_or_default();
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(&text);
+    inner.replacen('"', "", 2).replacen(':', ": ", 1)
 }
 
 impl<'p> MemberText<'p> {

@@ -2,6 +2,8 @@
 
 use crate::error::PolicyProblem;
 use crate::pattern::Pattern;
+use crate::requirement::Needs;
+use crate::requirement::Requirement;
 use crate::roles::RoleId;
 use crate::strings::Strings;
 use crate::strings::Symbol;
@@ -28,6 +30,7 @@ pub(crate) struct Rule {
     roles: Span,
     paths: Span,
     hosts: Span,
+    requirements: Span,
 }
 
 /// A set of methods, one bit each; the last bit stands for all methods that no rule names.
@@ -65,23 +68,30 @@ pub(crate) struct Rules {
     paths: Vec<Pattern>,
     hosts: Vec<Pattern>,
     methods: Vec<Symbol>,
+    requirements: Vec<Requirement>,
+}
+
+/// A rule to be stored: see [`Rule`].
+#[derive(Debug)]
+pub(crate) struct NewRule {
+    pub(crate) id: Symbol,
+    pub(crate) effect: Effect,
+    pub(crate) methods: Methods,
+    pub(crate) roles: Vec<RoleId>,
+    pub(crate) paths: Vec<Pattern>,
+    pub(crate) hosts: Vec<Pattern>,
+    pub(crate) requirements: Vec<Requirement>,
 }
 
 impl Rules {
     /// Adds a rule.
-    pub(crate) fn push(
-        &mut self,
-        id: Symbol,
-        effect: Effect,
-        methods: Methods,
-        roles: impl IntoIterator<Item = RoleId>,
-        paths: impl IntoIterator<Item = Pattern>,
-        hosts: impl IntoIterator<Item = Pattern>,
-    ) {
+    pub(crate) fn push(&mut self, new: NewRule) {
+        let NewRule { id, effect, methods, roles, paths, hosts, requirements } = new;
         let roles = extend(&mut self.roles, roles);
         let paths = extend(&mut self.paths, paths);
         let hosts = extend(&mut self.hosts, hosts);
-        self.rules.push(Rule { id, effect, methods, roles, paths, hosts });
+        let requirements = extend(&mut self.requirements, requirements);
+        self.rules.push(Rule { id, effect, methods, roles, paths, hosts, requirements });
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -112,6 +122,16 @@ impl Rules {
 
     pub(crate) fn hosts(&self, rule: &Rule) -> &[Pattern] {
         slice(&self.hosts, rule.hosts)
+    }
+
+    /// What a rule requires beside its lists: all of it.
+    pub(crate) fn requirements(&self, rule: &Rule) -> &[Requirement] {
+        slice(&self.requirements, rule.requirements)
+    }
+
+    /// What the rules ask about.
+    pub(crate) fn needs(&self) -> Needs {
+        Needs::of(&self.requirements)
     }
 
     /// The set of one method that a rule names.
@@ -152,6 +172,7 @@ impl Rules {
         self.roles.shrink_to_fit();
         self.paths.shrink_to_fit();
         self.hosts.shrink_to_fit();
+        self.requirements.shrink_to_fit();
     }
 }
 

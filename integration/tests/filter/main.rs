@@ -12,3 +12,4 @@ mod identity;
 mod policies;
 mod records;
 mod replies;
+mod requirements;

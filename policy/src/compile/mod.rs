@@ -1,6 +1,7 @@
 //! A document to a policy: every name resolved, every pattern indexed, or the first thing that is wrong.
 
 mod member;
+mod requirement;
 mod roles;
 mod rules;
 mod standing;
@@ -40,10 +41,11 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
     let standing = standing::compile(&distrust, &revoked)?;
     let tests = tests::compile(tests, &rules, &strings, &standing)?;
+    let needs = rules.needs();
     strings.shrink();
     patterns.shrink();
     let version = String::new();
-    Ok(Policy { settings, strings, patterns, roles, members, rules, index, standing, tests, version })
+    Ok(Policy { settings, strings, patterns, roles, members, rules, index, standing, tests, needs, version })
 }
 
 fn settings(document: &Document<'_>) -> Result<Settings, PolicyError> {

@@ -1,5 +1,6 @@
 //! Rules: names to numbers, patterns to steps, everything into the index.
 
+use super::requirement;
 use super::roles::RoleTable;
 use super::value;
 use crate::document;
@@ -13,12 +14,13 @@ use crate::pattern::Pattern;
 use crate::pattern::Patterns;
 use crate::rule::Effect;
 use crate::rule::Methods;
+use crate::rule::NewRule;
 use crate::rule::RuleId;
 use crate::rule::Rules;
 use crate::strings::Strings;
 
 /// A field of a rule, and what is wrong with it.
-type FieldProblem = (String, PolicyProblem);
+pub(super) type FieldProblem = (String, PolicyProblem);
 
 /// Compiles the rules of a document.
 pub(super) fn compile(
@@ -30,12 +32,12 @@ pub(super) fn compile(
     let mut rules = Rules::default();
     let mut builder = Builder::new();
     let mut ids = vec![];
-    for (position, rule) in written.into_iter().enumerate() {
+    for (position, mut rule) in written.into_iter().enumerate() {
         let place = |(field, problem): FieldProblem| {
             let dot = if field.is_empty() { "" } else { "." };
             PolicyError::new(format!("rules[{position}]{dot}{field}"), problem)
         };
-        add(&rule, roles, strings, patterns, &mut rules).map_err(place)?;
+        add(&mut rule, roles, strings, patterns, &mut rules).map_err(place)?;
         let id = RuleId(position as u32);
         let Some(rule) = rules.get(id) else { continue };
         ids.push((rule.id, id));
@@ -55,15 +57,13 @@ pub(super) fn compile(
 }
 
 fn add(
-    rule: &document::Rule<'_>,
+    rule: &mut document::Rule<'_>,
     roles: &RoleTable,
     strings: &mut Strings,
     patterns: &mut Patterns,
     rules: &mut Rules,
 ) -> Result<(), FieldProblem> {
-    for (feature, used) in
-        [("scopes", rule.scopes), ("claims", rule.claims), ("shadow", rule.shadow), ("not", rule.not)]
-    {
+    for (feature, used) in [("scopes", rule.scopes), ("claims", rule.claims), ("shadow", rule.shadow)] {
         if used.is_some() {
             return Err((feature.to_owned(), PolicyProblem::Unsupported(feature)));
         }
@@ -77,7 +77,7 @@ fn add(
             return Err((String::new(), PolicyProblem::ExactlyOne { first: "allow", second: "deny" }));
         }
     };
-    let principals = match principals {
+    let roles = match principals {
         Principals::Any => Vec::new(),
         Principals::Roles(names) => {
             let mut ids = each(field, names, |name| roles.find(name, strings))?;
@@ -106,7 +106,8 @@ fn add(
     };
     let paths = pattern("paths", &rule.paths, Patterns::path)?;
     let hosts = pattern("hosts", &rule.hosts, Patterns::host)?;
-    rules.push(id, effect, methods, principals, paths, hosts);
+    let requirements = requirement::compile(&rule.take_requirements(), rule.not.as_deref())?;
+    rules.push(NewRule { id, effect, methods, roles, paths, hosts, requirements });
     Ok(())
 }
 
@@ -114,7 +115,7 @@ fn add(
 type Parse = fn(&mut Patterns, &str, &mut Strings) -> Result<Pattern, String>;
 
 /// Each element of a list, which may not be empty.
-fn each<T>(
+pub(super) fn each<T>(
     field: &str,
     texts: &[Text<'_>],
     mut parse: impl FnMut(&str) -> Result<T, PolicyProblem>,

@@ -6,6 +6,7 @@
 
 mod object;
 mod read;
+mod requirement;
 mod test;
 mod text;
 
@@ -13,7 +14,9 @@ use serde::Deserialize;
 
 use object::object;
 use object::objects;
+use object::optional_object;
 pub(crate) use read::read;
+pub(crate) use requirement::Requirements;
 pub(crate) use test::Peer;
 pub(crate) use test::PeerNames;
 pub(crate) use test::Test;
@@ -95,8 +98,17 @@ pub(crate) struct Rule<'a> {
     pub(crate) claims: Option<Unsupported>,
     #[serde(default, deserialize_with = "present")]
     pub(crate) shadow: Option<Unsupported>,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) not: Option<Unsupported>,
+    #[serde(borrow, default, deserialize_with = "list")]
+    sources: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default, deserialize_with = "optional_object")]
+    pub(crate) not: Option<Box<Requirements<'a>>>,
+}
+
+impl<'a> Rule<'a> {
+    /// What the rule requires beside its lists, `not` aside.
+    pub(crate) fn take_requirements(&mut self) -> Requirements<'a> {
+        Requirements { sources: self.sources.take() }
+    }
 }
 
 /// Certificates that are no longer believed.

@@ -141,7 +141,8 @@ impl Builder {
                 retain_reachable(kind, rules, &mut entries);
             }
             if entries.len() - start > MAX_LIST {
-                let what = "rules for one role, host and path that differ in their methods and captures only";
+                let what =
+                    "rules for one role, host and path that differ in nothing but methods, captures and conditions";
                 let path = format!("rules[{}]", first.rule.0);
                 return Err(PolicyError::new(path, PolicyProblem::TooMany { what, limit: MAX_LIST }));
             }
@@ -197,21 +198,26 @@ impl Builder {
 }
 
 /// Lists the entries of one kind, without those that can never be the first to match: everything that they match is matched
-/// by earlier ones with the same constraint or with none.
+/// by earlier ones that require nothing more, with the same constraint or with none.
 fn retain_reachable(kind: &[Raw], rules: &Rules, entries: &mut Vec<Entry>) {
     let mut taken: Vec<(u32, Methods)> = Vec::new();
     for raw in kind {
-        let methods = rules.get(RuleId(raw.rule.0)).map_or(Methods::NONE, |rule| rule.methods);
+        let Some(rule) = rules.get(raw.rule) else { continue };
+        let methods = rule.methods;
         let before = taken.iter().filter(|(constraint, _)| [0, raw.constraint].contains(constraint));
         let covered = before.fold(Methods::NONE, |all, (_, methods)| all.with(*methods));
         if methods.is_within(covered) {
+            continue;
+        }
+        entries.push(Entry { rule: raw.rule, constraint: raw.constraint });
+        // What requires more than its list says leaves something to those that come later.
+        if !rules.requirements(rule).is_empty() {
             continue;
         }
         match taken.iter_mut().find(|(constraint, _)| *constraint == raw.constraint) {
             Some((_, known)) => *known = known.with(methods),
             None => taken.push((raw.constraint, methods)),
         }
-        entries.push(Entry { rule: raw.rule, constraint: raw.constraint });
     }
 }
 

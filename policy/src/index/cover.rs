@@ -13,7 +13,7 @@ type Shape<'a> = (&'a [Step], bool);
 
 impl Index {
     /// Calls `found` with each rule that, whatever is captured, matches all requests for these hosts and paths of whoever
-    /// holds `role`. Rules that earlier rules of one list leave nothing to are not among them.
+    /// holds `role`, if they fulfil what the rule requires beside that. Rules that earlier rules of one list leave nothing to are not among them.
     pub(crate) fn covering(
         &self,
         host: Option<Shape<'_>>,

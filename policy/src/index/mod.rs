@@ -17,7 +17,9 @@ mod trie;
 
 use std::borrow::Cow;
 
+use crate::decide::Request;
 use crate::host::Host;
+use crate::requirement::Truth;
 use crate::roles::Binding;
 use crate::roles::Held;
 use crate::roles::RoleId;
@@ -47,6 +49,8 @@ pub(crate) struct Query<'q> {
     pub(crate) method: Methods,
     /// In the order of the roles' numbers.
     pub(crate) held: &'q [Held],
+    /// What rules may require beside that.
+    pub(crate) request: &'q Request<'q>,
 }
 
 /// The first deny rule and the first allow rule that match.
@@ -152,7 +156,8 @@ impl Index {
             if best.is_some_and(|best| best <= entry.rule) || !rule.methods.meets(query.method) {
                 continue;
             }
-            if entry.constraint == 0 || satisfied(self.constraint(entry), bindings, query.path, query.host) {
+            let agree = entry.constraint == 0 || satisfied(self.constraint(entry), bindings, query.path, query.host);
+            if agree && rules.requirements(rule).iter().all(|one| one.truth(query.request) == Truth::True) {
                 *best = Some(entry.rule);
             }
         }

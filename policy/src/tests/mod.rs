@@ -7,6 +7,7 @@ mod order;
 mod properties;
 mod reference;
 mod refusals;
+mod requirements;
 mod scale;
 mod standing;
 

@@ -9,6 +9,7 @@ use super::reference::Document;
 use super::reference::Member;
 use super::reference::Peer;
 use super::reference::Request;
+use super::reference::Requirements;
 use super::reference::Rule;
 use super::reference::rule_name;
 use super::*;
@@ -50,6 +51,16 @@ fn member(roles_before: usize) -> impl Strategy<Value = Member> {
     })
 }
 
+fn requirements(likely: f64) -> impl Strategy<Value = Requirements> {
+    let networks = select(&["10.0.0.0/8", "10.1.2.0/24", "10.1.2.3", "0.0.0.0/0", "2001:db8::/32", "::/0"][..]);
+    option::weighted(likely, vec(networks, 1..3))
+        .prop_map(|sources| Requirements { sources: sources.unwrap_or_default() })
+}
+
+fn not() -> impl Strategy<Value = Option<Requirements>> {
+    option::weighted(0.2, requirements(0.7)).prop_map(|not| not.filter(|not| !not.is_empty()))
+}
+
 fn rule(roles: usize) -> impl Strategy<Value = Rule> {
     let methods = option::of(vec(select(&["GET", "POST", "PUT"][..]), 1..3));
     let some_roles = option::weighted(0.8, vec(0..roles, 1..3));
@@ -59,8 +70,17 @@ fn rule(roles: usize) -> impl Strategy<Value = Rule> {
         methods,
         option::weighted(0.9, vec(path_pattern(), 1..3)),
         option::weighted(0.3, vec(host_pattern(), 1..3)),
+        (requirements(0.2), not()),
     )
-        .prop_map(|(kind, roles, methods, paths, hosts)| Rule { deny: kind < 64, roles, methods, paths, hosts })
+        .prop_map(|(kind, roles, methods, paths, hosts, (requirements, not))| Rule {
+            deny: kind < 64,
+            roles,
+            methods,
+            paths,
+            hosts,
+            requirements,
+            not,
+        })
 }
 
 fn document() -> impl Strategy<Value = Document> {
@@ -81,12 +101,11 @@ fn request() -> impl Strategy<Value = Request> {
         let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
         if slash || path.is_empty() { path + "/" } else { path }
     });
-    (peer, select(&["GET", "POST", "DELETE"][..]), host, path).prop_map(|(peer, method, host, path)| Request {
-        peer,
-        method,
-        host,
-        path,
-    })
+    let addresses =
+        select(&["10.1.2.3", "10.1.2.4", "10.9.9.9", "192.0.2.1", "::ffff:10.1.2.3", "2001:db8::1", "::1"][..]);
+    let source = option::weighted(0.8, addresses);
+    (peer, select(&["GET", "POST", "DELETE"][..]), host, path, source)
+        .prop_map(|(peer, method, host, path, source)| Request { peer, method, host, path, source })
 }
 
 fn certificate(peer: &Peer) -> Option<Leaf> {
@@ -107,7 +126,11 @@ proptest! {
         prop_assert_eq!(again.to_json(), policy.to_json());
         for request in &requests {
             let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
-            let asked = super::request(presented(subject.as_ref()), request.method, request.host.as_deref(), &request.path);
+            let source = request.source.map(|source| source.parse().unwrap());
+            let asked = crate::Request {
+                source,
+                ..super::request(presented(subject.as_ref()), request.method, request.host.as_deref(), &request.path)
+            };
             let decision = policy.decide(&asked);
             let (reason, rule) = document.decide(request);
             let rule = rule.map(rule_name);

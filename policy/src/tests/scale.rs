@@ -53,7 +53,7 @@ fn a_policy_that_would_make_decisions_slow_is_refused() {
 
     let captures = rules(300, |n| format!(r#"{{"id": "r{n}", "allow": "any", "paths": ["/{{x{n}}}/{{x{n}}}"]}}"#));
     let message = refused(&format!(r#"{{"version": 1, "rules": [{captures}]}}"#));
-    assert!(message.contains("methods and captures only"), "{message}");
+    assert!(message.contains("nothing but methods, captures and conditions"), "{message}");
 
     let long = "/a".repeat(33);
     let error = Policy::from_json(

@@ -1,0 +1,81 @@
+//! What rules may require beside method, path, host and role, as far as the proxy has to say it.
+
+use std::net::IpAddr;
+
+use portcullis_integration::wasm_host::Connection;
+use portcullis_integration::wasm_host::Fault;
+use portcullis_integration::wasm_host::Vm;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::gate::gate;
+use crate::gate::gate_with;
+use crate::gate::get;
+
+/// A gate where `/x` is allowed under this condition, and `/y` denied under it.
+fn requiring(requirement: Value) -> Vm {
+    let mut allow = json!({ "id": "allow", "allow": "any", "paths": ["/x"] });
+    let mut deny = json!({ "id": "deny", "deny": "any", "paths": ["/y"] });
+    for (name, value) in requirement.as_object().unwrap() {
+        allow[name] = value.clone();
+        deny[name] = value.clone();
+    }
+    let open = json!({ "id": "open", "allow": "any", "paths": ["/y"] });
+    gate_with(&json!({ "version": 1, "rules": [allow, deny, open] }))
+}
+
+/// Whether both rules match on this connection.
+fn matches(vm: &mut Vm, connection: &Connection) -> bool {
+    let allowed = get(vm, connection, "/x").status() == Some(200);
+    let denied = get(vm, connection, "/y").status() == Some(403);
+    assert_eq!(allowed, denied, "{:?}", vm.log());
+    allowed
+}
+
+fn from(address: &str) -> Connection {
+    Connection::tls().source(address.parse::<IpAddr>().unwrap(), 40_000)
+}
+
+#[test]
+fn the_peers_address_is_compared_with_networks() {
+    let mut vm = requiring(json!({ "sources": ["10.0.0.0/8", "2001:db8::/32"] }));
+    let cases = [
+        ("10.0.0.7", true),
+        ("192.0.2.7", false),
+        ("::ffff:10.0.0.7", true),
+        ("2001:db8::7", true),
+        ("2001:db9::7", false),
+    ];
+    for (address, want) in cases {
+        assert_eq!(matches(&mut vm, &from(address)), want, "{address}");
+    }
+}
+
+#[test]
+fn an_address_in_another_form_is_read_or_unknown() {
+    let mut vm = requiring(json!({ "not": { "sources": ["10.0.0.0/8"] } }));
+    let address = |text: &str| Connection::tls().fault(Fault::Value("source.address", text.as_bytes().to_vec()));
+    let cases = [
+        ("[fe80::1%eth0]:443", true),
+        ("192.0.2.7:443", true),
+        ("10.0.0.7:443", false),
+        ("/run/client.sock", false),
+        ("@client", false),
+        ("192.0.2.7", false),
+        ("192.0.2.7:x", false),
+        ("[192.0.2.7]:443", false),
+        ("fe80::1:443", false),
+    ];
+    for (text, want) in cases {
+        assert_eq!(matches(&mut vm, &address(text)), want, "{text}");
+    }
+}
+
+#[test]
+fn a_host_that_does_not_say_what_a_policy_asks_lets_nobody_through() {
+    let missing = Connection::tls().fault(Fault::Missing("source.address"));
+    let mut vm = requiring(json!({ "sources": ["10.0.0.0/8"] }));
+    assert_eq!(get(&mut vm, &missing, "/y").status(), Some(503));
+    // A policy that does not ask has no need of the answer.
+    assert_eq!(get(&mut gate(), &missing, "/healthz").status(), Some(200));
+}
