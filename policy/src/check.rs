@@ -3,6 +3,9 @@
 //! Every finding is certain in what it says; not everything that could be said is found (a rule that several others cover
 //! only together with their captures is not). Each rule is looked up in the index instead of being compared with all others.
 
+mod impossible;
+mod overlap;
+
 use std::fmt;
 
 use crate::index::Terminal;
@@ -53,6 +56,27 @@ pub enum Finding {
         /// The rules before it, as far as they were needed to tell.
         covered_by: Vec<String>,
     },
+    /// A role, or one of its members, whose conditions no certificate can fulfil.
+    Impossible {
+        /// Place of the role or of the member.
+        path: String,
+        /// The role.
+        role: String,
+        /// The field on which conditions contradict each other.
+        field: &'static str,
+    },
+    /// Two rules of one effect that both match some requests, while neither matches all that the other does: the first of
+    /// them decides those, and is the one that is reported.
+    Overlapping {
+        /// Place of the later rule.
+        path: String,
+        /// The later rule.
+        rule: String,
+        /// The earlier rule.
+        first: String,
+        /// A request that both match.
+        example: String,
+    },
     /// A role that no rule asks for, not even through other roles.
     UnusedRole {
         /// Place of the role.
@@ -63,12 +87,14 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// The stable kind: `ambiguous`, `dead`, `foreign_trust_domain`, `shadowed`, `unused_role`.
+    /// The stable kind: `ambiguous`, `dead`, `foreign_trust_domain`, `impossible`, `overlapping`, `shadowed`, `unused_role`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Ambiguous { .. } => "ambiguous",
             Self::Dead { .. } => "dead",
             Self::ForeignTrustDomain { .. } => "foreign_trust_domain",
+            Self::Impossible { .. } => "impossible",
+            Self::Overlapping { .. } => "overlapping",
             Self::Shadowed { .. } => "shadowed",
             Self::UnusedRole { .. } => "unused_role",
         }
@@ -80,6 +106,8 @@ impl Finding {
             Self::Ambiguous { path, .. }
             | Self::Dead { path, .. }
             | Self::ForeignTrustDomain { path, .. }
+            | Self::Impossible { path, .. }
+            | Self::Overlapping { path, .. }
             | Self::Shadowed { path, .. }
             | Self::UnusedRole { path, .. } => path,
         }
@@ -101,6 +129,12 @@ impl fmt::Display for Finding {
             Self::Shadowed { rule, covered_by, .. } => {
                 write!(f, "`{rule}` never decides: `{}` matches all of it first", covered_by.join("`, `"))
             }
+            Self::Impossible { role, field, .. } => {
+                write!(f, "nobody can hold `{role}` this way: its conditions on `{field}` contradict each other")
+            }
+            Self::Overlapping { rule, first, example, .. } => {
+                write!(f, "`{rule}` and `{first}` both match `{example}`, and `{first}` is the one that decides it")
+            }
             Self::UnusedRole { role, .. } => write!(f, "no rule uses the role `{role}`"),
         }
     }
@@ -110,7 +144,9 @@ impl fmt::Display for Finding {
 pub(crate) fn check(policy: &Policy) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         policy.rules.iter().filter_map(|(id, rule)| superfluous(policy, id, rule)).collect();
+    overlap::find(policy, &mut findings);
     contradictions(policy, &mut findings);
+    impossible::find(policy, &mut findings);
     unused_roles(policy, &mut findings);
     foreign_trust_domains(policy, &mut findings);
     findings

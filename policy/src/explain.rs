@@ -216,14 +216,10 @@ impl<'p> Asking<'p, '_> {
         Some(RuleOutcome { rule: strings.text(rule.id), effect: rule.effect, failed })
     }
 
-    fn fits<'w>(&self, pattern: Pattern, rest_takes: usize, mut words: impl Iterator<Item = &'w str>) -> bool {
+    fn fits<'w>(&self, pattern: Pattern, rest_takes: usize, words: impl Iterator<Item = &'w str>) -> bool {
         let Policy { strings, patterns, .. } = self.policy;
-        let begins = patterns.steps(pattern).iter().all(|step| match (step, words.next()) {
-            (_, None) => false,
-            (Step::Literal(literal), Some(word)) => strings.text(*literal) == word,
-            (Step::Capture(_) | Step::One, Some(word)) => !word.is_empty(),
-        });
-        begins && if pattern.rest { words.count() >= rest_takes } else { words.next().is_none() }
+        // Whether captures agree is asked later, of path, host and role at once.
+        patterns.fits(pattern, rest_takes, words, strings, &mut |_, _| true)
     }
 
     fn captures_agree(&self, paths: &[Option<Pattern>], hosts: &[Option<Pattern>], held: &[&Held]) -> bool {

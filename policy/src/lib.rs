@@ -24,6 +24,7 @@ mod requirement;
 mod roles;
 pub mod rotation;
 mod rule;
+pub mod samples;
 pub mod schedule;
 mod selftest;
 pub mod signature;

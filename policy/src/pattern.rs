@@ -131,14 +131,44 @@ impl Patterns {
         Ok(building.end(rest))
     }
 
+    /// Whether words match a pattern. `**` takes `rest_takes` of them at least. `bind` is called with what each capture
+    /// stands for, and says whether it may.
+    pub(crate) fn fits<'w>(
+        &self,
+        pattern: Pattern,
+        rest_takes: usize,
+        mut words: impl Iterator<Item = &'w str>,
+        strings: &Strings,
+        bind: &mut impl FnMut(Symbol, &'w str) -> bool,
+    ) -> bool {
+        let begins = self.steps(pattern).iter().all(|step| match (step, words.next()) {
+            (_, None) => false,
+            (Step::Literal(literal), Some(word)) => strings.text(*literal) == word,
+            (Step::Capture(name), Some(word)) => !word.is_empty() && bind(*name, word),
+            (Step::One, Some(word)) => !word.is_empty(),
+        });
+        begins && if pattern.rest { words.count() >= rest_takes } else { words.next().is_none() }
+    }
+
     /// The text of a path pattern.
     pub(crate) fn path_text(&self, pattern: Pattern, strings: &Strings) -> String {
+        self.path_text_with(pattern, strings, &|_| None)
+    }
+
+    /// The text of a path pattern, with words in place of those captures that `own` has one for.
+    pub(crate) fn path_text_with(
+        &self,
+        pattern: Pattern,
+        strings: &Strings,
+        own: &dyn Fn(&str) -> Option<String>,
+    ) -> String {
         let mut text = String::new();
         for &step in self.steps(pattern) {
             text.push('/');
-            match step {
-                Step::Literal(word) => escape(strings.text(word), &mut text),
-                step => wildcard_text(step, strings, &mut text),
+            match (step, own_word(step, strings, own)) {
+                (_, Some(word)) => escape(&word, &mut text),
+                (Step::Literal(word), None) => escape(strings.text(word), &mut text),
+                (step, None) => wildcard_text(step, strings, &mut text),
             }
         }
         if pattern.rest {
@@ -149,12 +179,25 @@ impl Patterns {
 
     /// The text of a host pattern.
     pub(crate) fn host_text(&self, pattern: Pattern, strings: &Strings) -> String {
+        self.host_text_with(pattern, strings, &|_| None)
+    }
+
+    /// The text of a host pattern, with words in place of those captures that `own` has one for.
+    pub(crate) fn host_text_with(
+        &self,
+        pattern: Pattern,
+        strings: &Strings,
+        own: &dyn Fn(&str) -> Option<String>,
+    ) -> String {
         let mut text = if pattern.rest { "**".to_owned() } else { String::new() };
         for &step in self.steps(pattern).iter().rev() {
             if !text.is_empty() {
                 text.push('.');
             }
-            wildcard_text(step, strings, &mut text);
+            match own_word(step, strings, own) {
+                Some(word) => text.push_str(&word),
+                None => wildcard_text(step, strings, &mut text),
+            }
         }
         text
     }
@@ -239,6 +282,11 @@ fn path_literal(segment: &str) -> Result<Cow<'_, str>, String> {
     }
 }
 
+/// The word that stands for a capture.
+fn own_word(step: Step, strings: &Strings, own: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    if let Step::Capture(name) = step { own(strings.text(name)) } else { None }
+}
+
 fn wildcard_text(step: Step, strings: &Strings, text: &mut String) {
     match step {
         Step::Literal(word) => text.push_str(strings.text(word)),
@@ -249,6 +297,16 @@ fn wildcard_text(step: Step, strings: &Strings, text: &mut String) {
         }
         Step::One => text.push('*'),
     }
+}
+
+/// The path of a request that has these segments.
+pub(crate) fn path_of_words(words: &[String]) -> String {
+    let mut path = if words.is_empty() { "/".to_owned() } else { String::new() };
+    for word in words {
+        path.push('/');
+        escape(word, &mut path);
+    }
+    path
 }
 
 /// Writes a decoded segment as a pattern's literal: what is not plain is percent-encoded.

@@ -156,6 +156,11 @@ impl Rules {
         Methods(1 << self.methods.iter().position(|known| *known == name).unwrap_or(MAX_METHODS))
     }
 
+    /// Whether some rule names this method.
+    pub(crate) fn names_method(&self, name: Symbol) -> bool {
+        self.methods.contains(&name)
+    }
+
     /// The names in a set, sorted; `None` for the set of all methods.
     pub(crate) fn method_names<'s>(&self, methods: Methods, strings: &'s Strings) -> Option<Vec<&'s str>> {
         if methods == Methods::ALL {

@@ -11,7 +11,7 @@ use super::parse;
 use crate::time::UnixTime;
 
 /// The facts of a certificate that is only thought of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Synthetic {
     pub(crate) alternative_names: Vec<AlternativeName>,
     /// Dotted object identifiers and values.
@@ -28,6 +28,22 @@ pub(crate) struct Synthetic {
 }
 
 impl Synthetic {
+    /// A certificate without a name, valid from `now` on.
+    pub(crate) fn blank(now: UnixTime) -> Self {
+        Self {
+            alternative_names: Vec::new(),
+            subject: Vec::new(),
+            issuer: Vec::new(),
+            eku: Vec::new(),
+            authority_key_id: None,
+            serial: Box::new([1]),
+            sha256: [0; 32],
+            spki_sha256: [0; 32],
+            not_before: now,
+            not_after: UnixTime(i64::MAX),
+        }
+    }
+
     /// The leaf with these facts and no others.
     pub(crate) fn leaf(self) -> Leaf {
         let spiffe = parse::spiffe_id(&self.alternative_names);

@@ -21,6 +21,7 @@ use crate::spiffe;
 use crate::strings::Strings;
 
 pub(crate) use roles::RoleTable;
+pub(crate) use tests::peer;
 
 /// The version of the format that is read.
 pub(crate) const FORMAT: u64 = 1;

@@ -16,6 +16,7 @@ use crate::roles::Condition;
 use crate::roles::condition::Attribute;
 use crate::rule::Effect;
 use crate::rule::Rules;
+use crate::samples::SampleRequest;
 use crate::selftest::Expectation;
 use crate::selftest::Test;
 use crate::spiffe::SpiffeId;
@@ -40,17 +41,11 @@ pub(super) fn compile(
 
 fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: UnixTime) -> Result<Test, FieldProblem> {
     let here = |field: &'static str| move |problem| (field.to_owned(), problem);
-    let request = source.request.split_once(' ').filter(|(method, target)| !method.is_empty() && !target.is_empty());
-    let (method, target) = request
+    let written = SampleRequest::parse(&source.request)
         .ok_or_else(|| value::bad(&source.request, "a method and a path, such as `GET /orders/42`"))
         .map_err(here("request"))?;
-    // `GET https://orders.acme.example/orders/42` gives the host as well.
-    let absolute = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
-    let (host, path) = match absolute.map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len()))) {
-        Some((host, path)) => (Some(host.to_owned()), path),
-        None => (source.host.clone(), target),
-    };
-    if absolute.is_some() && source.host.is_some() {
+    let host = written.host.as_ref().or(source.host.as_ref()).cloned();
+    if written.host.is_some() && source.host.is_some() {
         return Err(here("host")(PolicyProblem::Duplicate {
             what: "the host, by the request's URL:",
             name: shown(&host),
@@ -74,7 +69,21 @@ fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: Un
             return Err(here("expect")(PolicyProblem::ExactlyOne { first: "allow", second: "deny" }));
         }
     };
-    Ok(Test { peer, now, method: method.to_owned(), host, path: path.to_owned(), expectation, source })
+    Ok(Test { peer, now, method: written.method, host, path: written.path, expectation, source })
+}
+
+/// The certificate of a peer that is written down outside of a policy; `None` for who has none.
+///
+/// # Errors
+///
+/// What is wrong with it, with the field.
+pub(crate) fn peer(text: &str, now: UnixTime) -> Result<Option<Leaf>, PolicyError> {
+    match document::read_peer(text)? {
+        Peer::Absent => Ok(None),
+        Peer::Presented(names) => {
+            leaf(&names, now).map(Some).map_err(|(field, problem)| PolicyError::new(field, problem))
+        }
+    }
 }
 
 fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {

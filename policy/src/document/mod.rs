@@ -16,6 +16,7 @@ use object::object;
 use object::objects;
 use object::optional_object;
 pub(crate) use read::read;
+pub(crate) use read::read_peer;
 pub(crate) use requirement::Requirements;
 pub(crate) use test::Peer;
 pub(crate) use test::PeerNames;

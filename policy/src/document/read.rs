@@ -1,9 +1,11 @@
 //! JSON to [`Document`], errors with their place.
 
+use serde::Deserialize;
 use serde_json::error::Category;
 
 use super::Document;
 use super::MAX_DOCUMENT;
+use super::Peer;
 use super::object::Object;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
@@ -17,13 +19,27 @@ pub(crate) fn read(text: &[u8]) -> Result<Document<'_>, PolicyError> {
     if text.len() > MAX_DOCUMENT {
         return Err(PolicyError::new("", PolicyProblem::TooLong { length: text.len(), limit: MAX_DOCUMENT }));
     }
+    let Object(document) = whole(text)?;
+    Ok(document)
+}
+
+/// Reads the peer of a test that stands alone.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_peer(text: &str) -> Result<Peer, PolicyError> {
+    whole(text.as_bytes())
+}
+
+fn whole<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, PolicyError> {
     let mut json = serde_json::Deserializer::from_slice(text);
-    let Object(document) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         refusal(if path == "." { "" } else { &path }, &error.into_inner())
     })?;
     json.end().map_err(|error| refusal("", &error))?;
-    Ok(document)
+    Ok(value)
 }
 
 fn refusal(path: &str, error: &serde_json::Error) -> PolicyError {

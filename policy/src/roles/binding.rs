@@ -22,6 +22,11 @@ impl Binding {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, text)| text.as_ref())
     }
 
+    /// The names with what they are bound to.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Symbol, &str)> {
+        self.0.iter().map(|(name, text)| (*name, text.as_ref()))
+    }
+
     /// Both at once; `None` if they bind a name to different texts.
     pub(crate) fn join(&self, other: &Self) -> Option<Self> {
         let mut joined = self.clone();

@@ -178,6 +178,6 @@ fn spiffe_matches(
 }
 
 /// The trust domain and the segments.
-pub(super) fn spiffe_words(id: &SpiffeId) -> impl Iterator<Item = &str> {
+pub(crate) fn spiffe_words(id: &SpiffeId) -> impl Iterator<Item = &str> {
     std::iter::once(id.trust_domain()).chain(id.segments())
 }

@@ -188,3 +188,117 @@ fn an_explanation_names_the_first_condition_that_failed() {
     let refused = policy.explain(&request(presented(Some(&subject)), "GET", None, "//"));
     assert_eq!((refused.decision.reason(), refused.rules.len()), (Reason::PathEmptySegment, 0));
 }
+
+#[test]
+fn roles_that_nobody_can_hold_are_found() {
+    let found = |roles: &str| -> Vec<String> {
+        let lines = findings(roles, r#"{"id": "use", "allow": ["a", "b"]}"#);
+        lines.into_iter().filter(|line| line.starts_with("impossible")).collect()
+    };
+    let why = |place: &str, field: &str| {
+        format!("impossible {place}: nobody can hold `a` this way: its conditions on `{field}` contradict each other")
+    };
+    let b = |b: &str, a: &str| format!(r#""b": [{b}], "a": [{a}]"#);
+    let cases: Vec<(&str, String, Vec<String>)> = vec![
+        (
+            "two trust domains",
+            b(r#"{"spiffe": "spiffe://t/x"}"#, r#"{"role": "b", "spiffe": "spiffe://u/x"}"#),
+            vec![why("roles.a", "spiffe")],
+        ),
+        (
+            "two lengths",
+            b(r#"{"spiffe": "spiffe://t/*/*"}"#, r#"{"role": "b", "spiffe": "spiffe://t/*"}"#),
+            vec![why("roles.a", "spiffe")],
+        ),
+        (
+            "one capture, two words",
+            b(r#"{"spiffe": "spiffe://t/{n}/**"}"#, r#"{"role": "b", "spiffe": "spiffe://t/x/{n}/y/{n}"}"#),
+            vec![],
+        ),
+        (
+            "one capture, two literals",
+            b(r#"{"spiffe": "spiffe://t/x/y/*"}"#, r#"{"role": "b", "spiffe": "spiffe://t/{n}/{n}/z"}"#),
+            vec![why("roles.a", "spiffe")],
+        ),
+        (
+            "a way by one of two members",
+            b(
+                r#"{"spiffe": "spiffe://u/x"}, {"spiffe": "spiffe://t/**"}"#,
+                r#"{"role": "b", "spiffe": "spiffe://t/x"}"#,
+            ),
+            vec![],
+        ),
+        (
+            "one member of two",
+            b(r#"{"subject": {"ou": "x"}}"#, r#"{"role": "b", "subject": {"ou": "y"}}, {"dns": "a.t"}"#),
+            vec![why("roles.a[0]", "subject")],
+        ),
+        (
+            "a URI that is no SPIFFE ID beside one",
+            b(r#"{"dns": "b.t"}"#, r#"{"uri": "https://a.t/", "spiffe": "spiffe://t/x"}"#),
+            vec![why("roles.a", "uri")],
+        ),
+        (
+            "a URI that is the SPIFFE ID",
+            b(r#"{"dns": "b.t"}"#, r#"{"uri": "spiffe://t/x", "spiffe": "spiffe://t/*"}"#),
+            vec![],
+        ),
+        (
+            "two serial numbers",
+            b(r#"{"serial": "01"}"#, r#"{"role": "b", "serial": "02"}"#),
+            vec![why("roles.a", "serial")],
+        ),
+        ("two DNS names", b(r#"{"dns": "b.t"}"#, r#"{"role": "b", "dns": "a.t"}"#), vec![]),
+    ];
+    for (name, roles, want) in cases {
+        assert_eq!(found(&roles), want, "{name}");
+    }
+}
+
+#[test]
+fn rules_that_overlap_in_part_are_found() {
+    let rule = |id: &str, about: &str| format!(r#"{{"id": "{id}", {about}}}"#);
+    let cases: &[(&str, &str, &str, Option<&str>)] = &[
+        (
+            "crossing",
+            r#""allow": ["a"], "paths": ["/{x}/b"]"#,
+            r#""allow": ["a"], "paths": ["/a/{y}"]"#,
+            Some("GET /a/b"),
+        ),
+        (
+            "everything below and an ending",
+            r#""allow": "any", "methods": ["PUT"], "paths": ["/a/**"]"#,
+            r#""allow": ["b"], "paths": ["/{x}/b"]"#,
+            Some("PUT /a/b"),
+        ),
+        ("a path and a host", r#""allow": "any", "hosts": ["h.t"]"#, r#""allow": ["b"], "paths": ["/b"]"#, None),
+        (
+            "hosts that cross",
+            r#""allow": ["b"], "hosts": ["{x}.h.t"], "paths": ["/b"]"#,
+            r#""allow": ["b"], "hosts": ["a.{y}.t"], "paths": ["/b"]"#,
+            Some("GET https://a.h.t/b"),
+        ),
+        ("one within the other", r#""allow": ["a"], "paths": ["/a/b"]"#, r#""allow": ["a"], "paths": ["/a/*"]"#, None),
+        (
+            "other methods",
+            r#""allow": ["a"], "methods": ["GET"], "paths": ["/{x}/b"]"#,
+            r#""allow": ["a"], "methods": ["PUT"], "paths": ["/a/{y}"]"#,
+            None,
+        ),
+        ("other roles", r#""allow": ["a"], "paths": ["/{x}/b"]"#, r#""allow": ["b"], "paths": ["/a/{y}"]"#, None),
+        ("other lengths", r#""allow": ["a"], "paths": ["/{x}/b"]"#, r#""allow": ["a"], "paths": ["/a"]"#, None),
+        ("a deny rule", r#""deny": ["a"], "paths": ["/{x}/b"]"#, r#""allow": ["a"], "paths": ["/a/{y}"]"#, None),
+    ];
+    for (name, first, later, want) in cases {
+        let rules = [rule("first", first), rule("later", later), USE.to_owned()].join(", ");
+        let found: Vec<String> =
+            findings(ROLES, &rules).into_iter().filter(|line| line.starts_with("overlapping")).collect();
+        let want: Vec<String> = want
+            .iter()
+            .map(|example| {
+                format!("overlapping rules[1]: `later` and `first` both match `{example}`, and `first` is the one that decides it")
+            })
+            .collect();
+        assert_eq!(found, want, "{name}");
+    }
+}

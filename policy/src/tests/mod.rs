@@ -8,6 +8,7 @@ mod properties;
 mod reference;
 mod refusals;
 mod requirements;
+mod samples;
 mod scale;
 mod standing;
 

@@ -148,7 +148,25 @@ proptest! {
                 if let crate::Finding::Dead { rule, .. } | crate::Finding::Shadowed { rule, .. } = &finding {
                     prop_assert_ne!(decision.rule(), Some(rule.as_str()), "{}", finding);
                 }
+                if let crate::Finding::Impossible { role, path, .. } = &finding
+                    && !path.ends_with(']')
+                {
+                    prop_assert!(!decision.roles().contains(role), "{}", finding);
+                }
             }
         }
+    }
+
+    #[test]
+    fn each_sample_holds_its_role_and_a_policy_does_not_differ_from_itself(document in document()) {
+        let policy = policy(&document.to_json().to_string());
+        let again = super::policy(&policy.to_json());
+        let mut compared = 0;
+        let extent = crate::samples::compare(&policy, &again, &mut |request, peer, old, new| {
+            compared += 1;
+            assert_eq!(verdict(old), verdict(new), "{request} by {:?}", peer.identity());
+            assert!(peer.role.as_ref().is_none_or(|role| old.roles().contains(role)), "{:?}", peer.identity());
+        });
+        prop_assert_eq!(extent, crate::samples::Extent { compared, cut: false });
     }
 }
