@@ -44,6 +44,8 @@ impl Exchange {
         let digest = host::peer_digest()?;
         let certificate = digest.map(|digest| generation.certificate(digest, counters)).transpose()?;
         let needs = generation.policy().needs();
+        let tls_version = if needs.tls_version { host::tls_version()? } else { None };
+        let sni = if needs.sni { host::server_name()? } else { None };
         let request = Request {
             now: host::now()?,
             peer: match certificate.as_deref() {
@@ -52,7 +54,7 @@ impl Exchange {
                 Some(Ok(subject)) => Peer::Presented { subject, validated: true },
                 Some(Err(error)) => Peer::Unreadable(error),
             },
-            tls: Tls::default(),
+            tls: Tls { version: tls_version.as_deref(), sni: sni.as_deref() },
             source: if needs.source { host::source_address()? } else { None },
             head: Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value))),
         };

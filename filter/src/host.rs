@@ -184,6 +184,16 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
+/// Version of TLS, such as `TLSv1.3`; `None` without TLS.
+pub(crate) fn tls_version() -> Result<Option<String>, HostError> {
+    Ok(property("connection", "tls_version")?.and_then(|version| String::from_utf8(version).ok()))
+}
+
+/// Server name of the handshake; `None` if the client gave none.
+pub(crate) fn server_name() -> Result<Option<String>, HostError> {
+    Ok(property("connection", "requested_server_name")?.and_then(|name| String::from_utf8(name).ok()))
+}
+
 /// Identifier of the connection, as Envoy's logs show it.
 pub(crate) fn connection_id() -> Option<u64> {
     let bytes = property("connection", "id").ok()??;

@@ -206,7 +206,7 @@ impl<'p> Asking<'p, '_> {
         } else if !self.captures_agree(&paths_fit, &hosts_fit, &held) {
             Some(Mismatch::Capture { names: self.capture_names(&paths_fit, &hosts_fit, strings) })
         } else {
-            let truths = rules.requirements(rule).iter().map(|one| (one, one.truth(self.request)));
+            let truths = rules.requirements(rule).iter().map(|one| (one, one.truth(self.request, rule.effect)));
             truths.into_iter().find(|(_, truth)| *truth != Truth::True).map(|(one, truth)| Mismatch::Requirement {
                 field: one.field(),
                 text: render::requirement(one),

@@ -16,7 +16,9 @@ use crate::compile::FORMAT;
 use crate::document;
 use crate::hex::Hex;
 use crate::policy::Policy;
+use crate::requirement::Days;
 use crate::requirement::Requirement;
+use crate::requirement::Window;
 use crate::roles::Condition;
 use crate::roles::Member;
 use crate::roles::RoleId;
@@ -99,15 +101,40 @@ struct RuleText<'p> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hosts: Vec<String>,
     #[serde(flatten)]
-    requirements: Option<RequirementsText>,
+    requirements: Option<RequirementsText<'p>>,
 }
 
 #[derive(Default, Serialize)]
-struct RequirementsText {
+struct RequirementsText<'r> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<&'r str, &'r [Box<str>]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sources: Vec<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    sni: &'r [Box<str>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsText>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    times: Vec<WindowText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not: Option<Box<Self>>,
+}
+
+#[derive(Serialize)]
+struct TlsText {
+    min_version: String,
+}
+
+#[derive(Serialize)]
+struct WindowText {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    days: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hours: Option<String>,
 }
 
 #[derive(Default, Serialize)]
@@ -225,16 +252,37 @@ impl<'p> RuleText<'p> {
     }
 }
 
-impl RequirementsText {
-    fn new<'r>(requirements: impl IntoIterator<Item = &'r Requirement>) -> Self {
+impl<'r> RequirementsText<'r> {
+    fn new(requirements: impl IntoIterator<Item = &'r Requirement>) -> Self {
         let mut text = Self::default();
         for requirement in requirements {
             match requirement {
                 Requirement::Not(inner) => text.not = Some(Box::new(Self::new(inner.as_ref()))),
+                Requirement::Headers(headers) => {
+                    text.headers = headers.iter().map(|header| (&*header.name, &*header.values)).collect();
+                }
+                Requirement::Sni(names) => text.sni = names,
                 Requirement::Sources(networks) => text.sources = networks.iter().map(ToString::to_string).collect(),
+                Requirement::Times(windows) => text.times = windows.iter().map(WindowText::new).collect(),
+                Requirement::Tls(version) => {
+                    text.tls = Some(TlsText { min_version: version.as_text() });
+                }
             }
         }
         text
+    }
+}
+
+impl WindowText {
+    fn new(window: &Window) -> Self {
+        let Window { from, until, days, hours } = *window;
+        let clock = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+        Self {
+            from: from.map(time),
+            until: until.map(time),
+            days: if days == Days::ALL { Vec::new() } else { days.names().collect() },
+            hours: hours.map(|(from, until)| format!("{}-{}", clock(from), clock(until))),
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The policy's own `tests:`, each a question with the answer that its author expects.
 //!
 //! A test's certificate is thought of: it has the names that the test gives it, was issued after every `issued_before` of
-//! the policy, is valid, and the clock stands at its first second. So a test is about roles and rules, and goes on to pass.
+//! the policy (or at the test's own instant), is valid, and the clock stands at its first second. So a test is about roles
+//! and rules, and goes on to pass.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::certificate::Leaf;
 use crate::decide::Decision;
@@ -27,6 +29,11 @@ pub(crate) struct Test {
     pub(crate) method: String,
     pub(crate) host: Option<String>,
     pub(crate) path: String,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) source_address: Option<IpAddr>,
+    pub(crate) sni: Option<String>,
+    /// As proxies name it: `TLSv1.3`.
+    pub(crate) tls_version: Option<String>,
     pub(crate) expectation: Expectation,
 }
 
@@ -58,13 +65,13 @@ impl Test {
         let request = Request {
             now: self.now,
             peer: subject.as_ref().map_or(Peer::Absent, |subject| Peer::Presented { subject, validated: true }),
-            tls: Tls::default(),
-            source: None,
+            tls: Tls { version: self.tls_version.as_deref(), sni: self.sni.as_deref() },
+            source: self.source_address,
             head: Head {
                 method: Some(self.method.as_bytes()),
                 authority: self.host.as_deref().map(str::as_bytes),
                 path: Some(self.path.as_bytes()),
-                fields: Vec::new(),
+                fields: self.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect(),
                 duplicated: false,
             },
         };

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::gate::gate;
 use crate::gate::gate_with;
 use crate::gate::get;
+use crate::gate::request_with;
 
 /// A gate where `/x` is allowed under this condition, and `/y` denied under it.
 fn requiring(requirement: Value) -> Vm {
@@ -68,6 +69,41 @@ fn an_address_in_another_form_is_read_or_unknown() {
     ];
     for (text, want) in cases {
         assert_eq!(matches(&mut vm, &address(text)), want, "{text}");
+    }
+}
+
+#[test]
+fn the_handshake_is_asked_for_its_name_and_version() {
+    let mut vm = requiring(json!({ "sni": ["*.acme.example"], "tls": { "min_version": "1.3" } }));
+    let version =
+        |version: &str| Connection::tls().fault(Fault::Value("connection.tls_version", version.as_bytes().to_vec()));
+    let cases = [
+        ("both", Connection::tls(), true),
+        ("another name", Connection::tls().sni("acme.example"), false),
+        ("no name", Connection::tls().sni(""), false),
+        ("an older version", version("TLSv1.2"), false),
+        ("no TLS", Connection::plaintext(), false),
+        ("not text", Connection::tls().fault(Fault::Value("connection.requested_server_name", vec![0xff])), false),
+    ];
+    for (name, connection, want) in cases {
+        assert_eq!(matches(&mut vm, &connection), want, "{name}");
+    }
+}
+
+#[test]
+fn every_header_counts() {
+    let mut vm = requiring(json!({ "headers": { "x-environment": "test" } }));
+    let cases: [(&str, &[(&str, &[u8])], [u16; 2]); 5] = [
+        ("the value", &[("x-environment", b"test")], [200, 403]),
+        ("none", &[], [401, 200]),
+        ("a second field", &[("x-environment", b"test"), ("x-environment", b"prod")], [401, 403]),
+        ("a second item", &[("x-environment", b"prod, test")], [401, 403]),
+        ("an alias", &[("x_environment", b"test")], [401, 403]),
+    ];
+    for (name, fields, want) in cases {
+        let status =
+            ["/x", "/y"].map(|path| vm.request(&Connection::tls(), request_with("GET", path, fields)).status());
+        assert_eq!(status, want.map(Some), "{name}: {:?}", vm.log());
     }
 }
 

@@ -12,6 +12,7 @@ use crate::document::PeerNames;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 use crate::reason::Reason;
+use crate::requirement::TlsVersion;
 use crate::roles::Condition;
 use crate::roles::condition::Attribute;
 use crate::rule::Effect;
@@ -51,6 +52,19 @@ fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: Un
             name: shown(&host),
         }));
     }
+    let at = source.at.as_deref().map(value::time).transpose().map_err(here("at"))?;
+    let now = at.unwrap_or(now);
+    let address = |text: &str| text.parse().map_err(|_| value::bad(text, "an IP address"));
+    let source_address = source.source.as_deref().map(address).transpose().map_err(here("source"))?;
+    let version = |text: &str| match TlsVersion::parse(text) {
+        Some(version) => Ok(version.to_string()),
+        None => Err(value::bad(text, "a version of TLS, `1.0` to `1.3`")),
+    };
+    let tls_version = source.tls.as_deref().map(version).transpose().map_err(here("tls"))?;
+    let each = |(name, values): &(String, document::OneOrMany)| -> Vec<(String, String)> {
+        values.0.iter().map(|value| (name.clone(), value.clone())).collect()
+    };
+    let fields = source.headers.0.iter().flat_map(each).collect();
     let peer = match &source.peer {
         Peer::Absent => None,
         Peer::Presented(names) => {
@@ -69,7 +83,9 @@ fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: Un
             return Err(here("expect")(PolicyProblem::ExactlyOne { first: "allow", second: "deny" }));
         }
     };
-    Ok(Test { peer, now, method: written.method, host, path: written.path, expectation, source })
+    let SampleRequest { method, path, .. } = written;
+    let sni = source.sni.clone();
+    Ok(Test { peer, now, method, host, path, fields, source_address, sni, tls_version, expectation, source })
 }
 
 /// The certificate of a peer that is written down outside of a policy; `None` for who has none.

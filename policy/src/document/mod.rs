@@ -17,7 +17,13 @@ use object::objects;
 use object::optional_object;
 pub(crate) use read::read;
 pub(crate) use read::read_peer;
+pub(crate) use requirement::Headers;
+use requirement::List;
 pub(crate) use requirement::Requirements;
+use requirement::Tls;
+pub(crate) use requirement::Window;
+use requirement::Windows;
+pub(crate) use test::OneOrMany;
 pub(crate) use test::Peer;
 pub(crate) use test::PeerNames;
 pub(crate) use test::Test;
@@ -28,6 +34,7 @@ pub(crate) use text::Principals;
 pub(crate) use text::Roles;
 pub(crate) use text::Text;
 pub(crate) use text::Unsupported;
+use text::boxed;
 use text::list;
 use text::present;
 
@@ -99,8 +106,16 @@ pub(crate) struct Rule<'a> {
     pub(crate) claims: Option<Unsupported>,
     #[serde(default, deserialize_with = "present")]
     pub(crate) shadow: Option<Unsupported>,
-    #[serde(borrow, default, deserialize_with = "list")]
-    sources: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    headers: Option<Box<Headers<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    sources: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    sni: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "optional_object")]
+    tls: Option<Box<Tls<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    times: Option<Box<Windows<'a>>>,
     #[serde(borrow, default, deserialize_with = "optional_object")]
     pub(crate) not: Option<Box<Requirements<'a>>>,
 }
@@ -108,7 +123,13 @@ pub(crate) struct Rule<'a> {
 impl<'a> Rule<'a> {
     /// What the rule requires beside its lists, `not` aside.
     pub(crate) fn take_requirements(&mut self) -> Requirements<'a> {
-        Requirements { sources: self.sources.take() }
+        Requirements {
+            headers: self.headers.take(),
+            sources: self.sources.take(),
+            sni: self.sni.take(),
+            tls: self.tls.take(),
+            times: self.times.take(),
+        }
     }
 }
 

@@ -26,6 +26,18 @@ pub(crate) struct Test {
     pub(crate) request: String,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
+    #[serde(default, skip_serializing_if = "Entries::is_empty")]
+    pub(crate) headers: Entries<String, OneOrMany>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) sni: Option<String>,
+    /// Version of TLS.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<String>,
+    /// When the request is made.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<String>,
     #[serde(deserialize_with = "object")]
     pub(crate) expect: Expect,
 }

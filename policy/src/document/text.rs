@@ -20,6 +20,10 @@ use serde::de::Visitor;
 pub(crate) struct Text<'a>(Cow<'a, str>);
 
 impl Text<'_> {
+    pub(super) fn owned(text: &str) -> Self {
+        Self(Cow::Owned(text.to_owned()))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,6 +56,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 /// For `Option` fields: absent is `None`, and `null` is an error.
 pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// As [`present`], in a box.
+pub(super) fn boxed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Box<T>>, D::Error> {
+    T::deserialize(deserializer).map(|value| Some(Box::new(value)))
 }
 
 struct ListVisitor;
@@ -328,7 +339,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
     }
 }
 
-fn collect<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Vec<Text<'de>>, A::Error> {
+pub(super) fn collect<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Vec<Text<'de>>, A::Error> {
     // Most lists have one element, and a policy may have hundreds of thousands of lists.
     let mut texts = Vec::with_capacity(1);
     while let Some(text) = seq.next_element()? {

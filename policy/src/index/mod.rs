@@ -157,7 +157,8 @@ impl Index {
                 continue;
             }
             let agree = entry.constraint == 0 || satisfied(self.constraint(entry), bindings, query.path, query.host);
-            if agree && rules.requirements(rule).iter().all(|one| one.truth(query.request) == Truth::True) {
+            if agree && rules.requirements(rule).iter().all(|one| one.truth(query.request, rule.effect) == Truth::True)
+            {
                 *best = Some(entry.rule);
             }
         }

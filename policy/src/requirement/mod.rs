@@ -4,16 +4,72 @@
 //! nor in its favour. A rule matches only if everything that it requires is [`Truth::True`], and `not:` leaves the unknown
 //! unknown: a rule about "not from this network" says nothing of a request whose address nobody knows.
 
+mod headers;
+mod times;
+
+use std::fmt;
+
 use crate::decide::Request;
+use crate::decide::Tls;
 use crate::network::Network;
+use crate::roles::condition::dns_matches;
+use crate::rule::Effect;
+
+pub(crate) use headers::Header;
+pub(crate) use headers::Quantity;
+pub(crate) use times::Days;
+pub(crate) use times::Window;
 
 /// One thing that a rule requires.
 #[derive(Debug)]
 pub(crate) enum Requirement {
+    /// Each of these header fields has one of its values.
+    Headers(Box<[Header]>),
     /// These do not all hold, though all that matters to that is known.
     Not(Box<[Self]>),
+    /// The server name of the handshake is one of these, in lower case, or has one label where a text begins with `*.`.
+    Sni(Box<[Box<str>]>),
     /// The peer's address lies in one of these networks.
     Sources(Box<[Network]>),
+    /// The wall clock is in one of these windows.
+    Times(Box<[Window]>),
+    /// The connection speaks this version of TLS or a later one.
+    Tls(TlsVersion),
+}
+
+/// A version of TLS, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TlsVersion(u8);
+
+impl TlsVersion {
+    /// Takes `1.0` to `1.3`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        ["1.0", "1.1", "1.2", "1.3"]
+            .into_iter()
+            .zip(0..)
+            .find(|(known, _)| *known == text)
+            .map(|(_, minor)| Self(minor))
+    }
+
+    /// As policies name it.
+    pub(crate) fn as_text(self) -> String {
+        format!("1.{}", self.0)
+    }
+
+    /// Of a connection; `None` if the proxy does not say, or names a version that did not exist when this was written.
+    fn of(tls: Tls<'_>) -> Option<Self> {
+        match tls.version?.strip_prefix("TLSv")? {
+            "1" => Self::parse("1.0"),
+            version => Self::parse(version),
+        }
+    }
+}
+
+/// As proxies name it.
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TLSv1.{}", self.0)
+    }
 }
 
 /// Facts of a request that a proxy can leave unread if its policy asks nothing about them: each costs a call.
@@ -22,6 +78,10 @@ pub(crate) enum Requirement {
 pub struct Needs {
     /// [`Request::source`].
     pub source: bool,
+    /// [`Tls::sni`].
+    pub sni: bool,
+    /// [`Tls::version`].
+    pub tls_version: bool,
 }
 
 impl Needs {
@@ -30,15 +90,22 @@ impl Needs {
         let mut needs = Self::default();
         for requirement in requirements {
             match requirement {
+                Requirement::Headers(_) | Requirement::Times(_) => {}
                 Requirement::Not(inner) => needs = needs.and(Self::of(inner.as_ref())),
+                Requirement::Sni(_) => needs.sni = true,
                 Requirement::Sources(_) => needs.source = true,
+                Requirement::Tls(_) => needs.tls_version = true,
             }
         }
         needs
     }
 
     fn and(self, other: Self) -> Self {
-        Self { source: self.source || other.source }
+        Self {
+            source: self.source || other.source,
+            sni: self.sni || other.sni,
+            tls_version: self.tls_version || other.tls_version,
+        }
     }
 }
 
@@ -56,7 +123,7 @@ impl Truth {
         if holds { Self::True } else { Self::False }
     }
 
-    fn not(self) -> Self {
+    pub(crate) fn not(self) -> Self {
         match self {
             Self::False => Self::True,
             Self::Unknown => Self::Unknown,
@@ -82,15 +149,37 @@ impl Requirement {
     /// The field of a rule that it is written under.
     pub(crate) fn field(&self) -> &'static str {
         match self {
+            Self::Headers(_) => "headers",
             Self::Not(_) => "not",
+            Self::Sni(_) => "sni",
             Self::Sources(_) => "sources",
+            Self::Times(_) => "times",
+            Self::Tls(_) => "tls",
         }
     }
 
-    /// Whether a request fulfils it.
-    pub(crate) fn truth(&self, request: &Request<'_>) -> Truth {
+    /// Whether a request fulfils it, in a rule with this effect.
+    pub(crate) fn truth(&self, request: &Request<'_>, effect: Effect) -> Truth {
+        let quantity = match effect {
+            Effect::Allow => Quantity::All,
+            Effect::Deny => Quantity::Any,
+        };
+        self.ask(request, quantity)
+    }
+
+    fn ask(&self, request: &Request<'_>, quantity: Quantity) -> Truth {
         match self {
-            Self::Not(inner) => Truth::all(inner.iter().map(|one| one.truth(request))).not(),
+            Self::Headers(headers) => Truth::all(headers.iter().map(|header| header.truth(&request.head, quantity))),
+            Self::Not(inner) => Truth::all(inner.iter().map(|one| one.ask(request, quantity.opposite()))).not(),
+            Self::Sni(names) => match request.tls.sni {
+                // No host name has a `*`: it could only be meant for the pattern's.
+                None | Some("") => Truth::Unknown,
+                Some(sni) if sni.contains('*') => Truth::False,
+                Some(sni) => {
+                    let sni = sni.strip_suffix('.').unwrap_or(sni);
+                    Truth::of(names.iter().any(|name| dns_matches(name, sni)))
+                }
+            },
             Self::Sources(networks) => match request.source {
                 None => Truth::Unknown,
                 Some(address) => {
@@ -99,6 +188,10 @@ impl Requirement {
                     Truth::of(networks.iter().any(|network| network.contains(address)))
                 }
             },
+            Self::Times(windows) => Truth::of(windows.iter().any(|window| window.contains(request.now))),
+            Self::Tls(least) => {
+                TlsVersion::of(request.tls).map_or(Truth::Unknown, |version| Truth::of(version >= *least))
+            }
         }
     }
 }

@@ -145,7 +145,7 @@ pub(crate) fn fold_email(email: &str) -> Option<String> {
 
 /// `pattern` is in lower case. A wildcard in the certificate is fulfilled by the same text only: it names many hosts, and
 /// the rule may be about one of them.
-fn dns_matches(pattern: &str, san: &str) -> bool {
+pub(crate) fn dns_matches(pattern: &str, san: &str) -> bool {
     if pattern.eq_ignore_ascii_case(san) {
         return true;
     }

@@ -5,10 +5,15 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
+use jiff::Timestamp;
+
 use super::SampleRequest;
 use crate::decide::Peer;
+use crate::requirement::Header;
 use crate::requirement::Requirement;
 use crate::requirement::Truth;
+use crate::requirement::Window;
+use crate::rule::Effect;
 use crate::time::UnixTime;
 
 /// Facts of a sample that most rules do not ask about.
@@ -17,6 +22,14 @@ use crate::time::UnixTime;
 pub struct Facts {
     /// The peer's address.
     pub source: Option<IpAddr>,
+    /// The server name of the handshake.
+    pub sni: Option<String>,
+    /// The version of TLS, as proxies name it.
+    pub tls_version: Option<String>,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// When it is made.
+    pub now: Option<UnixTime>,
 }
 
 /// Addresses for examples (RFC 5737, RFC 3849): outside of what anybody asks for.
@@ -28,13 +41,13 @@ const ELSEWHERE: [IpAddr; 3] = [
 
 impl Facts {
     /// Facts with which all of these hold, as far as there are any among what is tried.
-    pub(super) fn fulfilling(requirements: &[Requirement]) -> Self {
+    pub(super) fn fulfilling(requirements: &[Requirement], effect: Effect) -> Self {
         let mut facts = Self::default();
         for (position, requirement) in requirements.iter().enumerate() {
             // Nor may it undo what held before.
             let holds = |facts: &Self| {
                 let mut so_far = requirements.iter().take(position + 1);
-                so_far.all(|requirement| facts.truth(requirement) == Truth::True)
+                so_far.all(|requirement| facts.truth(requirement, effect) == Truth::True)
             };
             let mut tried = facts.tried(requirement).into_iter();
             facts = tried.find(holds).unwrap_or(facts);
@@ -45,7 +58,28 @@ impl Facts {
     /// These facts, changed in what a requirement asks about.
     fn tried(&self, requirement: &Requirement) -> Vec<Self> {
         match requirement {
+            Requirement::Headers(headers) => {
+                let with = |value: fn(&Header) -> Option<&str>| {
+                    let field = |header: &Header| Some((header.name.to_string(), value(header)?.to_owned()));
+                    Self { headers: headers.iter().filter_map(field).collect(), ..self.clone() }
+                };
+                vec![with(|header| header.values.first().map(|value| &**value)), with(|_| Some("other"))]
+            }
             Requirement::Not(inner) => inner.iter().flat_map(|inner| self.tried(inner)).collect(),
+            Requirement::Sni(names) => {
+                let names = names.iter().map(|name| name.replacen('*', "any", 1)).chain(["other.example".to_owned()]);
+                names.map(|sni| Self { sni: Some(sni), ..self.clone() }).collect()
+            }
+            Requirement::Times(windows) => {
+                let begin = windows.iter().filter_map(Window::first);
+                let end = windows.iter().filter_map(|window| window.until);
+                let later = (1..=7).map(|days| UnixTime(days * 86_400 + 3_599));
+                begin.chain(end).chain(later).map(|now| Self { now: Some(now), ..self.clone() }).collect()
+            }
+            Requirement::Tls(_) => {
+                let versions = ["TLSv1.3", "TLSv1"].map(str::to_owned).into_iter();
+                versions.map(|version| Self { tls_version: Some(version), ..self.clone() }).collect()
+            }
             Requirement::Sources(networks) => {
                 let addresses = networks.iter().flat_map(|network| [network.address, after(network.address)]);
                 let addresses = addresses.chain(ELSEWHERE);
@@ -54,9 +88,9 @@ impl Facts {
         }
     }
 
-    fn truth(&self, requirement: &Requirement) -> Truth {
+    fn truth(&self, requirement: &Requirement, effect: Effect) -> Truth {
         let request = SampleRequest { method: String::new(), host: None, path: String::new(), facts: self.clone() };
-        requirement.truth(&request.by(Peer::Absent, UnixTime(0)))
+        requirement.truth(&request.by(Peer::Absent, UnixTime(0)), effect)
     }
 }
 
@@ -70,6 +104,12 @@ fn after(address: IpAddr) -> IpAddr {
 /// As it stands after a request.
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.source.map_or(Ok(()), |source| write!(f, " from {source}"))
+        let Self { source, sni, tls_version, headers, now } = self;
+        source.map_or(Ok(()), |source| write!(f, " from {source}"))?;
+        sni.iter().try_for_each(|sni| write!(f, " to {sni}"))?;
+        tls_version.iter().try_for_each(|version| write!(f, " over {version}"))?;
+        headers.iter().try_for_each(|(name, value)| write!(f, " with {name}: {value}"))?;
+        let now = now.and_then(|now| Timestamp::from_second(now.0).ok());
+        now.map_or(Ok(()), |now| write!(f, " at {now}"))
     }
 }

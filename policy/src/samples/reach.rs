@@ -45,7 +45,7 @@ pub fn who(
     let form = Form::read(&request.by(Peer::Absent, now).head, policy.normalization())?;
     let mut known: Vec<(Facts, Option<&str>, Option<Synthetic>)> = Vec::new();
     for (_, rule) in policy.rules.iter() {
-        let facts = Facts::fulfilling(policy.rules.requirements(rule));
+        let facts = Facts::fulfilling(policy.rules.requirements(rule), rule.effect);
         let request = SampleRequest { facts: facts.clone(), ..request.clone() };
         for words in captured(policy, rule, &form) {
             for (role, synthetic) in holders(policy, rule, &words, now) {
@@ -180,7 +180,7 @@ fn way(
     if rule.effect == Effect::Deny {
         return way;
     }
-    let facts = Facts::fulfilling(rules.requirements(rule));
+    let facts = Facts::fulfilling(rules.requirements(rule), rule.effect);
     let mut words = words.clone();
     let host = host.map(|host| host_of(policy, host, &mut words));
     let Some(paths) = paths_of(policy, path, &mut words).filter(|_| host != Some(None)) else { return way };

@@ -58,18 +58,18 @@ impl SampleRequest {
         Some(Self { method: method.to_owned(), host, path: path.to_owned(), facts: Facts::default() })
     }
 
-    /// The question whether `peer` may make this request.
+    /// The question whether `peer` may make this request, at `now` unless it is about another time.
     pub fn by<'a>(&'a self, peer: Peer<'a>, now: UnixTime) -> Request<'a> {
         Request {
-            now,
+            now: self.facts.now.unwrap_or(now),
             peer,
-            tls: Tls::default(),
+            tls: Tls { version: self.facts.tls_version.as_deref(), sni: self.facts.sni.as_deref() },
             source: self.facts.source,
             head: Head {
                 method: Some(self.method.as_bytes()),
                 authority: self.host.as_deref().map(str::as_bytes),
                 path: Some(self.path.as_bytes()),
-                fields: Vec::new(),
+                fields: self.facts.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect(),
                 duplicated: false,
             },
         }
@@ -103,7 +103,7 @@ pub(super) fn requests(policy: &Policy, rule: &Rule, words: &[Words], unnamed: &
     targets.retain(|target| known.insert(target.clone()));
     let targets: Vec<&(Option<String>, String)> = targets.iter().collect();
     // A rule that asks for more is asked about with what it asks for, and without.
-    let mut facts = vec![Facts::fulfilling(rules.requirements(rule))];
+    let mut facts = vec![Facts::fulfilling(rules.requirements(rule), rule.effect)];
     if facts.first() != Some(&Facts::default()) {
         facts.push(Facts::default());
     }

@@ -150,6 +150,39 @@ fn the_policys_own_tests_pass_or_say_what_they_got() {
 }
 
 #[test]
+fn the_policys_own_tests_say_what_rules_require() {
+    let policy = policy(
+        r#"{"version": 1, "rules": [
+            {"id": "all", "allow": "any", "headers": {"x-a": "1"}, "sources": ["10.0.0.0/8"], "sni": ["a.t"], "tls": {"min_version": "1.2"},
+             "times": [{"days": ["mon"]}]}
+        ],
+        "distrust": [{"issued_before": "2026-11-24T00:00:00Z", "issuer": {"cn": "CA"}}],
+        "tests": [
+            {"name": "all", "peer": {"dns": "p.t"}, "request": "GET /", "headers": {"x-a": ["1", "1"]}, "source": "10.0.0.7", "sni": "a.t", "tls": "1.3",
+             "at": "2026-11-23T12:00:00Z", "expect": {"allow": "all"}},
+            {"name": "a day later", "peer": "none", "request": "GET /", "headers": {"x-a": "1"}, "source": "10.0.0.7", "sni": "a.t", "tls": "1.2",
+             "at": "2026-11-24T12:00:00Z", "expect": {"deny": "no_certificate"}},
+            {"name": "unsaid", "peer": "none", "request": "GET /", "at": "2026-11-23T12:00:00Z", "expect": {"allow": "all"}}
+        ]}"#,
+    );
+    let failures: Vec<String> = policy.run_tests().iter().map(ToString::to_string).collect();
+    assert_eq!(failures, ["test `unsaid`: expected allow by `all`, got deny as `no_certificate`"]);
+    assert_eq!(super::policy(&policy.to_json()).to_json(), policy.to_json());
+    for (field, part) in [
+        (r#""source": "10.0.0.0/8""#, "source: `10.0.0.0/8` is not an IP address"),
+        (r#""tls": "TLSv1.3""#, "tls: `TLSv1.3` is not a version of TLS"),
+        (r#""at": "noon""#, "at: `noon` is not a time"),
+    ] {
+        let text = format!(
+            r#"{{"version": 1, "rules": [], "tests": [{{"name": "t", "peer": "none", "request": "GET /", {field}, "expect": {{"deny": "no_certificate"}}}}]}}"#
+        );
+        let error = Policy::from_json(text.as_bytes()).unwrap_err();
+        let message = format!("{}: {error}", error.path());
+        assert!(message.starts_with(&format!("tests[0].{part}")), "{message}");
+    }
+}
+
+#[test]
 fn an_explanation_names_the_first_condition_that_failed() {
     let policy = policy(
         r#"{"version": 1,

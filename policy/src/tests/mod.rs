@@ -6,6 +6,7 @@ mod decisions;
 mod order;
 mod properties;
 mod reference;
+mod reference_requirements;
 mod refusals;
 mod requirements;
 mod samples;

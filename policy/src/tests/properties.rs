@@ -9,9 +9,11 @@ use super::reference::Document;
 use super::reference::Member;
 use super::reference::Peer;
 use super::reference::Request;
-use super::reference::Requirements;
 use super::reference::Rule;
 use super::reference::rule_name;
+use super::reference_requirements::Facts;
+use super::reference_requirements::Requirements;
+use super::reference_requirements::Window;
 use super::*;
 
 fn segments(from: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<&'static str>> {
@@ -51,14 +53,55 @@ fn member(roles_before: usize) -> impl Strategy<Value = Member> {
     })
 }
 
+fn window() -> impl Strategy<Value = Window> {
+    let instant = || option::weighted(0.3, (-3_i64..4).prop_map(|days| NOW.0 + days * 86_400));
+    let days = option::weighted(0.5, vec(select(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"][..]), 1..4));
+    let hours = option::weighted(0.5, select(&[("00:00", "24:00"), ("08:00", "18:00"), ("07:59", "08:00")][..]));
+    (instant(), instant(), days, hours).prop_filter_map("a window that nobody writes", |(from, until, days, hours)| {
+        let window = Window { from, until, days: days.unwrap_or_default(), hours };
+        let empty = from.is_none() && until.is_none() && window.days.is_empty() && hours.is_none();
+        let backwards = matches!((from, until), (Some(from), Some(until)) if from >= until);
+        (!empty && !backwards).then_some(window)
+    })
+}
+
 fn requirements(likely: f64) -> impl Strategy<Value = Requirements> {
+    let header = (select(&["x-a", "x-b"][..]), vec(select(&["1", "2", "1, 2", "two words"][..]), 1..3));
     let networks = select(&["10.0.0.0/8", "10.1.2.0/24", "10.1.2.3", "0.0.0.0/0", "2001:db8::/32", "::/0"][..]);
-    option::weighted(likely, vec(networks, 1..3))
-        .prop_map(|sources| Requirements { sources: sources.unwrap_or_default() })
+    let names = select(&["a.t", "*.t", "a.a.t"][..]);
+    (
+        option::weighted(likely, header).prop_map(|header| header.into_iter().collect()),
+        option::weighted(likely, vec(networks, 1..3)).prop_map(Option::unwrap_or_default),
+        option::weighted(likely, vec(names, 1..3)).prop_map(Option::unwrap_or_default),
+        option::weighted(likely, select(&["1.0", "1.2", "1.3"][..])),
+        option::weighted(likely, vec(window(), 1..3)).prop_map(Option::unwrap_or_default),
+    )
+        .prop_map(|(headers, sources, sni, min_version, times)| Requirements {
+            headers,
+            sources,
+            sni,
+            min_version,
+            times,
+        })
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let addresses =
+        select(&["10.1.2.3", "10.1.2.4", "10.9.9.9", "192.0.2.1", "::ffff:10.1.2.3", "2001:db8::1", "::1"][..]);
+    let names = select(&["x-a", "x_a", "x-b"][..]);
+    let values = select(&["1", "2", "1,2", "2, 1", "1,", "", "two words", "3"][..]);
+    (
+        (-7_i64..7, 0_i64..86_400).prop_map(|(days, seconds)| NOW.0 + days * 86_400 + seconds),
+        vec((names, values), 0..4),
+        option::weighted(0.8, addresses),
+        option::weighted(0.8, select(&["a.t", "A.T", "b.t", "a.a.t", "t"][..])),
+        option::weighted(0.8, select(&["TLSv1", "TLSv1.2", "TLSv1.3"][..])),
+    )
+        .prop_map(|(now, headers, source, sni, version)| Facts { now, headers, source, sni, version })
 }
 
 fn not() -> impl Strategy<Value = Option<Requirements>> {
-    option::weighted(0.2, requirements(0.7)).prop_map(|not| not.filter(|not| !not.is_empty()))
+    option::weighted(0.2, requirements(0.3)).prop_map(|not| not.filter(|not| !not.is_empty()))
 }
 
 fn rule(roles: usize) -> impl Strategy<Value = Rule> {
@@ -70,7 +113,7 @@ fn rule(roles: usize) -> impl Strategy<Value = Rule> {
         methods,
         option::weighted(0.9, vec(path_pattern(), 1..3)),
         option::weighted(0.3, vec(host_pattern(), 1..3)),
-        (requirements(0.2), not()),
+        (requirements(0.08), not()),
     )
         .prop_map(|(kind, roles, methods, paths, hosts, (requirements, not))| Rule {
             deny: kind < 64,
@@ -101,19 +144,18 @@ fn request() -> impl Strategy<Value = Request> {
         let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
         if slash || path.is_empty() { path + "/" } else { path }
     });
-    let addresses =
-        select(&["10.1.2.3", "10.1.2.4", "10.9.9.9", "192.0.2.1", "::ffff:10.1.2.3", "2001:db8::1", "::1"][..]);
-    let source = option::weighted(0.8, addresses);
-    (peer, select(&["GET", "POST", "DELETE"][..]), host, path, source)
-        .prop_map(|(peer, method, host, path, source)| Request { peer, method, host, path, source })
+    (peer, select(&["GET", "POST", "DELETE"][..]), host, path, facts())
+        .prop_map(|(peer, method, host, path, facts)| Request { peer, method, host, path, facts })
 }
 
 fn certificate(peer: &Peer) -> Option<Leaf> {
-    match peer {
-        Peer::Absent => None,
-        Peer::Spiffe(id) => Some(spiffe(id)),
-        Peer::Dns(names) => Some(dns(&names.iter().map(String::as_str).collect::<Vec<_>>())),
-    }
+    let alternative_names = match peer {
+        Peer::Absent => return None,
+        Peer::Spiffe(id) => vec![AlternativeName::Uri(id.clone())],
+        Peer::Dns(names) => names.iter().cloned().map(AlternativeName::Dns).collect(),
+    };
+    let (not_before, not_after) = (UnixTime(NOW.0 - 30 * 86_400), UnixTime(NOW.0 + 30 * 86_400));
+    Some(Synthetic { alternative_names, not_before, not_after, ..unnamed() }.leaf())
 }
 
 proptest! {
@@ -126,11 +168,13 @@ proptest! {
         prop_assert_eq!(again.to_json(), policy.to_json());
         for request in &requests {
             let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
-            let source = request.source.map(|source| source.parse().unwrap());
-            let asked = crate::Request {
-                source,
-                ..super::request(presented(subject.as_ref()), request.method, request.host.as_deref(), &request.path)
-            };
+            let facts = &request.facts;
+            let mut asked =
+                super::request(presented(subject.as_ref()), request.method, request.host.as_deref(), &request.path);
+            asked.now = UnixTime(facts.now);
+            asked.source = facts.source.map(|source| source.parse().unwrap());
+            asked.tls = Tls { version: facts.version, sni: facts.sni };
+            asked.head.fields.extend(facts.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
             let decision = policy.decide(&asked);
             let (reason, rule) = document.decide(request);
             let rule = rule.map(rule_name);

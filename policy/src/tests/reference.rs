@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use serde_json::json;
 
+use super::reference_requirements::Facts;
+use super::reference_requirements::Requirements;
+
 /// What names stand for.
 type Bound = BTreeMap<String, String>;
 
@@ -35,12 +38,6 @@ pub(super) struct Rule {
     pub(super) not: Option<Requirements>,
 }
 
-/// What a rule requires beside that; empty lists require nothing.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Requirements {
-    pub(super) sources: Vec<&'static str>,
-}
-
 #[derive(Clone, Debug)]
 pub(super) enum Peer {
     Absent,
@@ -54,7 +51,7 @@ pub(super) struct Request {
     pub(super) method: &'static str,
     pub(super) host: Option<String>,
     pub(super) path: String,
-    pub(super) source: Option<&'static str>,
+    pub(super) facts: Facts,
 }
 
 impl Document {
@@ -81,8 +78,9 @@ impl Document {
         if rule.methods.as_ref().is_some_and(|methods| !methods.contains(&request.method)) {
             return false;
         }
-        let not = rule.not.as_ref().map_or(Some(true), |not| not.hold(request).map(|hold| !hold));
-        if (rule.requirements.hold(request), not) != (Some(true), Some(true)) {
+        let facts = &request.facts;
+        let not = rule.not.as_ref().map_or(Some(true), |not| not.hold(facts, !rule.deny).map(|hold| !hold));
+        if (rule.requirements.hold(facts, rule.deny), not) != (Some(true), Some(true)) {
             return false;
         }
         let path: Vec<&str> = request.path.split('/').skip(1).collect();
@@ -171,56 +169,14 @@ impl Document {
             rule.methods.iter().for_each(|methods| value["methods"] = json!(methods));
             rule.paths.iter().for_each(|paths| value["paths"] = json!(paths));
             rule.hosts.iter().for_each(|hosts| value["hosts"] = json!(hosts));
-            rule.requirements.write(&mut value);
-            if let Some(not) = &rule.not {
-                value["not"] = json!({});
-                not.write(&mut value["not"]);
-            }
+            let required = rule.requirements.to_json();
+            value.as_object_mut().unwrap().extend(required.as_object().unwrap().clone());
+            rule.not.iter().for_each(|not| value["not"] = not.to_json());
             value
         });
         let roles: BTreeMap<String, Vec<Value>> =
             self.roles.iter().enumerate().map(|(number, role)| (role_name(number), members(role))).collect();
         json!({"version": 1, "roles": roles, "rules": rules.collect::<Vec<_>>()})
-    }
-}
-
-impl Requirements {
-    pub(super) fn is_empty(&self) -> bool {
-        self.sources.is_empty()
-    }
-
-    /// `None` if it cannot be told.
-    fn hold(&self, request: &Request) -> Option<bool> {
-        let mut answers = Vec::new();
-        if !self.sources.is_empty() {
-            answers
-                .push(request.source.map(|source| self.sources.iter().any(|network| source_matches(network, source))));
-        }
-        if answers.contains(&Some(false)) {
-            return Some(false);
-        }
-        answers.into_iter().try_fold(true, |_, answer| answer)
-    }
-
-    fn write(&self, value: &mut Value) {
-        if !self.sources.is_empty() {
-            value["sources"] = json!(self.sources);
-        }
-    }
-}
-
-/// On the binary digits of addresses.
-fn source_matches(network: &str, source: &str) -> bool {
-    let (address, bits) = network.split_once('/').map_or((network, None), |(address, bits)| (address, Some(bits)));
-    let (address, source) = (digits(address), digits(source.strip_prefix("::ffff:").unwrap_or(source)));
-    let bits = bits.map_or(address.len(), |bits| bits.parse().unwrap());
-    address.len() == source.len() && address[..bits] == source[..bits]
-}
-
-fn digits(address: &str) -> String {
-    match address.parse().unwrap() {
-        std::net::IpAddr::V4(address) => format!("{:032b}", u32::from(address)),
-        std::net::IpAddr::V6(address) => format!("{:0128b}", u128::from(address)),
     }
 }
 

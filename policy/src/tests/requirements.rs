@@ -64,6 +64,169 @@ fn sources_are_networks_of_the_peers_address() {
 }
 
 #[test]
+fn headers_are_looked_at_one_by_one_and_item_by_item() {
+    // What an allow rule asks of all of them, a deny rule asks of any.
+    const NONE: [bool; 2] = [false, false];
+    const BOTH: [bool; 2] = [true, true];
+    const DENY: [bool; 2] = [false, true];
+    let one = r#""headers": {"x-env": "prod"}"#;
+    let two = r#""headers": {"x-env": ["prod", "test"]}"#;
+    let list = r#""headers": {"x-env": "prod, test"}"#;
+    let not = r#""not": {"headers": {"x-env": "prod"}}"#;
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+    let cases: &[(&str, &str, Fields<'_>, [bool; 2])] = &[
+        ("the value", one, &[("x-env", "prod")], BOTH),
+        ("white space around it", one, &[("x-env", " prod\t")], BOTH),
+        ("names have no case", one, &[("X-Env", "prod")], BOTH),
+        ("values have", one, &[("x-env", "Prod")], NONE),
+        ("a part of the value", one, &[("x-env", "production")], NONE),
+        ("empty", one, &[("x-env", "")], NONE),
+        ("missing", one, &[("x-other", "prod")], NONE),
+        ("twice", one, &[("x-env", "prod"), ("x-env", "prod")], BOTH),
+        ("another one after it", one, &[("x-env", "prod"), ("x-env", "test")], DENY),
+        ("another one before it", one, &[("x-env", "test"), ("x-env", "prod")], DENY),
+        ("another item after it", one, &[("x-env", "prod,test")], DENY),
+        ("another item before it", one, &[("x-env", "test , prod")], DENY),
+        ("an empty item", one, &[("x-env", "prod,")], DENY),
+        ("either of two", two, &[("x-env", "prod"), ("x-env", "test,prod")], BOTH),
+        ("either of two, and more", two, &[("x-env", "prod"), ("x-env", "test,dev")], DENY),
+        ("a value with a comma", list, &[("x-env", "prod, test")], BOTH),
+        ("one with a comma, written otherwise", list, &[("x-env", "prod,test")], DENY),
+        ("one with a comma, in two fields", list, &[("x-env", "prod"), ("x-env", "test")], DENY),
+        ("half of a value with a comma", list, &[("x-env", "prod")], NONE),
+        ("an alias alone", one, &[("x_env", "prod")], DENY),
+        ("an alias that agrees", one, &[("x-env", "prod"), ("x_env", "prod")], BOTH),
+        ("an alias that does not", one, &[("x-env", "prod"), ("X.ENV", "test")], DENY),
+        ("no alias", one, &[("xxenv", "prod")], NONE),
+        ("not: it is", not, &[("x-env", "prod")], NONE),
+        ("not: it is another", not, &[("x-env", "test")], BOTH),
+        ("not: missing", not, &[], NONE),
+        ("not: one of two is", not, &[("x-env", "test"), ("x-env", "prod")], DENY),
+        ("not: one of two items is", not, &[("x-env", "test,prod")], DENY),
+        ("not: an alias is", not, &[("x-env", "test"), ("x_env", "prod")], DENY),
+        ("not: only an alias, which is not", not, &[("x_env", "test")], BOTH),
+        (
+            "all of several headers",
+            r#""headers": {"x-env": "prod", "x-b": "1"}"#,
+            &[("x-b", "1"), ("x-env", "prod")],
+            BOTH,
+        ),
+        ("only one of several headers", r#""headers": {"x-env": "prod", "x-b": "1"}"#, &[("x-env", "prod")], NONE),
+        (
+            "not all of several: false beats unknown",
+            r#""not": {"headers": {"x-env": "prod", "x-b": "1"}}"#,
+            &[("x-env", "test")],
+            BOTH,
+        ),
+    ];
+    for (name, requirement, fields, want) in cases {
+        let mut ask = request(Peer::Absent, "GET", None, "/");
+        ask.head.fields.extend(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        assert_eq!(matches(requirement, &ask), *want, "{name}");
+    }
+}
+
+#[test]
+fn the_server_name_of_the_handshake_is_compared_label_by_label() {
+    let exact = r#""sni": ["Orders.acme.example"]"#;
+    let wild = r#""sni": ["x.t", "*.acme.example"]"#;
+    let not = r#""not": {"sni": ["*.acme.example"]}"#;
+    let cases = [
+        ("the name", exact, Some("orders.acme.example"), true),
+        ("case", exact, Some("ORDERS.acme.example"), true),
+        ("a trailing dot", exact, Some("orders.acme.example."), true),
+        ("a name below", exact, Some("a.orders.acme.example"), false),
+        ("the name before another", exact, Some("orders.acme.example.evil.example"), false),
+        ("one label", wild, Some("orders.acme.example"), true),
+        ("two labels", wild, Some("a.orders.acme.example"), false),
+        ("no label", wild, Some("acme.example"), false),
+        ("an empty label", wild, Some(".acme.example"), false),
+        ("a star", wild, Some("*.acme.example"), false),
+        ("no name", wild, None, false),
+        ("an empty name", wild, Some(""), false),
+        ("not that one", not, Some("orders.other.example"), true),
+        ("that one", not, Some("orders.acme.example"), false),
+        ("not, and no name", not, None, false),
+        ("not, and an empty name", not, Some(""), false),
+    ];
+    for (name, requirement, sni, want) in cases {
+        let ask = Request { tls: Tls { version: None, sni }, ..request(Peer::Absent, "GET", None, "/") };
+        assert_eq!(matches(requirement, &ask), [want, want], "{name}");
+    }
+}
+
+#[test]
+fn versions_of_tls_are_in_order() {
+    let cases = [
+        ("the same", "1.2", Some("TLSv1.2"), [true, false]),
+        ("later", "1.2", Some("TLSv1.3"), [true, false]),
+        ("earlier", "1.2", Some("TLSv1.1"), [false, true]),
+        ("the first", "1.2", Some("TLSv1"), [false, true]),
+        ("the first is enough", "1.0", Some("TLSv1"), [true, false]),
+        ("none", "1.0", None, [false, false]),
+        ("one that nobody knows", "1.2", Some("TLSv1.4"), [false, false]),
+        ("SSL", "1.0", Some("SSLv3"), [false, false]),
+        ("none that is one", "1.0", Some(""), [false, false]),
+    ];
+    for (name, least, version, want) in cases {
+        let ask = Request { tls: Tls { version, sni: None }, ..request(Peer::Absent, "GET", None, "/") };
+        let requirement = format!(r#""tls": {{"min_version": "{least}"}}"#);
+        let got = [matches(&requirement, &ask), matches(&format!(r#""not": {{{requirement}}}"#), &ask)];
+        assert_eq!(got, want.map(|want| [want, want]), "{name}");
+    }
+}
+
+#[test]
+fn windows_begin_with_their_first_second_and_end_before_their_last() {
+    let dated = r#""times": [{"from": "2026-11-22T10:00:00Z", "until": "2026-11-22T12:00:00+01:00"}]"#;
+    let office = r#""times": [{"days": ["mon", "tue", "wed", "thu", "fri"], "hours": "08:00-18:00"}]"#;
+    let night = r#""times": [{"hours": "22:00-24:00"}, {"hours": "00:00-06:00"}]"#;
+    let sunday = r#""not": {"times": [{"days": ["sun"]}]}"#;
+    let cases = [
+        ("before the first second", dated, "2026-11-22T09:59:59Z", false),
+        ("the first second", dated, "2026-11-22T10:00:00Z", true),
+        ("the last second", dated, "2026-11-22T10:59:59Z", true),
+        ("after the last second", dated, "2026-11-22T11:00:00Z", false),
+        ("a Friday", office, "2026-11-20T08:00:00Z", true),
+        ("just before work", office, "2026-11-20T07:59:59Z", false),
+        ("just after work", office, "2026-11-20T18:00:00Z", false),
+        ("a Saturday", office, "2026-11-21T12:00:00Z", false),
+        ("a Monday", office, "2026-11-23T17:59:59Z", true),
+        ("before midnight", night, "2026-11-22T23:59:59Z", true),
+        ("after midnight", night, "2026-11-22T00:00:00Z", true),
+        ("in the morning", night, "2026-11-22T06:00:00Z", false),
+        ("a Sunday", sunday, "2026-11-22T00:00:00Z", false),
+        ("the end of that Sunday", sunday, "2026-11-23T00:00:00Z", true),
+        ("the day that time began", r#""times": [{"days": ["thu"]}]"#, "1970-01-01T00:00:00Z", true),
+        ("the day before", r#""times": [{"days": ["wed"], "hours": "23:00-24:00"}]"#, "1969-12-31T23:59:59Z", true),
+    ];
+    for (name, requirement, now, want) in cases {
+        let now = UnixTime(now.parse::<jiff::Timestamp>().unwrap().as_second());
+        let ask = Request { now, ..request(Peer::Absent, "GET", None, "/") };
+        assert_eq!(matches(requirement, &ask), [want, want], "{name}");
+    }
+}
+
+#[test]
+fn a_policy_says_which_facts_it_asks_about() {
+    let needs = |requirement: &str| {
+        policy(&format!(r#"{{"version": 1, "rules": [{{"id": "r", "deny": "any", {requirement}}}]}}"#)).needs()
+    };
+    let cases = [
+        (r#""paths": ["/"]"#, [false, false, false]),
+        (r#""headers": {"x-a": "1"}, "times": [{"days": ["mon"]}]"#, [false, false, false]),
+        (r#""sources": ["::1"]"#, [true, false, false]),
+        (r#""sni": ["a.t"]"#, [false, true, false]),
+        (r#""tls": {"min_version": "1.3"}"#, [false, false, true]),
+        (r#""not": {"sni": ["a.t"], "tls": {"min_version": "1.3"}}"#, [false, true, true]),
+    ];
+    for (requirement, want) in cases {
+        let needs = needs(requirement);
+        assert_eq!([needs.source, needs.sni, needs.tls_version], want, "{requirement}");
+    }
+}
+
+#[test]
 fn what_could_not_be_required_is_refused_with_its_place() {
     let many = format!(r#""sources": ["{}"]"#, vec!["10.0.0.7"; 257].join("\", \""));
     let cases = [
@@ -77,6 +240,53 @@ fn what_could_not_be_required_is_refused_with_its_place() {
         ("not a map", r#""not": [["10.0.0.0/8"]]"#, "rules[0].not", "expected a map"),
         ("not an unknown field", r#""not": {"source": ["10.0.0.7"]}"#, "rules[0].not.source", "unknown field `source`"),
         ("not not", r#""not": {"not": {}}"#, "rules[0].not.not", "unknown field `not`"),
+        ("no header", r#""headers": {}"#, "rules[0].headers", "an empty list matches nothing"),
+        ("no value", r#""headers": {"x-a": []}"#, "rules[0].headers.x-a", "an empty list matches nothing"),
+        ("an empty value", r#""headers": {"x-a": ""}"#, "rules[0].headers.x-a[0]", "not empty"),
+        ("only commas", r#""headers": {"x-a": ","}"#, "rules[0].headers.x-a[0]", "not empty"),
+        ("white space", r#""headers": {"x-a": ["b", "c "]}"#, "rules[0].headers.x-a[1]", "without white space around"),
+        ("a control character", r#""headers": {"x-a": "b\tc"}"#, "rules[0].headers.x-a[0]", "control characters"),
+        ("no text", r#""headers": {"x-a": 1}"#, "rules[0].headers.x-a", "expected text or a list of texts"),
+        ("a name in capitals", r#""headers": {"X-A": "b"}"#, "rules[0].headers.X-A", "in small letters"),
+        ("a pseudo-header", r#""headers": {":path": "b"}"#, "rules[0].headers.:path", "in small letters"),
+        ("a header twice", r#""headers": {"x-a": "b", "x-a": "c"}"#, "rules[0].headers.x-a", "already defined"),
+        ("the host", r#""headers": {"host": "b"}"#, "rules[0].headers.host", "stands under `hosts`"),
+        ("a secret", r#""headers": {"authorization": "Bearer x"}"#, "rules[0].headers.authorization", "are secrets"),
+        (
+            "a forgery",
+            r#""headers": {"x-forwarded-client-cert": "x"}"#,
+            "rules[0].headers.x-forwarded-client-cert",
+            "roles tell",
+        ),
+        (
+            "our own",
+            r#""headers": {"x-portcullis-identity": "x"}"#,
+            "rules[0].headers.x-portcullis-identity",
+            "never taken",
+        ),
+        ("a pattern", r#""sni": ["a.*.t"]"#, "rules[0].sni[0]", "only the whole first label"),
+        ("no version", r#""tls": {}"#, "rules[0].tls", "missing field `min_version`"),
+        ("another version", r#""tls": {"min_version": "TLSv1.3"}"#, "rules[0].tls.min_version", "`1.0` to `1.3`"),
+        ("no window", r#""times": []"#, "rules[0].times", "an empty list matches nothing"),
+        ("an empty window", r#""times": [{}]"#, "rules[0].times[0]", "`from`, `until`, `days` or `hours` is needed"),
+        ("no day", r#""times": [{"days": []}]"#, "rules[0].times[0].days", "an empty list matches nothing"),
+        (
+            "another day",
+            r#""times": [{"days": ["mon", "monday"]}]"#,
+            "rules[0].times[0].days[1]",
+            "`monday` is not known",
+        ),
+        ("over midnight", r#""times": [{"hours": "22:00-06:00"}]"#, "rules[0].times[0].hours", "the later one last"),
+        ("minutes", r#""times": [{"hours": "08:00-08:60"}]"#, "rules[0].times[0].hours", "two times of a day"),
+        ("after the day", r#""times": [{"hours": "08:00-24:01"}]"#, "rules[0].times[0].hours", "two times of a day"),
+        ("a sign", r#""times": [{"hours": "+8:00-09:00"}]"#, "rules[0].times[0].hours", "two times of a day"),
+        ("no time", r#""times": [{"from": "2026-11-22"}]"#, "rules[0].times[0].from", "not a time in whole seconds"),
+        (
+            "backwards",
+            r#""times": [{"from": "2026-11-22T00:00:00Z", "until": "2026-11-22T00:00:00Z"}]"#,
+            "rules[0].times[0].until",
+            "is not an instant after `from`",
+        ),
         ("not a bad value", r#""not": {"sources": ["x"]}"#, "rules[0].not.sources[0]", "`x` is not an IP address"),
     ];
     for (name, requirement, path, part) in cases {
