@@ -95,6 +95,13 @@ pub enum PolicyProblem {
     #[error("{0}")]
     Shape(String),
 
+    /// Something that cannot be negated: whoever lacks it may lack it for want of an answer, which is no answer.
+    #[error("`not` takes no `{what}`; write the conditions themselves")]
+    NotWithin {
+        /// What.
+        what: &'static str,
+    },
+
     /// Not JSON.
     #[error("{message} at line {line}, column {column}")]
     Syntax {

@@ -163,6 +163,21 @@ struct MemberText<'p> {
     spki_sha256: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     eku: Vec<&'p str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    oid: &'p [Box<str>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_lifetime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not: Option<Box<Self>>,
+}
+
+#[derive(Serialize)]
+struct KeyText {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_bits: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -310,6 +325,13 @@ impl<'p> MemberText<'p> {
                 Condition::IssuerKey(key) => {
                     text.issuer.insert("key_id", hex(key));
                 }
+                Condition::Key { kind, min_bits } => {
+                    let min_bits = Some(*min_bits).filter(|bits| *bits > 0);
+                    text.key = Some(KeyText { r#type: kind.name(), min_bits });
+                }
+                Condition::MaxLifetime(seconds) => text.max_lifetime = Some(format!("{seconds}s")),
+                Condition::Not(inner) => text.not = Some(Box::new(Self::new(None, inner, policy))),
+                Condition::Oid(oids) => text.oid = oids,
                 Condition::Serial(serial) => text.serial = Some(hex(serial)),
                 Condition::Sha256(hash) => text.sha256 = Some(hex(&**hash)),
                 Condition::Spiffe(pattern) => {

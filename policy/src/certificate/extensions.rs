@@ -39,6 +39,9 @@ impl KeyUsage {
 pub(super) struct Extensions {
     pub(super) alternative_names: Vec<AlternativeName>,
     pub(super) eku: Vec<String>,
+    /// Of every extension.
+    pub(super) ids: Vec<String>,
+    pub(super) policies: Option<Vec<String>>,
     pub(super) authority_key_id: Option<Box<[u8]>>,
     pub(super) key_usage: Option<KeyUsage>,
     pub(super) ca: bool,
@@ -54,9 +57,11 @@ impl Extensions {
         let mut list = extensions.reader();
         while !list.rest().is_empty() {
             let (id, value) = list.take(der::SEQUENCE).and_then(extension).ok_or(MALFORMED)?;
+            let dotted = oid::dotted(id).ok_or(MALFORMED)?;
             if !seen.insert(id) {
-                return Err(CertificateError::DuplicateExtension(oid::dotted(id).ok_or(MALFORMED)?));
+                return Err(CertificateError::DuplicateExtension(dotted));
             }
+            parsed.ids.push(dotted);
             match id {
                 AUTHORITY_KEY_IDENTIFIER => {
                     let malformed = CertificateError::Malformed("authority key identifier");
@@ -64,6 +69,10 @@ impl Extensions {
                 }
                 BASIC_CONSTRAINTS => {
                     parsed.ca = basic_constraints(value).ok_or(CertificateError::Malformed("basic constraints"))?;
+                }
+                CERTIFICATE_POLICIES => {
+                    let malformed = CertificateError::Malformed("certificate policies");
+                    parsed.policies = Some(policies(value).ok_or(malformed)?);
                 }
                 EXTENDED_KEY_USAGE => {
                     parsed.eku = eku(value).ok_or(CertificateError::Malformed("extended key usage"))?;
@@ -124,6 +133,23 @@ fn eku(value: &[u8]) -> Option<Vec<String>> {
     (!purposes.is_empty()).then_some(purposes)
 }
 
+/// RFC 5280 §4.2.1.4: a policy occurs once; what qualifies it is not looked at.
+fn policies(value: &[u8]) -> Option<Vec<String>> {
+    let mut list = der::only(value, der::SEQUENCE)?.reader();
+    let mut policies: Vec<String> = Vec::new();
+    while !list.rest().is_empty() {
+        let mut fields = list.take(der::SEQUENCE)?.reader();
+        let policy = oid::dotted(fields.take(der::OBJECT_IDENTIFIER)?.contents)?;
+        fields.take_if(der::SEQUENCE)?;
+        fields.finish()?;
+        if policies.contains(&policy) {
+            return None;
+        }
+        policies.push(policy);
+    }
+    (!policies.is_empty()).then_some(policies)
+}
+
 fn key_usage(value: &[u8]) -> Option<KeyUsage> {
     let mut reader = Reader::new(value);
     let (bits, _) = der::bit_string(reader.take(der::BIT_STRING)?.contents)?;
@@ -154,5 +180,6 @@ const PURPOSES: &[(&str, &str)] = &[
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
 const SUBJECT_ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1d, 17];
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
+const CERTIFICATE_POLICIES: &[u8] = &[0x55, 0x1d, 32];
 const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 35];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];

@@ -47,6 +47,8 @@ pub struct Leaf {
     public_key: PublicKey,
     alternative_names: Vec<AlternativeName>,
     eku: Vec<String>,
+    extensions: Vec<String>,
+    policies: Option<Vec<String>>,
     authority_key_id: Option<Box<[u8]>>,
     key_usage: Option<KeyUsage>,
     ca: bool,
@@ -162,6 +164,21 @@ impl Leaf {
     /// The dotted object identifier of a purpose, given as such or by its name (`client_auth`); `None` if it is neither.
     pub fn eku_oid(purpose: &str) -> Option<&str> {
         extensions::eku_oid(purpose)
+    }
+
+    /// Every extension that it has, as dotted object identifiers.
+    pub fn extensions(&self) -> &[String] {
+        &self.extensions
+    }
+
+    /// The certificate policies (RFC 5280 §4.2.1.4), as dotted object identifiers; `None` without the extension.
+    pub fn policies(&self) -> Option<&[String]> {
+        self.policies.as_deref()
+    }
+
+    /// Whether `text` is a dotted object identifier, in the form in which this crate writes them.
+    pub fn is_oid(text: &str) -> bool {
+        oid::is_dotted(text)
     }
 
     /// The key identifier of the authority key identifier extension: which of the issuer's keys signed.

@@ -40,6 +40,22 @@ pub enum PublicKey {
     },
 }
 
+impl PublicKey {
+    /// Its size in bits, where that is known: of a curve of NIST its order's, of RSA the modulus's.
+    pub fn bits(&self) -> Option<usize> {
+        match self {
+            Self::Ec { curve } => match curve.as_str() {
+                "1.2.840.10045.3.1.7" => Some(256),
+                "1.3.132.0.34" => Some(384),
+                "1.3.132.0.35" => Some(521),
+                _ => None,
+            },
+            Self::Rsa { bits } => Some(*bits),
+            Self::Other { .. } => None,
+        }
+    }
+}
+
 pub(super) fn certificate(der: &[u8]) -> Result<Leaf, CertificateError> {
     if der.len() > MAX_DER {
         return Err(CertificateError::TooLong { length: der.len() });
@@ -112,6 +128,8 @@ pub(super) fn certificate(der: &[u8]) -> Result<Leaf, CertificateError> {
         public_key,
         alternative_names: extensions.alternative_names,
         eku: extensions.eku,
+        extensions: extensions.ids,
+        policies: extensions.policies,
         authority_key_id: extensions.authority_key_id,
         key_usage: extensions.key_usage,
         ca: extensions.ca,

@@ -7,10 +7,12 @@ use crate::document;
 use crate::error::PolicyProblem;
 use crate::network::Network;
 use crate::pattern::Patterns;
+use crate::pattern::Step;
 use crate::roles::Condition;
 use crate::roles::Member;
 use crate::roles::RoleId;
 use crate::roles::condition::Attribute;
+use crate::roles::condition::KeyKind;
 use crate::roles::condition::fold_email;
 use crate::roles::condition::trim_serial;
 use crate::strings::Strings;
@@ -26,10 +28,25 @@ pub(super) fn compile(
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Member, FieldProblem> {
+    let mut requires = None;
+    let mut role_of = |name: &str, strings: &Strings| {
+        requires = Some(table.find(name, strings)?);
+        Ok(())
+    };
+    let conditions = conditions(way, &mut role_of, strings, patterns)?;
+    Ok(Member { role, requires, conditions: conditions.into() })
+}
+
+/// Compiles the conditions of a member, or of its `not`; those on a role go to `role`.
+fn conditions(
+    way: &document::Member<'_>,
+    role: &mut dyn FnMut(&str, &Strings) -> Result<(), PolicyProblem>,
+    strings: &mut Strings,
+    patterns: &mut Patterns,
+) -> Result<Vec<Condition>, FieldProblem> {
     if way.0.is_empty() {
         return Err((String::new(), PolicyProblem::NoCondition));
     }
-    let mut requires = None;
     let mut conditions = Vec::with_capacity(way.0.len());
     for written in &way.0 {
         let here = |problem| (written.field().to_owned(), problem);
@@ -42,8 +59,12 @@ pub(super) fn compile(
                 conditions.extend(issuer(pairs(attributes))?);
                 continue;
             }
+            document::Condition::Key(written) => key(written)?,
+            document::Condition::MaxLifetime(text) => Condition::MaxLifetime(lifetime(text.as_str()).map_err(here)?),
+            document::Condition::Not(inner) => Condition::Not(not(inner, strings, patterns)?.into()),
+            document::Condition::Oid(oids) => Condition::Oid(oid(oids.iter().map(document::Text::as_str))?),
             document::Condition::Role(name) => {
-                requires = Some(table.find(name.as_str(), strings).map_err(here)?);
+                role(name.as_str(), strings).map_err(here)?;
                 continue;
             }
             document::Condition::Serial(serial) => Condition::Serial(self::serial(serial.as_str()).map_err(here)?),
@@ -59,7 +80,29 @@ pub(super) fn compile(
             document::Condition::Uri(uri) => Condition::Uri(self::uri(uri.as_str()).map_err(here)?),
         });
     }
-    Ok(Member { role, requires, conditions: conditions.into() })
+    Ok(conditions)
+}
+
+/// The conditions of which not all may hold.
+fn not(
+    way: &document::Member<'_>,
+    strings: &mut Strings,
+    patterns: &mut Patterns,
+) -> Result<Vec<Condition>, FieldProblem> {
+    let place = |(field, problem): FieldProblem| {
+        let dot = if field.is_empty() { "" } else { "." };
+        (format!("not{dot}{field}"), problem)
+    };
+    // Whoever lacks a role may lack it because the certificate says nothing of what the role is about.
+    let mut no_role = |_: &str, _: &Strings| Err(PolicyProblem::NotWithin { what: "role" });
+    let conditions = conditions(way, &mut no_role, strings, patterns).map_err(place)?;
+    for condition in &conditions {
+        let Condition::Spiffe(pattern) = condition else { continue };
+        if patterns.steps(*pattern).iter().any(|step| matches!(step, Step::Capture(_))) {
+            return Err(place(("spiffe".to_owned(), PolicyProblem::NotWithin { what: "{capture}" })));
+        }
+    }
+    Ok(conditions)
 }
 
 /// The conditions on who issued a certificate: attributes of its name, or the identifier of its key.
@@ -102,6 +145,46 @@ pub(super) fn eku<'t>(purposes: impl Iterator<Item = &'t str>) -> Result<Box<[Bo
         oids.push(oid.into());
     }
     if oids.is_empty() { Err(("eku".to_owned(), PolicyProblem::EmptyList)) } else { Ok(oids.into()) }
+}
+
+pub(super) fn oid<'t>(texts: impl Iterator<Item = &'t str>) -> Result<Box<[Box<str>]>, FieldProblem> {
+    let mut oids: Vec<Box<str>> = Vec::new();
+    for (position, text) in texts.enumerate() {
+        if !Leaf::is_oid(text) {
+            let problem = value::bad(text, "a dotted object identifier, such as `1.3.6.1.4.1.99999.1`");
+            return Err((format!("oid[{position}]"), problem));
+        }
+        oids.push(text.into());
+    }
+    if oids.is_empty() { Err(("oid".to_owned(), PolicyProblem::EmptyList)) } else { Ok(oids.into()) }
+}
+
+pub(super) fn key_kind(name: &str) -> Result<KeyKind, PolicyProblem> {
+    let kind = KeyKind::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    kind.ok_or_else(|| PolicyProblem::UnknownWord { name: value::shown(name), known: "`ec`, `ed25519` and `rsa`" })
+}
+
+fn key(written: &document::Key<'_>) -> Result<Condition, FieldProblem> {
+    let kind = key_kind(written.r#type.as_str()).map_err(|problem| ("key.type".to_owned(), problem))?;
+    let sizes = match kind {
+        KeyKind::Ec => 1..=521,
+        KeyKind::Rsa => 1..=16_384,
+        KeyKind::Ed25519 => 0..=0,
+    };
+    match written.min_bits {
+        Some(bits) if !sizes.contains(&bits) || kind == KeyKind::Ed25519 => {
+            let expected =
+                "a size that such keys have: up to 521 bits on a curve, 16384 for RSA; `ed25519` has one only";
+            Err(("key.min_bits".to_owned(), value::bad(&bits.to_string(), expected)))
+        }
+        bits => Ok(Condition::Key { kind, min_bits: bits.unwrap_or(0) }),
+    }
+}
+
+pub(super) fn lifetime(text: &str) -> Result<i64, PolicyProblem> {
+    value::duration(text)
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| value::bad(text, "a length of time, such as `24h`"))
 }
 
 pub(super) fn serial(text: &str) -> Result<Box<[u8]>, PolicyProblem> {

@@ -5,16 +5,20 @@ use super::member::FieldProblem;
 use super::value;
 use crate::certificate::AlternativeName;
 use crate::certificate::Leaf;
+use crate::certificate::PublicKey;
 use crate::certificate::Synthetic;
 use crate::document;
 use crate::document::Peer;
 use crate::document::PeerNames;
+use crate::document::TestKey;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 use crate::reason::Reason;
 use crate::requirement::TlsVersion;
 use crate::roles::Condition;
 use crate::roles::condition::Attribute;
+use crate::roles::condition::ED25519;
+use crate::roles::condition::KeyKind;
 use crate::rule::Effect;
 use crate::rule::Rules;
 use crate::samples::SampleRequest;
@@ -138,7 +142,15 @@ fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {
     };
     let serial = names.serial.as_deref().map(member::serial).transpose().map_err(here("serial"))?;
     let attributes = |list: Vec<Attribute>| list.into_iter().map(|one| (one.oid.into(), one.value.into())).collect();
+    let policies = match names.oid.0.as_slice() {
+        [] => None,
+        oids => Some(member::oid(oids.iter().map(String::as_str))?.iter().map(|oid| oid.as_ref().to_owned()).collect()),
+    };
+    let unknown_key = PublicKey::Other { algorithm: String::new() };
+    let lifetime = names.lifetime.as_deref().map(member::lifetime).transpose().map_err(here("lifetime"))?;
     Ok(Synthetic {
+        policies,
+        public_key: names.key.as_ref().map_or(Ok(unknown_key), public_key)?,
         alternative_names,
         subject: attributes(subject.into()),
         issuer: attributes(issuer),
@@ -148,9 +160,25 @@ fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {
         sha256: hash("sha256", &names.sha256)?,
         spki_sha256: hash("spki_sha256", &names.spki_sha256)?,
         not_before: now,
-        not_after: UnixTime(i64::MAX),
+        not_after: lifetime.map_or(UnixTime(i64::MAX), |lifetime| UnixTime(now.0.saturating_add(lifetime))),
     }
     .leaf())
+}
+
+fn public_key(key: &TestKey) -> Result<PublicKey, FieldProblem> {
+    let kind = member::key_kind(&key.r#type).map_err(|problem| ("key.type".to_owned(), problem))?;
+    let curve = |curve: &str| Some(PublicKey::Ec { curve: curve.to_owned() });
+    let key_of = match (kind, key.bits) {
+        (KeyKind::Ec, Some(256)) => curve("1.2.840.10045.3.1.7"),
+        (KeyKind::Ec, Some(384)) => curve("1.3.132.0.34"),
+        (KeyKind::Ec, Some(521)) => curve("1.3.132.0.35"),
+        (KeyKind::Rsa, Some(bits)) => Some(PublicKey::Rsa { bits }),
+        (KeyKind::Ed25519, None) => Some(PublicKey::Other { algorithm: ED25519.to_owned() }),
+        _ => None,
+    };
+    let bits = key.bits.map_or_else(|| "no size".to_owned(), |bits| bits.to_string());
+    let expected = "a size that such a key has: 256, 384 or 521 bits on a curve, any for RSA, none for `ed25519`";
+    key_of.ok_or_else(|| ("key.bits".to_owned(), value::bad(&bits, expected)))
 }
 
 fn is_rule(name: &str, effect: Effect, rules: &Rules, strings: &Strings) -> bool {

@@ -42,6 +42,21 @@ pub(super) fn time(text: &str) -> Result<UnixTime, PolicyProblem> {
     Ok(UnixTime(whole.as_second()))
 }
 
+/// Takes a length of time in seconds: `90s`, `15m`, `24h`, `30d`.
+pub(super) fn duration(text: &str) -> Option<i64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    // The parser of integers would take a sign.
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { number.parse::<i64>().ok()?.checked_mul(seconds) } else { None }
+}
+
 /// Takes hexadecimal bytes, with or without colons between them.
 pub(super) fn bytes(text: &str) -> Result<Box<[u8]>, PolicyProblem> {
     let refusal = || bad(text, "hexadecimal, two digits a byte");

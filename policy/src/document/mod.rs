@@ -2,7 +2,8 @@
 //!
 //! Absent: meaning. Names, patterns and times are text here; [`crate::compile`] gives them their types. What is refused
 //! here is what has the wrong shape: unknown fields, fields that occur twice, `null` in place of a value (an emptied
-//! `methods:` must not become "every method"). Nothing in the format nests without end, so nothing here recurses.
+//! `methods:` must not become "every method"). Nothing in the format nests without end (there is no `not` within `not`), so nothing here recurses
+//! without end.
 
 mod object;
 mod read;
@@ -27,8 +28,10 @@ pub(crate) use test::OneOrMany;
 pub(crate) use test::Peer;
 pub(crate) use test::PeerNames;
 pub(crate) use test::Test;
+pub(crate) use test::TestKey;
 pub(crate) use text::Attributes;
 pub(crate) use text::Condition;
+pub(crate) use text::Key;
 pub(crate) use text::Member;
 pub(crate) use text::Principals;
 pub(crate) use text::Roles;

@@ -50,3 +50,10 @@ pub(super) fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 ) -> Result<Option<Box<T>>, D::Error> {
     object(deserializer).map(|value| Some(Box::new(value)))
 }
+
+/// As [`optional_object`], without a box.
+pub(super) fn some_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    object(deserializer).map(Some)
+}

@@ -14,6 +14,7 @@ use serde::de::Visitor;
 use serde::de::value::MapAccessDeserializer;
 
 use super::object::object;
+use super::object::some_object;
 use super::text::Entries;
 use super::text::present;
 
@@ -75,6 +76,13 @@ pub(crate) struct PeerNames {
     pub(crate) ip: OneOrMany,
     #[serde(default, skip_serializing_if = "OneOrMany::is_empty")]
     pub(crate) eku: OneOrMany,
+    #[serde(default, skip_serializing_if = "OneOrMany::is_empty")]
+    pub(crate) oid: OneOrMany,
+    #[serde(default, deserialize_with = "some_object", skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<TestKey>,
+    /// How long the certificate is valid; for ever if it is left out.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) lifetime: Option<String>,
     #[serde(default, skip_serializing_if = "Entries::is_empty")]
     pub(crate) subject: Entries<String, String>,
     #[serde(default, skip_serializing_if = "Entries::is_empty")]
@@ -85,6 +93,15 @@ pub(crate) struct PeerNames {
     pub(crate) sha256: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) spki_sha256: Option<String>,
+}
+
+/// The key of a test's certificate.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TestKey {
+    pub(crate) r#type: String,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) bits: Option<usize>,
 }
 
 /// One text, or a list of them.

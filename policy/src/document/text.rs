@@ -15,6 +15,8 @@ use serde::de::SeqAccess;
 use serde::de::Unexpected;
 use serde::de::Visitor;
 
+use super::object::Object;
+
 /// Text that is borrowed from the document where it holds no escape: a large policy is read without a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Text<'a>(Cow<'a, str>);
@@ -240,6 +242,10 @@ pub(crate) enum Condition<'a> {
     Email(Text<'a>),
     Ip(Text<'a>),
     Issuer(Attributes<'a>),
+    Key(Box<Key<'a>>),
+    MaxLifetime(Text<'a>),
+    Not(Member<'a>),
+    Oid(Vec<Text<'a>>),
     Role(Text<'a>),
     Serial(Text<'a>),
     Sha256(Text<'a>),
@@ -259,6 +265,10 @@ impl Condition<'_> {
             Self::Email(_) => "email",
             Self::Ip(_) => "ip",
             Self::Issuer(_) => "issuer",
+            Self::Key(_) => "key",
+            Self::MaxLifetime(_) => "max_lifetime",
+            Self::Not(_) => "not",
+            Self::Oid(_) => "oid",
             Self::Role(_) => "role",
             Self::Serial(_) => "serial",
             Self::Sha256(_) => "sha256",
@@ -286,14 +296,32 @@ enum Field {
     Sha256,
     Eku,
     Serial,
-    Role,
     Oid,
+    Key,
+    MaxLifetime,
+    Role,
     Token,
     Claims,
     Not,
 }
 
-struct MemberVisitor;
+/// The key of a certificate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Key<'a> {
+    #[serde(borrow)]
+    pub(crate) r#type: Text<'a>,
+    #[serde(default, deserialize_with = "present")]
+    pub(crate) min_bits: Option<usize>,
+}
+
+/// Conditions of which a member wants not all to hold.
+struct Negated<'a>(Member<'a>);
+
+struct MemberVisitor {
+    /// Within a `not`, where there is no other.
+    negated: bool,
+}
 
 impl<'de> Visitor<'de> for MemberVisitor {
     type Value = Member<'de>;
@@ -308,14 +336,17 @@ impl<'de> Visitor<'de> for MemberVisitor {
             let mut unsupported = |feature| map.next_value().map(|_: IgnoredAny| Condition::Unsupported(feature));
             let condition = match field {
                 Field::Claims => unsupported("claims")?,
-                Field::Not => unsupported("not")?,
-                Field::Oid => unsupported("oid")?,
                 Field::Token => unsupported("token")?,
                 Field::Dns => Condition::Dns(map.next_value()?),
                 Field::Eku => Condition::Eku(map.next_value()?),
                 Field::Email => Condition::Email(map.next_value()?),
                 Field::Ip => Condition::Ip(map.next_value()?),
                 Field::Issuer => Condition::Issuer(map.next_value()?),
+                Field::Key => Condition::Key(Box::new(map.next_value::<Object<Key<'de>>>()?.0)),
+                Field::MaxLifetime => Condition::MaxLifetime(map.next_value()?),
+                Field::Not if self.negated => return Err(A::Error::custom("`not` within `not`")),
+                Field::Not => Condition::Not(map.next_value::<Negated<'de>>()?.0),
+                Field::Oid => Condition::Oid(map.next_value()?),
                 Field::Role => Condition::Role(map.next_value()?),
                 Field::Serial => Condition::Serial(map.next_value()?),
                 Field::Sha256 => Condition::Sha256(map.next_value()?),
@@ -335,7 +366,13 @@ impl<'de> Visitor<'de> for MemberVisitor {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MemberVisitor)
+        deserializer.deserialize_map(MemberVisitor { negated: false })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Negated<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MemberVisitor { negated: true }).map(Negated)
     }
 }
 

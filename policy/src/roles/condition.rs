@@ -1,11 +1,14 @@
 //! One condition of a role's member, and whether a certificate fulfils it.
 
+use crate::certificate::DistinguishedName;
 use crate::certificate::Leaf;
+use crate::certificate::PublicKey;
 use crate::network::Network;
 use crate::network::number;
 use crate::pattern::Pattern;
 use crate::pattern::Patterns;
 use crate::pattern::Step;
+use crate::requirement::Truth;
 use crate::roles::Binding;
 use crate::spiffe::SpiffeId;
 use crate::strings::Strings;
@@ -27,6 +30,14 @@ pub(crate) enum Condition {
     Issuer(Box<[Attribute]>),
     /// The authority key identifier is this.
     IssuerKey(Box<[u8]>),
+    /// The public key is of this kind and has this size at least.
+    Key { kind: KeyKind, min_bits: usize },
+    /// The validity is this many seconds long at most, from its first to its last.
+    MaxLifetime(i64),
+    /// These do not all hold, though all that matters to that is known.
+    Not(Box<[Self]>),
+    /// Each of these dotted object identifiers is one of its certificate policies or of its extensions.
+    Oid(Box<[Box<str>]>),
     /// The serial number, without leading zeros.
     Serial(Box<[u8]>),
     /// The hash of the certificate.
@@ -40,6 +51,36 @@ pub(crate) enum Condition {
     /// A `uniformResourceIdentifier` is this, byte by byte.
     Uri(Box<str>),
 }
+
+/// The kinds of keys that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyKind {
+    Ec,
+    Ed25519,
+    Rsa,
+}
+
+impl KeyKind {
+    /// All of them, by name.
+    pub(crate) const NAMES: [(&'static str, Self); 3] =
+        [("ec", Self::Ec), ("ed25519", Self::Ed25519), ("rsa", Self::Rsa)];
+
+    pub(crate) fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// Of a key; `None` for kinds that cannot be asked for.
+    fn of(key: &PublicKey) -> Option<Self> {
+        match key {
+            PublicKey::Ec { .. } => Some(Self::Ec),
+            PublicKey::Rsa { .. } => Some(Self::Rsa),
+            PublicKey::Other { algorithm } => (algorithm == ED25519).then_some(Self::Ed25519),
+        }
+    }
+}
+
+/// RFC 8410 §3.
+pub(crate) const ED25519: &str = "1.3.101.112";
 
 /// An attribute of a distinguished name, and the value that it must have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,27 +98,51 @@ pub(super) const RARER_THAN_SPIFFE: u8 = 6;
 impl Condition {
     /// Whether the certificate fulfils it, adding what it captures to `binding`.
     pub(crate) fn holds(&self, leaf: &Leaf, patterns: &Patterns, strings: &Strings, binding: &mut Binding) -> bool {
+        self.truth(leaf, patterns, strings, binding) == Truth::True
+    }
+
+    /// The same with three values: unknown where the certificate has nothing of the kind that is asked about, or has it more
+    /// than once where it should be single.
+    fn truth(&self, leaf: &Leaf, patterns: &Patterns, strings: &Strings, binding: &mut Binding) -> Truth {
         match self {
-            Self::Dns(name) => leaf.dns_names().any(|san| dns_matches(name, san)),
-            Self::Eku(purposes) => {
-                purposes.iter().all(|purpose| leaf.eku().iter().any(|held| held.as_str() == purpose.as_ref()))
+            Self::Dns(name) => match any(leaf.dns_names(), |san| dns_matches(name, san)) {
+                // A wildcard in the certificate names many hosts, this one perhaps among them.
+                Truth::False if leaf.dns_names().any(|san| san.contains('*')) => Truth::Unknown,
+                truth => truth,
+            },
+            Self::Eku(purposes) => match leaf.eku() {
+                [] => Truth::Unknown,
+                held => Truth::of(purposes.iter().all(|purpose| held.iter().any(|held| **held == **purpose))),
+            },
+            Self::Email(name) => any(leaf.emails(), |san| fold_email(san).as_deref() == Some(name.as_ref())),
+            Self::Ip(network) => any(leaf.ips(), |address| network.contains(address)),
+            Self::Issuer(wanted) => attributes(wanted, leaf.issuer()),
+            Self::IssuerKey(key) => leaf.authority_key_id().map_or(Truth::Unknown, |id| Truth::of(id == key.as_ref())),
+            Self::Key { kind, min_bits } => match (KeyKind::of(leaf.public_key()), leaf.public_key().bits()) {
+                (None, _) => Truth::Unknown,
+                (Some(known), _) if known != *kind => Truth::False,
+                (Some(_), _) if *min_bits == 0 => Truth::True,
+                (Some(_), bits) => bits.map_or(Truth::Unknown, |bits| Truth::of(bits >= *min_bits)),
+            },
+            Self::MaxLifetime(seconds) => Truth::of(leaf.not_after().0.saturating_sub(leaf.not_before().0) <= *seconds),
+            Self::Not(inner) => {
+                Truth::all(inner.iter().map(|condition| condition.truth(leaf, patterns, strings, binding))).not()
             }
-            Self::Email(name) => leaf.emails().any(|san| fold_email(san).as_deref() == Some(name.as_ref())),
-            Self::Ip(network) => leaf.ips().any(|address| network.contains(address)),
-            Self::Issuer(attributes) => {
-                attributes.iter().all(|wanted| leaf.issuer().single(&wanted.oid) == Some(wanted.value.as_ref()))
+            Self::Oid(wanted) => {
+                let policies = leaf.policies();
+                let held = leaf.extensions().iter().chain(policies.unwrap_or_default());
+                let all = wanted.iter().all(|wanted| held.clone().any(|held| **held == **wanted));
+                // Who does not speak of policies at all does not deny one.
+                if !all && policies.is_none() { Truth::Unknown } else { Truth::of(all) }
             }
-            Self::IssuerKey(key) => leaf.authority_key_id() == Some(key.as_ref()),
-            Self::Serial(serial) => trim_serial(leaf.serial()) == serial.as_ref(),
-            Self::Sha256(hash) => leaf.sha256() == hash.as_ref(),
-            Self::Spiffe(pattern) => {
-                leaf.spiffe().is_some_and(|id| spiffe_matches(*pattern, id, patterns, strings, binding))
-            }
-            Self::SpkiSha256(hash) => leaf.spki_sha256() == hash.as_ref(),
-            Self::Subject(attributes) => {
-                attributes.iter().all(|wanted| leaf.subject().single(&wanted.oid) == Some(wanted.value.as_ref()))
-            }
-            Self::Uri(uri) => leaf.uris().any(|san| san == uri.as_ref()),
+            Self::Serial(serial) => Truth::of(trim_serial(leaf.serial()) == serial.as_ref()),
+            Self::Sha256(hash) => Truth::of(leaf.sha256() == hash.as_ref()),
+            Self::Spiffe(pattern) => leaf
+                .spiffe()
+                .map_or(Truth::Unknown, |id| Truth::of(spiffe_matches(*pattern, id, patterns, strings, binding))),
+            Self::SpkiSha256(hash) => Truth::of(leaf.spki_sha256() == hash.as_ref()),
+            Self::Subject(wanted) => attributes(wanted, leaf.subject()),
+            Self::Uri(uri) => any(leaf.uris(), |san| san == uri.as_ref()),
         }
     }
 
@@ -93,7 +158,14 @@ impl Condition {
             Self::Ip(network) if network.is_single() => (2, key(b'i', &number(network.address).to_le_bytes())),
             Self::Subject(attributes) => (1, attribute_key(b's', attributes.first()?)),
             Self::IssuerKey(bytes) => (0, key(b'a', bytes)),
-            Self::Eku(_) | Self::Ip(_) | Self::Issuer(_) | Self::Spiffe(_) => return None,
+            Self::Eku(_)
+            | Self::Ip(_)
+            | Self::Issuer(_)
+            | Self::Key { .. }
+            | Self::MaxLifetime(_)
+            | Self::Not(_)
+            | Self::Oid(_)
+            | Self::Spiffe(_) => return None,
         })
     }
 }
@@ -121,6 +193,19 @@ pub(super) fn keys(leaf: &Leaf, found: &mut impl FnMut(u64)) {
     if let Some(bytes) = leaf.authority_key_id() {
         found(key(b'a', bytes));
     }
+}
+
+/// Whether one of the names is it; unknown without any.
+fn any<T>(names: impl Iterator<Item = T>, is: impl Fn(T) -> bool) -> Truth {
+    let mut names = names.peekable();
+    if names.peek().is_none() { Truth::Unknown } else { Truth::of(names.any(is)) }
+}
+
+fn attributes(wanted: &[Attribute], name: &DistinguishedName) -> Truth {
+    let truth = |wanted: &Attribute| {
+        name.single(&wanted.oid).map_or(Truth::Unknown, |value| Truth::of(value == wanted.value.as_ref()))
+    };
+    Truth::all(wanted.iter().map(truth))
 }
 
 fn key(kind: u8, bytes: &[u8]) -> u64 {

@@ -113,3 +113,37 @@ impl fmt::Display for Facts {
         now.map_or(Ok(()), |now| write!(f, " at {now}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policy;
+
+    #[test]
+    fn each_kind_of_condition_is_fulfilled_by_some_facts() {
+        for requirement in [
+            r#""headers": {"x-a": "1", "x-b": ["2", "3"]}"#,
+            r#""sources": ["2001:db8::/32"]"#,
+            r#""sni": ["*.acme.example"]"#,
+            r#""tls": {"min_version": "1.2"}"#,
+            r#""times": [{"days": ["sat"], "hours": "08:00-09:00"}]"#,
+            r#""times": [{"from": "2026-11-22T00:00:01Z", "hours": "00:00-00:01"}]"#,
+            r#""not": {"headers": {"x-a": "1"}}"#,
+            r#""not": {"sni": ["a.t"]}"#,
+            r#""not": {"tls": {"min_version": "1.2"}}"#,
+            r#""not": {"times": [{"until": "2026-11-22T00:00:01Z"}]}"#,
+            r#""not": {"times": [{"hours": "00:00-00:59"}]}"#,
+        ] {
+            for (effect, name) in [(Effect::Allow, "allow"), (Effect::Deny, "deny")] {
+                let text = format!(r#"{{"version": 1, "rules": [{{"id": "r", "{name}": "any", {requirement}}}]}}"#);
+                let policy = Policy::from_json(text.as_bytes()).unwrap();
+                let (_, rule) = policy.rules.iter().next().unwrap();
+                let requirements = policy.rules.requirements(rule);
+                let facts = Facts::fulfilling(requirements, effect);
+                for requirement in requirements {
+                    assert_eq!(facts.truth(requirement, effect), Truth::True, "{text}: {facts}");
+                }
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ use super::words::Shape;
 use super::words::Words;
 use super::words::unify;
 use crate::certificate::AlternativeName;
+use crate::certificate::PublicKey;
 use crate::certificate::Synthetic;
 use crate::pattern::Pattern;
 use crate::policy::Policy;
@@ -14,6 +15,8 @@ use crate::roles::Condition;
 use crate::roles::Member;
 use crate::roles::RoleId;
 use crate::roles::condition::Attribute;
+use crate::roles::condition::ED25519;
+use crate::roles::condition::KeyKind;
 use crate::roles::condition::spiffe_words;
 use crate::spiffe::SpiffeId;
 use crate::time::UnixTime;
@@ -96,6 +99,9 @@ struct Draft<'p> {
     subject: BTreeMap<&'p str, &'p str>,
     issuer: BTreeMap<&'p str, &'p str>,
     eku: Vec<&'p str>,
+    oids: Vec<&'p str>,
+    key: Option<(KeyKind, usize)>,
+    lifetime: Option<i64>,
     key_id: Option<&'p [u8]>,
     serial: Option<&'p [u8]>,
     sha256: Option<&'p [u8; 32]>,
@@ -114,6 +120,20 @@ impl<'p> Draft<'p> {
                 Condition::Ip(network) => add(&mut draft.ips, network.address),
                 Condition::Issuer(wanted) => attributes(&mut draft.issuer, wanted).ok_or("issuer")?,
                 Condition::IssuerKey(key) => only(&mut draft.key_id, &**key).ok_or("issuer.key_id")?,
+                Condition::Key { kind, min_bits } => {
+                    let least = match draft.key {
+                        Some((known, _)) if known != *kind => return Err("key"),
+                        Some((_, known)) => known.max(*min_bits),
+                        None => *min_bits,
+                    };
+                    draft.key = Some((*kind, least));
+                }
+                Condition::MaxLifetime(seconds) => {
+                    draft.lifetime = Some(draft.lifetime.map_or(*seconds, |known| known.min(*seconds)));
+                }
+                // Mostly the draft is something else already; the engine is asked.
+                Condition::Not(_) => {}
+                Condition::Oid(oids) => oids.iter().for_each(|oid| add(&mut draft.oids, &**oid)),
                 Condition::Serial(serial) => only(&mut draft.serial, &**serial).ok_or("serial")?,
                 Condition::Sha256(hash) => only(&mut draft.sha256, &**hash).ok_or("sha256")?,
                 Condition::Spiffe(pattern) => draft.spiffe.push(*pattern),
@@ -167,12 +187,29 @@ impl<'p> Draft<'p> {
             subject: pairs(&self.subject),
             issuer: pairs(&self.issuer),
             eku: self.eku.iter().map(|purpose| (*purpose).to_owned()).collect(),
+            policies: match self.oids.as_slice() {
+                [] => None,
+                oids => Some(oids.iter().map(|oid| (*oid).to_owned()).collect()),
+            },
+            public_key: self.key.map_or_else(|| blank.public_key.clone(), |(kind, bits)| public_key(kind, bits)),
+            not_after: self.lifetime.map_or(blank.not_after, |lifetime| UnixTime(now.0.saturating_add(lifetime))),
             authority_key_id: self.key_id.map(Into::into),
             serial: self.serial.map_or_else(|| blank.serial.clone(), Into::into),
             sha256: self.sha256.copied().unwrap_or(blank.sha256),
             spki_sha256: self.spki_sha256.copied().unwrap_or(blank.spki_sha256),
             ..blank
         }
+    }
+}
+
+fn public_key(kind: KeyKind, bits: usize) -> PublicKey {
+    let curve = |curve: &str| PublicKey::Ec { curve: curve.to_owned() };
+    match kind {
+        KeyKind::Ec if bits <= 256 => curve("1.2.840.10045.3.1.7"),
+        KeyKind::Ec if bits <= 384 => curve("1.3.132.0.34"),
+        KeyKind::Ec => curve("1.3.132.0.35"),
+        KeyKind::Ed25519 => PublicKey::Other { algorithm: ED25519.to_owned() },
+        KeyKind::Rsa => PublicKey::Rsa { bits: bits.max(2048) },
     }
 }
 

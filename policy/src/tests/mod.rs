@@ -3,6 +3,7 @@
 mod captures;
 mod checks;
 mod decisions;
+mod members;
 mod order;
 mod properties;
 mod reference;
@@ -39,6 +40,8 @@ fn unnamed() -> Synthetic {
         subject: Vec::new(),
         issuer: Vec::new(),
         eku: Vec::new(),
+        policies: None,
+        public_key: crate::PublicKey::Ec { curve: "1.2.840.10045.3.1.7".to_owned() },
         authority_key_id: None,
         serial: Box::new([7]),
         sha256: [1; 32],

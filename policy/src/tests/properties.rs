@@ -45,11 +45,15 @@ fn spiffe_pattern() -> impl Strategy<Value = String> {
 fn member(roles_before: usize) -> impl Strategy<Value = Member> {
     let role = if roles_before == 0 { Just(None).boxed() } else { option::of(0..roles_before).boxed() };
     let dns = option::weighted(0.2, select(&["a.t", "b.t", "*.t"][..]).prop_map(str::to_owned));
-    (option::weighted(0.7, spiffe_pattern()), dns, role).prop_map(|(spiffe, dns, role)| {
+    let not_dns = option::weighted(0.1, select(&["a.t", "*.t"][..]).prop_map(str::to_owned));
+    (option::weighted(0.7, spiffe_pattern()), dns, not_dns, role).prop_map(|(spiffe, dns, not_dns, role)| {
         // A member without a condition is refused.
-        let spiffe =
-            if dns.is_none() && role.is_none() { spiffe.or_else(|| Some("spiffe://t/**".to_owned())) } else { spiffe };
-        Member { spiffe, dns, role }
+        let spiffe = if dns.is_none() && not_dns.is_none() && role.is_none() {
+            spiffe.or_else(|| Some("spiffe://t/**".to_owned()))
+        } else {
+            spiffe
+        };
+        Member { spiffe, dns, not_dns, role }
     })
 }
 

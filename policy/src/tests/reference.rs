@@ -22,6 +22,8 @@ pub(super) struct Document {
 pub(super) struct Member {
     pub(super) spiffe: Option<String>,
     pub(super) dns: Option<String>,
+    /// `not: { dns: … }`
+    pub(super) not_dns: Option<String>,
     /// One of the roles before, so that there is no circle.
     pub(super) role: Option<usize>,
 }
@@ -139,6 +141,13 @@ impl Document {
                     continue;
                 }
             }
+            if let Some(pattern) = &member.not_dns {
+                let Peer::Dns(names) = peer else { continue };
+                // Nobody can tell which hosts a wildcard stands for.
+                if names.iter().any(|name| dns_matches(pattern, name) || name.contains('*')) {
+                    continue;
+                }
+            }
             if let Some(required) = member.role {
                 let required = self.ways(required, peer);
                 own = own.iter().flat_map(|way| required.iter().filter_map(|other| join(way, other))).collect();
@@ -154,6 +163,7 @@ impl Document {
                 let mut value = json!({});
                 member.spiffe.iter().for_each(|text| value["spiffe"] = json!(text));
                 member.dns.iter().for_each(|text| value["dns"] = json!(text));
+                member.not_dns.iter().for_each(|text| value["not"] = json!({ "dns": text }));
                 member.role.iter().for_each(|role| value["role"] = json!(role_name(*role)));
                 value
             };
