@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod explain;
 mod form;
+mod forwarded;
 mod hex;
 mod host;
 mod index;

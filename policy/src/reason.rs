@@ -53,8 +53,24 @@ reasons! {
     HeaderForbidden = "header_forbidden", 400;
     /// The value of a header is not UTF-8: programs behind the gate would each guess at it.
     HeaderNotUtf8 = "header_not_utf8", 400;
-    /// `x-forwarded-client-cert` from a peer that is not a forwarder.
+    /// A forwarded certificate (`x-forwarded-client-cert`, `client-cert`) from a peer that is not a forwarder.
     ForwarderUntrusted = "forwarder_untrusted", 403;
+    /// A certificate in `x-forwarded-client-cert` and one in `client-cert`.
+    ForwardedAmbiguous = "forwarded_ambiguous", 400;
+    /// A forwarder let through a header that some servers take for one with a forwarded certificate.
+    ForwardedAlias = "forwarded_alias", 400;
+    /// The header with the forwarded certificate is malformed.
+    ForwardedUnparsable = "forwarded_unparsable", 400;
+    /// Fewer proxies forwarded than the policy says.
+    ForwardedHopMissing = "forwarded_hop_missing", 401;
+    /// The client's certificate itself (`Cert`) is not forwarded, so nothing proves what is said of it.
+    ForwardedCertificateMissing = "forwarded_certificate_missing", 401;
+    /// `Hash` or `Chain` is of another certificate than `Cert`.
+    ForwardedHashMismatch = "forwarded_hash_mismatch", 401;
+    /// `By` names another proxy than the one that forwards.
+    ForwardedByMismatch = "forwarded_by_mismatch", 401;
+    /// `URI`, `DNS`, `Subject` or `Issuer` is not what the forwarded certificate says.
+    ForwardedNamesMismatch = "forwarded_names_mismatch", 401;
     /// More headers than the gate reads.
     TooManyHeaders = "too_many_headers", 400;
     /// `:authority` and `Host` disagree.

@@ -87,6 +87,14 @@ impl DistinguishedName {
         }
     }
 
+    /// The dotted object identifier of an attribute type, given as such or by its name in text (`emailAddress`, of any case).
+    pub(super) fn written_oid(name: &str) -> Option<&str> {
+        match TYPES.iter().find(|(_, _, written)| written.eq_ignore_ascii_case(name)) {
+            Some((oid, ..)) => Some(oid),
+            None => oid::is_dotted(name).then_some(name),
+        }
+    }
+
     /// The text of an attribute that occurs exactly once, alone in its relative distinguished name.
     ///
     /// `attribute` is a dotted object identifier or a short name (`cn`, `ou`). `None` if it is absent, occurs twice, shares its
@@ -129,6 +137,16 @@ impl Attribute {
     /// type.
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
+    }
+
+    /// The value's DER.
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// Which relative distinguished name it belongs to, from 0.
+    pub(super) fn group(&self) -> usize {
+        self.group
     }
 
     /// Whether it shares its relative distinguished name with another attribute.

@@ -13,6 +13,7 @@ mod names;
 pub(crate) mod oid;
 mod parse;
 mod pem;
+mod rfc2253;
 mod synthetic;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ pub use extensions::KeyUsage;
 pub use names::AlternativeName;
 pub use parse::PublicKey;
 
+pub(crate) use pem::first_block as first_pem_block;
+pub(crate) use pem::percent_decode;
 pub(crate) use synthetic::Synthetic;
 
 /// A parsed leaf certificate (RFC 5280). Parse once, keep, ask often.
@@ -79,7 +82,7 @@ impl Leaf {
     ///
     /// As [`Leaf::from_der`].
     pub fn from_url_encoded_pem(text: &[u8]) -> Result<Self, CertificateError> {
-        Self::from_pem(&pem::percent_decode(text)?)
+        Self::from_pem(&percent_decode(text)?)
     }
 
     /// SHA-256 of the certificate's DER.

@@ -34,8 +34,14 @@ pub(super) fn decode(pem: &[u8]) -> Result<Vec<u8>, CertificateError> {
     }
 }
 
+/// The first of several PEM blocks that follow each other; `None` if there is no end of one.
+pub(crate) fn first_block(pem: &[u8]) -> Option<&[u8]> {
+    let start = pem.windows(END.len()).position(|window| window == END)?;
+    pem.get(..start + END.len())
+}
+
 /// Undoes percent-encoding (RFC 3986 §2.1). A `+` stays a `+`: it is a digit of base64.
-pub(super) fn percent_decode(text: &[u8]) -> Result<Vec<u8>, CertificateError> {
+pub(crate) fn percent_decode(text: &[u8]) -> Result<Vec<u8>, CertificateError> {
     if text.len() > 3 * MAX_PEM {
         return Err(CertificateError::TooLong { length: text.len() });
     }

@@ -14,7 +14,7 @@ mod text;
 use serde::Deserialize;
 
 use object::object;
-use object::objects;
+pub(crate) use object::objects;
 use object::optional_object;
 pub(crate) use read::read;
 pub(crate) use read::read_peer;
@@ -39,7 +39,7 @@ pub(crate) use text::Text;
 pub(crate) use text::Unsupported;
 use text::boxed;
 use text::list;
-use text::present;
+pub(crate) use text::present;
 
 /// The largest document that is read, in bytes.
 pub(crate) const MAX_DOCUMENT: usize = 32 << 20;

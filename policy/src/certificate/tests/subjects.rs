@@ -91,7 +91,39 @@ fn a_subject_is_written_as_rfc_4514_says() {
     ];
     for (case, groups, want) in cases {
         assert_eq!(subject(groups).to_string(), *want, "{case}");
+        assert!(subject(groups).is_written(want), "{case}, read again");
     }
+}
+
+#[test]
+fn a_name_is_known_by_what_others_write() {
+    let zoe =
+        subject(&[&[attribute(O, utf8("acme, inc"))], &[attribute(CN, utf8("Zo\u{eb}")), attribute(OU, utf8("pay"))]]);
+    let cases = [
+        ("as it is", "CN=Zo\u{eb}+OU=pay,O=acme\\, inc", true),
+        ("beyond ASCII in hexadecimal digits", r"CN=Zo\C3\ab+OU=pay,O=acme\, inc", true),
+        ("a character escaped without need", r"CN=\Zo\C3\AB+OU=pay,O=acme\2C inc", true),
+        ("names of types in any case", "cn=Zo\u{eb}+ou=pay,o=acme\\, inc", true),
+        ("a type in dotted form", "2.5.4.3=Zo\u{eb}+OU=pay,O=acme\\, inc", true),
+        ("a value as its DER", "CN=#0c045a6fc3ab+OU=pay,O=acme\\, inc", true),
+        ("its first group only", "CN=Zo\u{eb}+OU=pay", false),
+        ("its last group only", "O=acme\\, inc", false),
+        ("the groups the other way round", "O=acme\\, inc,CN=Zo\u{eb}+OU=pay", false),
+        ("three groups", "CN=Zo\u{eb},OU=pay,O=acme\\, inc", false),
+        ("something after it", "CN=Zo\u{eb}+OU=pay,O=acme\\, inc,", false),
+        ("more of a value", "CN=Zo\u{eb}+OU=pay,O=acme\\, inc.", false),
+        ("less of a value", "CN=Zo\u{eb}+OU=pay,O=acme\\, in", false),
+        ("other DER", "CN=#0c045a6fc3ac+OU=pay,O=acme\\, inc", false),
+        ("DER cut off", "CN=#0c045a6f+OU=pay,O=acme\\, inc", false),
+        ("an escape cut off", "CN=Zo\u{eb}+OU=pay,O=acme\\", false),
+        ("an unknown type", "X=Zo\u{eb}+OU=pay,O=acme\\, inc", false),
+        ("nothing", "", false),
+    ];
+    for (case, text, want) in cases {
+        assert_eq!(zoe.is_written(text), want, "{case}");
+    }
+    assert!(subject(&[&[attribute(12, utf8("boss"))]]).is_written("title=boss"));
+    assert!(!subject(&[]).is_written(","));
 }
 
 #[test]
