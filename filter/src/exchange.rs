@@ -46,17 +46,21 @@ impl Exchange {
         let needs = generation.policy().needs();
         let tls_version = if needs.tls_version { host::tls_version()? } else { None };
         let sni = if needs.sni { host::server_name()? } else { None };
+        let peer = match certificate.as_deref() {
+            None => Peer::Absent,
+            // No host says whether it validated the certificate: the listener's configuration has to promise it.
+            Some(Ok(subject)) => Peer::Presented { subject, validated: true },
+            Some(Err(error)) => Peer::Unreadable(error),
+        };
+        let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
+        let forwarded = generation.forwarded(&peer, &head);
         let request = Request {
             now: host::now()?,
-            peer: match certificate.as_deref() {
-                None => Peer::Absent,
-                // No host says whether it validated the certificate: the listener's configuration has to promise it.
-                Some(Ok(subject)) => Peer::Presented { subject, validated: true },
-                Some(Err(error)) => Peer::Unreadable(error),
-            },
+            peer,
+            forwarded: &forwarded,
             tls: Tls { version: tls_version.as_deref(), sni: sni.as_deref() },
             source: if needs.source { host::source_address()? } else { None },
-            head: Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value))),
+            head,
         };
         let decision = generation.policy().decide(&request);
         let action = match &decision {

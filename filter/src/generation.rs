@@ -5,9 +5,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use portcullis_policy::CertificateError;
+use portcullis_policy::Forwarded;
+use portcullis_policy::Head;
 use portcullis_policy::Leaf;
+use portcullis_policy::Memory;
+use portcullis_policy::Peer;
 use portcullis_policy::Policy;
 use portcullis_policy::PolicyError;
+use portcullis_policy::Recent;
 use portcullis_policy::Subject;
 use portcullis_policy::TestFailure;
 
@@ -15,7 +20,6 @@ use crate::counters::Counters;
 use crate::host;
 use crate::host::Digest;
 use crate::host::HostError;
-use crate::recent::Recent;
 
 /// Certificates remembered for one policy. A worker meets each of its clients' certificates once, then reads a digest.
 const CERTIFICATES_MAX: usize = 8192;
@@ -27,6 +31,7 @@ const CERTIFICATES_MAX: usize = 8192;
 pub(crate) struct Generation {
     policy: Policy,
     certificates: RefCell<Recent<Digest, Rc<Certificate>, CERTIFICATES_MAX>>,
+    memory: RefCell<Memory>,
     allowed: Cell<u64>,
 }
 
@@ -57,7 +62,7 @@ impl Generation {
         if !failures.is_empty() {
             return Err(ConfigurationError::Tests(failures));
         }
-        Ok(Self { policy, certificates: RefCell::default(), allowed: Cell::new(0) })
+        Ok(Self { policy, certificates: RefCell::default(), memory: RefCell::default(), allowed: Cell::new(0) })
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -80,6 +85,11 @@ impl Generation {
         let certificate = Rc::new(certificate);
         self.certificates.borrow_mut().insert(digest, Rc::clone(&certificate));
         Ok(certificate)
+    }
+
+    /// The certificate that the peer forwards.
+    pub(crate) fn forwarded(&self, peer: &Peer<'_>, head: &Head<'_>) -> Forwarded {
+        self.memory.borrow_mut().forwarded(&self.policy, peer, head)
     }
 
     /// Counts an allowed request; whether it is one of those that leave a record.

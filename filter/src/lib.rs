@@ -12,7 +12,6 @@ mod counters;
 mod exchange;
 mod generation;
 mod host;
-mod recent;
 mod record;
 mod reply;
 mod root;

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Instant;
 
+use portcullis_policy::Forwarded;
 use portcullis_policy::Head;
 use portcullis_policy::Leaf;
 use portcullis_policy::Peer;
@@ -94,6 +95,7 @@ fn row(name: &str, count: usize, shape: Shape) {
                 let request = Request {
                     now: UnixTime(1_800_000_000),
                     peer: Peer::Presented { subject, validated: true },
+                    forwarded: &Forwarded::Nothing,
                     tls: Tls::default(),
                     source: None,
                     head: Head {

@@ -280,19 +280,25 @@ fn unused_roles(policy: &Policy, findings: &mut Vec<Finding>) {
 fn foreign_trust_domains(policy: &Policy, findings: &mut Vec<Finding>) {
     let Policy { roles, members, patterns, strings, settings, .. } = policy;
     let Some(own) = settings.trust_domain.as_deref() else { return };
+    let foreign = |conditions: &[Condition], place: &dyn Fn() -> String| {
+        let domains = conditions.iter().filter_map(|condition| match condition {
+            Condition::Spiffe(pattern) => match patterns.steps(*pattern).first() {
+                Some(Step::Literal(domain)) => Some(strings.text(*domain)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let foreign = domains.filter(|domain| *domain != own);
+        let finding = |domain: &str| Finding::ForeignTrustDomain { path: place(), trust_domain: domain.to_owned() };
+        foreign.map(finding).collect::<Vec<_>>()
+    };
     for role in roles.all() {
         for (position, member) in members.of(role).iter().enumerate() {
-            for condition in &member.conditions {
-                let Condition::Spiffe(pattern) = condition else { continue };
-                let Some(Step::Literal(domain)) = patterns.steps(*pattern).first() else { continue };
-                let trust_domain = strings.text(*domain);
-                if trust_domain != own {
-                    findings.push(Finding::ForeignTrustDomain {
-                        path: format!("roles.{}[{position}].spiffe", roles.name(role, strings)),
-                        trust_domain: trust_domain.to_owned(),
-                    });
-                }
-            }
+            let place = || format!("roles.{}[{position}].spiffe", roles.name(role, strings));
+            findings.extend(foreign(&member.conditions, &place));
         }
+    }
+    for (position, forwarder) in policy.forwarders.iter().enumerate() {
+        findings.extend(foreign(&forwarder.conditions, &|| format!("forwarders[{position}].spiffe")));
     }
 }

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use crate::asker::Asker;
 use crate::certificate::CertificateError;
-use crate::certificate::Leaf;
 use crate::form::Form;
+use crate::forwarded::Forwarded;
 use crate::policy::Policy;
 use crate::policy::Subject;
-use crate::policy::View;
 use crate::reason::Reason;
-use crate::roles::Held;
 use crate::rule::RuleId;
 use crate::time::UnixTime;
 
@@ -21,6 +20,8 @@ pub struct Request<'a> {
     pub now: UnixTime,
     /// The peer's certificate.
     pub peer: Peer<'a>,
+    /// The certificate that the peer forwards, from [`crate::Memory`].
+    pub forwarded: &'a Forwarded,
     /// The connection.
     pub tls: Tls<'a>,
     /// The peer's address.
@@ -113,33 +114,27 @@ struct Verdict<'p> {
     reason: Reason,
     rule: Option<&'p str>,
     identity: Option<&'p str>,
+    forwarder: Option<&'p str>,
     roles: Cow<'p, [String]>,
     policy: &'p str,
 }
 
 /// Decides one request.
 ///
-/// The order of the checks is part of the contract: the form of the request, the state of the certificate, deny rules, allow
-/// rules, the default.
+/// The order of the checks is part of the contract: the form of the request, the state of the peer's certificate, what the
+/// peer forwards and the state of that, deny rules, allow rules, the default.
 pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<'p> {
-    let view = match request.peer {
-        Peer::Presented { subject, .. } => Some((subject.leaf(), policy.view(subject))),
-        Peer::Absent | Peer::Unreadable(_) => None,
-    };
-    let held = view.as_ref().map_or(&[][..], |(_, view)| &view.held);
-    let (reason, rule) = match judge(policy, request, view.as_ref().map(|(leaf, view)| (*leaf, view.as_ref())), held) {
+    let asker = Asker::of(policy, request);
+    let (reason, rule) = match judge(policy, request, &asker) {
         Ok((reason, rule)) => (reason, Some(rule)),
         Err(reason) => (reason, None),
     };
     let verdict = Verdict {
         reason,
         rule: rule.and_then(|rule| policy.rule_name(rule)),
-        identity: view.as_ref().map(|(leaf, _)| leaf.identity()),
-        roles: match view {
-            None => Cow::Borrowed(&[]),
-            Some((_, Cow::Borrowed(view))) => Cow::Borrowed(&view.roles),
-            Some((_, Cow::Owned(view))) => Cow::Owned(view.roles),
-        },
+        identity: asker.identity(),
+        forwarder: asker.forwarder(),
+        roles: asker.into_roles(),
         policy: policy.version(),
     };
     match reason {
@@ -154,32 +149,18 @@ pub(crate) fn is_default(reason: Reason) -> bool {
 }
 
 /// The rule that decides, or why none is asked or none matches.
-fn judge(
-    policy: &Policy,
-    request: &Request<'_>,
-    view: Option<(&Leaf, &View)>,
-    held: &[Held],
-) -> Result<(Reason, RuleId), Reason> {
+fn judge(policy: &Policy, request: &Request<'_>, asker: &Asker<'_>) -> Result<(Reason, RuleId), Reason> {
     let form = Form::read(&request.head, policy.normalization())?;
-    peer_state(policy, request, view)?;
-    let found = policy.find(&form, held, request);
+    if let Some(doubt) = asker.doubt(policy, request, form.forwarded) {
+        return Err(doubt);
+    }
+    let found = policy.find(&form, asker.held(), request);
     match (found.deny, found.allow) {
         (Some(rule), _) => Ok((Reason::DenyRuleMatched, rule)),
         (None, Some(rule)) => Ok((Reason::RuleMatched, rule)),
-        (None, None) if matches!(request.peer, Peer::Absent) => Err(Reason::NoCertificate),
+        (None, None) if asker.is_nobody() => Err(Reason::NoCertificate),
         (None, None) => Err(Reason::NoRuleMatched),
     }
-}
-
-/// Why what the peer presented is not believed, if so. Presenting nothing is no reason yet: a rule may be about anybody.
-fn peer_state(policy: &Policy, request: &Request<'_>, view: Option<(&Leaf, &View)>) -> Result<(), Reason> {
-    match request.peer {
-        Peer::Unreadable(_) => return Err(Reason::CertificateUnreadable),
-        Peer::Presented { validated: false, .. } => return Err(Reason::CertificateNotValidated),
-        Peer::Presented { validated: true, .. } | Peer::Absent => {}
-    }
-    let doubt = view.and_then(|(leaf, view)| policy.standing().at(request.now, leaf, view.lasting));
-    doubt.map_or(Ok(()), Err)
 }
 
 impl<'p> Decision<'p> {
@@ -210,9 +191,14 @@ impl<'p> Decision<'p> {
         self.verdict().rule
     }
 
-    /// Who asks, whatever the verdict.
+    /// Who asks, whatever the verdict; behind a forwarder its client.
     pub fn identity(&self) -> Option<&'p str> {
         self.verdict().identity
+    }
+
+    /// The peer, if it is a forwarder.
+    pub fn forwarder(&self) -> Option<&'p str> {
+        self.verdict().forwarder
     }
 
     /// The roles of who asks, sorted, whatever the verdict.

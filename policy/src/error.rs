@@ -64,6 +64,10 @@ pub enum PolicyProblem {
         name: String,
     },
 
+    /// A condition that says nothing of a forwarder.
+    #[error("a forwarder is known by its certificate; it has no `{0}`")]
+    NotOfForwarders(&'static str),
+
     /// A list without an element. It would match nothing, while a list that is left out matches everything.
     #[error("an empty list matches nothing; leave the field out, or list what it shall match")]
     EmptyList,

@@ -5,9 +5,9 @@
 
 use std::fmt;
 
+use crate::asker::Asker;
 use crate::decide;
 use crate::decide::Decision;
-use crate::decide::Peer;
 use crate::decide::Request;
 use crate::form::Form;
 use crate::host::Host;
@@ -146,11 +146,8 @@ pub(crate) fn explain<'p>(policy: &'p Policy, request: &Request<'p>) -> Explanat
     let asked = decision.rule().is_some() || decide::is_default(decision.reason());
     let mut rules = Vec::new();
     if asked && let Ok(form) = Form::read(&request.head, policy.normalization()) {
-        let view = match request.peer {
-            Peer::Presented { subject, .. } => Some(policy.view(subject)),
-            Peer::Absent | Peer::Unreadable(_) => None,
-        };
-        let asking = Asking { policy, request, form, held: view.as_ref().map_or(&[][..], |view| &view.held) };
+        let asker = Asker::of(policy, request);
+        let asking = Asking { policy, request, form, held: asker.held() };
         rules.extend(policy.rules.iter().filter_map(|(_, rule)| asking.outcome(rule)));
     }
     Explanation { decision, rules }

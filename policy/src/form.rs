@@ -4,6 +4,8 @@
 //! attempts to reach the gate's own headers.
 
 use crate::decide::Head;
+use crate::forwarded::Field;
+use crate::forwarded::Fields;
 use crate::host::Host;
 use crate::path::Normalization;
 use crate::path::RequestPath;
@@ -15,16 +17,14 @@ const MAX_FIELDS: usize = 256;
 /// What the gate's own headers begin with, in lower case.
 const OWN_PREFIX: &[u8] = b"x-portcullis-";
 
-/// Where a proxy in front puts the certificate of its own client. It is believed from nobody yet, so whoever sends it means
-/// to be somebody else.
-const FORWARDED_CERTIFICATE: &[u8] = b"x-forwarded-client-cert";
-
 /// A request that rules can be matched against.
 #[derive(Debug)]
 pub(crate) struct Form<'r> {
     pub(crate) method: &'r str,
     pub(crate) path: RequestPath<'r>,
     pub(crate) host: Option<Host<'r>>,
+    /// There is a header that carries a forwarded certificate, or seems to.
+    pub(crate) forwarded: bool,
 }
 
 impl<'r> Form<'r> {
@@ -41,20 +41,20 @@ impl<'r> Form<'r> {
         let mut credential = None;
         let mut duplicated = head.duplicated;
         let mut forbidden = false;
-        let mut forwarded = false;
+        let mut forwarded = Fields::default();
         let mut text = true;
         for &(name, value) in &head.fields {
             if name.eq_ignore_ascii_case(b"host") {
                 duplicated |= host.replace(value).is_some();
             } else if name.eq_ignore_ascii_case(b"connection") {
-                forbidden |= value.split(|&byte| byte == b',').any(|option| is_own_header(option.trim_ascii()));
+                forbidden |= value.split(|&byte| byte == b',').any(is_the_gates);
             } else if name.eq_ignore_ascii_case(b"authorization") {
                 duplicated |= credential.replace(value).is_some();
             }
-            forwarded |= folds_to(name, FORWARDED_CERTIFICATE) && name.len() == FORWARDED_CERTIFICATE.len();
+            forwarded.add(name, value);
             text &= str::from_utf8(value).is_ok();
         }
-        if duplicated {
+        if duplicated || forwarded.duplicated {
             return Err(Reason::HeaderDuplicated);
         }
         let method = head.method.filter(|method| is_method(method)).and_then(|method| str::from_utf8(method).ok());
@@ -69,14 +69,20 @@ impl<'r> Form<'r> {
         if forbidden {
             return Err(Reason::HeaderForbidden);
         }
-        if forwarded {
-            return Err(Reason::ForwarderUntrusted);
+        if forwarded.is_ambiguous() {
+            return Err(Reason::ForwardedAmbiguous);
         }
         if !text {
             return Err(Reason::HeaderNotUtf8);
         }
-        Ok(Self { method, path, host })
+        Ok(Self { method, path, host, forwarded: !forwarded.is_empty() })
     }
+}
+
+/// Whether an option of `Connection` would take away a header that the gate sets or reads.
+fn is_the_gates(option: &[u8]) -> bool {
+    let name = option.trim_ascii();
+    is_own_header(name) || Field::of(name).is_some()
 }
 
 /// Whether a server behind the gate could take a header of this name for one of the gate's own.
@@ -87,7 +93,7 @@ pub fn is_own_header(name: &[u8]) -> bool {
 }
 
 /// Whether a name begins with `prefix` once everything in it that is neither letter nor digit is `-`.
-fn folds_to(name: &[u8], prefix: &[u8]) -> bool {
+pub(crate) fn folds_to(name: &[u8], prefix: &[u8]) -> bool {
     name.len() >= prefix.len()
         && name.iter().zip(prefix).all(|(byte, own)| match own {
             b'-' => !byte.is_ascii_alphanumeric(),

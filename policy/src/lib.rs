@@ -3,6 +3,7 @@
 //! Absent from this crate: files, sockets, the clock, random numbers, threads, the proxy. `now` and random draws are
 //! arguments; the proxy's facts arrive as plain values and the verdict leaves as one. Nothing here panics.
 
+mod asker;
 mod certificate;
 mod check;
 mod compile;
@@ -15,6 +16,7 @@ mod forwarded;
 mod hex;
 mod host;
 mod index;
+mod memory;
 mod network;
 mod path;
 mod pattern;
@@ -58,7 +60,10 @@ pub use explain::Explanation;
 pub use explain::Mismatch;
 pub use explain::RuleOutcome;
 pub use form::is_own_header;
+pub use forwarded::Forwarded;
 pub use host::Host;
+pub use memory::Memory;
+pub use memory::Recent;
 pub use path::Normalization;
 pub use path::RequestPath;
 pub use policy::Policy;

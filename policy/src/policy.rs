@@ -14,6 +14,7 @@ use crate::error::PolicyError;
 use crate::explain;
 use crate::explain::Explanation;
 use crate::form::Form;
+use crate::forwarded::Forwarder;
 use crate::hex::Hex;
 use crate::index::Found;
 use crate::index::Index;
@@ -39,6 +40,7 @@ pub struct Policy {
     pub(crate) patterns: Patterns,
     pub(crate) roles: RoleTable,
     pub(crate) members: Members,
+    pub(crate) forwarders: Vec<Forwarder>,
     pub(crate) rules: Rules,
     pub(crate) index: Index,
     pub(crate) standing: Standing,
@@ -55,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) normalization: Normalization,
     /// 0 is never.
     pub(crate) allow_every: u64,
+    /// The proxy itself writes the last element of `x-forwarded-client-cert`, about its own peer.
+    pub(crate) own_xfcc: bool,
 }
 
 /// A leaf with what one policy says of it (its roles), worked out once. Used with another policy it is worked out anew.
@@ -73,6 +77,8 @@ pub(crate) struct View {
     pub(crate) held: Vec<Held>,
     /// The names of the roles, sorted.
     pub(crate) roles: Vec<String>,
+    /// Which of the policy's forwarders it is. A forwarder holds no role: it is never taken for its client.
+    pub(crate) forwarder: Option<usize>,
     /// Why the certificate is not believed, whatever the time.
     pub(crate) lasting: Option<Reason>,
 }
@@ -138,6 +144,11 @@ impl Policy {
         Some(self.settings.allow_every).filter(|every| *every > 0)
     }
 
+    /// Whether the proxy itself writes the last element of `x-forwarded-client-cert`, about its own peer (`own_xfcc`).
+    pub fn own_xfcc(&self) -> bool {
+        self.settings.own_xfcc
+    }
+
     /// The policy in canonical JSON: one form for all documents that say the same, defaults shown.
     pub fn to_json(&self) -> String {
         render::to_json(self)
@@ -160,6 +171,11 @@ impl Policy {
 
     pub(crate) fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// The forwarder that a view names.
+    pub(crate) fn forwarder(&self, view: &View) -> Option<&Forwarder> {
+        self.forwarders.get(view.forwarder?)
     }
 
     pub(crate) fn rule_name(&self, rule: RuleId) -> Option<&str> {
@@ -189,14 +205,22 @@ impl Policy {
 
     fn look_at(&self, leaf: &Leaf) -> View {
         let policy = self.version.clone();
+        let forwarder = self.forwarders.iter().position(|forwarder| forwarder.is(leaf, &self.patterns, &self.strings));
+        let lasting = self.standing.of(leaf, &self.patterns, &self.strings);
+        if forwarder.is_some() {
+            return View { policy, held: Vec::new(), roles: Vec::new(), forwarder, lasting };
+        }
         match self.members.held(leaf, &self.patterns, &self.strings) {
             Ok(held) => View {
                 policy,
                 roles: held.iter().map(|held| self.roles.name(held.role, &self.strings).to_owned()).collect(),
                 held,
-                lasting: self.standing.of(leaf, &self.patterns, &self.strings),
+                forwarder,
+                lasting,
             },
-            Err(_) => View { policy, held: Vec::new(), roles: Vec::new(), lasting: Some(Reason::InternalError) },
+            Err(_) => {
+                View { policy, held: Vec::new(), roles: Vec::new(), forwarder, lasting: Some(Reason::InternalError) }
+            }
         }
     }
 }

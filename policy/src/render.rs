@@ -14,6 +14,7 @@ use sha2::Sha256;
 
 use crate::compile::FORMAT;
 use crate::document;
+use crate::forwarded::Forwarder;
 use crate::hex::Hex;
 use crate::policy::Policy;
 use crate::requirement::Days;
@@ -61,6 +62,8 @@ struct Whole<'p> {
     normalize_path: bool,
     merge_slashes: bool,
     records: Records,
+    forwarders: Vec<ForwarderText<'p>>,
+    own_xfcc: bool,
     roles: Roles<'p>,
     rules: Rules<'p>,
     distrust: Vec<Distrust<'p>>,
@@ -181,6 +184,16 @@ struct KeyText {
 }
 
 #[derive(Serialize)]
+struct ForwarderText<'p> {
+    #[serde(flatten)]
+    member: MemberText<'p>,
+    hops: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'p str>,
+    keep: bool,
+}
+
+#[derive(Serialize)]
 struct Distrust<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_before: Option<String>,
@@ -210,6 +223,8 @@ impl<'p> Whole<'p> {
             normalize_path: policy.settings.normalization.normalize_path,
             merge_slashes: policy.settings.normalization.merge_slashes,
             records: Records { allow_every: policy.settings.allow_every },
+            forwarders: policy.forwarders.iter().map(|forwarder| ForwarderText::new(forwarder, policy)).collect(),
+            own_xfcc: policy.settings.own_xfcc,
             roles: Roles(policy),
             rules: Rules(policy),
             distrust: distrust.collect(),
@@ -306,6 +321,18 @@ pub(crate) fn requirement(requirement: &Requirement) -> String {
     let text = serde_json::to_string(&RequirementsText::new([requirement])).unwrap_or_default();
     let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(&text);
     inner.replacen('"', "", 2).replacen(':', ": ", 1)
+}
+
+impl<'p> ForwarderText<'p> {
+    fn new(forwarder: &'p Forwarder, policy: &'p Policy) -> Self {
+        let Forwarder { conditions, hops, keep } = forwarder;
+        Self {
+            member: MemberText::new(None, conditions, policy),
+            hops: hops.count,
+            by: hops.by.as_deref(),
+            keep: *keep,
+        }
+    }
 }
 
 impl<'p> MemberText<'p> {

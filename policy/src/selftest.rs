@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::certificate::Leaf;
 use crate::decide::Decision;
@@ -14,6 +15,7 @@ use crate::decide::Peer;
 use crate::decide::Request;
 use crate::decide::Tls;
 use crate::document;
+use crate::forwarded::Forwarded;
 use crate::policy::Policy;
 use crate::policy::TestFailure;
 use crate::reason::Reason;
@@ -25,6 +27,8 @@ pub(crate) struct Test {
     /// As it was written.
     pub(crate) source: document::Test,
     pub(crate) peer: Option<Leaf>,
+    /// The certificate of the forwarder that `peer` is behind.
+    pub(crate) forwarded_by: Option<Leaf>,
     pub(crate) now: UnixTime,
     pub(crate) method: String,
     pub(crate) host: Option<String>,
@@ -62,9 +66,22 @@ impl Test {
     /// Runs the test, which is the policy's number `position`.
     pub(crate) fn run(&self, position: usize, policy: &Policy) -> Option<TestFailure> {
         let subject = self.peer.clone().map(|leaf| policy.subject(leaf));
+        let forwarder = self.forwarded_by.clone().map(|leaf| policy.subject(leaf));
+        let (peer, forwarded) = match (forwarder, subject) {
+            (None, peer) => (peer, Forwarded::Nothing),
+            (Some(forwarder), None) => (Some(forwarder), Forwarded::Nothing),
+            (Some(forwarder), Some(client)) => {
+                let forwarded = match policy.view(&forwarder).forwarder {
+                    Some(_) => Forwarded::Certificate(Arc::new(client)),
+                    None => Forwarded::Refused(Reason::ForwarderUntrusted),
+                };
+                (Some(forwarder), forwarded)
+            }
+        };
         let request = Request {
             now: self.now,
-            peer: subject.as_ref().map_or(Peer::Absent, |subject| Peer::Presented { subject, validated: true }),
+            peer: peer.as_ref().map_or(Peer::Absent, |subject| Peer::Presented { subject, validated: true }),
+            forwarded: &forwarded,
             tls: Tls { version: self.tls_version.as_deref(), sni: self.sni.as_deref() },
             source: self.source_address,
             head: Head {

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::time::Duration;
 use std::time::Instant;
 
+use portcullis_policy::Forwarded;
 use portcullis_policy::Head;
 use portcullis_policy::Leaf;
 use portcullis_policy::Peer as PolicyPeer;
@@ -116,6 +117,7 @@ fn native(count: usize) -> Result<(Duration, Duration), BenchError> {
     let request = Request {
         now,
         peer: PolicyPeer::Presented { subject: &subject, validated: true },
+        forwarded: &Forwarded::Nothing,
         tls: Tls::default(),
         source: None,
         head: Head {

@@ -13,6 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use portcullis_policy as core;
 use portcullis_policy::Head;
 use portcullis_policy::Leaf;
+use portcullis_policy::Memory;
 use portcullis_policy::Request;
 use portcullis_policy::Tls;
 use portcullis_policy::UnixTime;
@@ -70,13 +71,16 @@ pub fn decide_natively(policy: &core::Policy, table: &Table, row: &Row) -> Verdi
     head.method = Some(&row.method);
     head.authority = row.authority.as_deref();
     head.path = row.path.as_deref();
+    let peer = match (&subject, &error) {
+        (Some(subject), _) => core::Peer::Presented { subject, validated },
+        (None, Some(error)) => core::Peer::Unreadable(error),
+        (None, None) => core::Peer::Absent,
+    };
+    let forwarded = Memory::default().forwarded(policy, &peer, &head);
     let decision = policy.decide(&Request {
         now: table.now,
-        peer: match (&subject, &error) {
-            (Some(subject), _) => core::Peer::Presented { subject, validated },
-            (None, Some(error)) => core::Peer::Unreadable(error),
-            (None, None) => core::Peer::Absent,
-        },
+        peer,
+        forwarded: &forwarded,
         tls: Tls { version: Some("TLSv1.3"), sni: Some("orders.acme.example") },
         source: None,
         head,

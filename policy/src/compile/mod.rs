@@ -1,5 +1,6 @@
 //! A document to a policy: every name resolved, every pattern indexed, or the first thing that is wrong.
 
+mod forwarders;
 mod member;
 mod requirement;
 mod roles;
@@ -34,11 +35,12 @@ pub(crate) const FORMAT: u64 = 1;
 pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     let document = document::read(text)?;
     let settings = settings(&document)?;
-    let Document { roles, rules, distrust, revoked, tests, .. } = document;
+    let Document { forwarders, roles, rules, distrust, revoked, tests, .. } = document;
 
     let mut strings = Strings::new();
     let mut patterns = Patterns::default();
     let (roles, members) = roles::compile(roles, &mut strings, &mut patterns)?;
+    let forwarders = forwarders::compile(&forwarders, &roles, &mut strings, &mut patterns)?;
     let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
     let standing = standing::compile(&distrust, &revoked)?;
     let tests = tests::compile(tests, &rules, &strings, &standing)?;
@@ -46,21 +48,30 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     strings.shrink();
     patterns.shrink();
     let version = String::new();
-    Ok(Policy { settings, strings, patterns, roles, members, rules, index, standing, tests, needs, version })
+    Ok(Policy {
+        settings,
+        strings,
+        patterns,
+        roles,
+        members,
+        forwarders,
+        rules,
+        index,
+        standing,
+        tests,
+        needs,
+        version,
+    })
 }
 
 fn settings(document: &Document<'_>) -> Result<Settings, PolicyError> {
     if document.version != FORMAT {
         return Err(PolicyError::new("version", PolicyProblem::Version(document.version)));
     }
-    for (feature, used) in [
-        ("forwarders", document.forwarders),
-        ("tokens", document.tokens),
-        ("anchors", document.anchors),
-        ("own_xfcc", document.own_xfcc),
-        ("candidate", document.candidate),
-    ] {
-        // `forwarders: []` asks for nothing, so it is granted.
+    for (feature, used) in
+        [("tokens", document.tokens), ("anchors", document.anchors), ("candidate", document.candidate)]
+    {
+        // `anchors: []` asks for nothing, so it is granted.
         if used == Some(Unsupported::Used) {
             return Err(PolicyError::new(feature, PolicyProblem::Unsupported(feature)));
         }
@@ -78,5 +89,6 @@ fn settings(document: &Document<'_>) -> Result<Settings, PolicyError> {
         trust_domain,
         normalization: Normalization { normalize_path: document.normalize_path, merge_slashes: document.merge_slashes },
         allow_every: document.records.allow_every,
+        own_xfcc: document.own_xfcc,
     })
 }

@@ -75,6 +75,8 @@ fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: Un
             Some(leaf(names, now).map_err(|(field, problem)| (format!("peer.{field}"), problem))?)
         }
     };
+    let forwarded_by = source.forwarded_by.as_deref().map(|names| leaf(names, now)).transpose();
+    let forwarded_by = forwarded_by.map_err(|(field, problem)| (format!("forwarded_by.{field}"), problem))?;
     let expectation = match (&source.expect.allow, &source.expect.deny) {
         (Some(rule), None) if is_rule(rule, Effect::Allow, rules, strings) => Expectation::Allow(rule.clone()),
         (Some(name), None) => return Err(here("expect.allow")(unknown(name, "the ids of allow rules"))),
@@ -89,7 +91,20 @@ fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: Un
     };
     let SampleRequest { method, path, .. } = written;
     let sni = source.sni.clone();
-    Ok(Test { peer, now, method, host, path, fields, source_address, sni, tls_version, expectation, source })
+    Ok(Test {
+        peer,
+        forwarded_by,
+        now,
+        method,
+        host,
+        path,
+        fields,
+        source_address,
+        sni,
+        tls_version,
+        expectation,
+        source,
+    })
 }
 
 /// The certificate of a peer that is written down outside of a policy; `None` for who has none.

@@ -31,6 +31,7 @@ pub(crate) use test::Test;
 pub(crate) use test::TestKey;
 pub(crate) use text::Attributes;
 pub(crate) use text::Condition;
+pub(crate) use text::Forwarder;
 pub(crate) use text::Key;
 pub(crate) use text::Member;
 pub(crate) use text::Principals;
@@ -51,14 +52,14 @@ pub(crate) struct Document<'a> {
     pub(crate) version: u64,
     #[serde(borrow, default, deserialize_with = "present")]
     pub(crate) trust_domain: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) forwarders: Option<Unsupported>,
+    #[serde(borrow, default)]
+    pub(crate) forwarders: Vec<Forwarder<'a>>,
     #[serde(default, deserialize_with = "present")]
     pub(crate) tokens: Option<Unsupported>,
     #[serde(default, deserialize_with = "present")]
     pub(crate) anchors: Option<Unsupported>,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) own_xfcc: Option<Unsupported>,
+    #[serde(default)]
+    pub(crate) own_xfcc: bool,
     #[serde(default, deserialize_with = "present")]
     pub(crate) candidate: Option<Unsupported>,
     #[serde(default)]

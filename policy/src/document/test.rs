@@ -24,6 +24,9 @@ use super::text::present;
 pub(crate) struct Test {
     pub(crate) name: String,
     pub(crate) peer: Peer,
+    /// The forwarder that the peer is behind.
+    #[serde(default, deserialize_with = "optional_names", skip_serializing_if = "Option::is_none")]
+    pub(crate) forwarded_by: Option<Box<PeerNames>>,
     pub(crate) request: String,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
@@ -41,6 +44,11 @@ pub(crate) struct Test {
     pub(crate) at: Option<String>,
     #[serde(deserialize_with = "object")]
     pub(crate) expect: Expect,
+}
+
+/// Names from a map and nothing else.
+fn optional_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<PeerNames>>, D::Error> {
+    object(deserializer).map(|names| Some(Box::new(names)))
 }
 
 /// What a test expects: `allow` names the rule, `deny` a reason or the rule.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::Serializer;
 use serde::de::Error;
 use serde::de::IgnoredAny;
+use serde::de::IntoDeserializer as _;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
 use serde::de::Unexpected;
@@ -281,6 +282,15 @@ impl Condition<'_> {
     }
 }
 
+/// A certificate whose holder forwards the certificates of others, and how it does.
+#[derive(Debug)]
+pub(crate) struct Forwarder<'a> {
+    pub(crate) member: Member<'a>,
+    pub(crate) hops: Option<u64>,
+    pub(crate) by: Option<Text<'a>>,
+    pub(crate) keep: bool,
+}
+
 /// The fields of a member. Those that this version does not carry out come last, as they are listed in errors.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
@@ -333,35 +343,46 @@ impl<'de> Visitor<'de> for MemberVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut conditions: Vec<Condition<'de>> = Vec::with_capacity(1);
         while let Some(field) = map.next_key()? {
-            let mut unsupported = |feature| map.next_value().map(|_: IgnoredAny| Condition::Unsupported(feature));
-            let condition = match field {
-                Field::Claims => unsupported("claims")?,
-                Field::Token => unsupported("token")?,
-                Field::Dns => Condition::Dns(map.next_value()?),
-                Field::Eku => Condition::Eku(map.next_value()?),
-                Field::Email => Condition::Email(map.next_value()?),
-                Field::Ip => Condition::Ip(map.next_value()?),
-                Field::Issuer => Condition::Issuer(map.next_value()?),
-                Field::Key => Condition::Key(Box::new(map.next_value::<Object<Key<'de>>>()?.0)),
-                Field::MaxLifetime => Condition::MaxLifetime(map.next_value()?),
-                Field::Not if self.negated => return Err(A::Error::custom("`not` within `not`")),
-                Field::Not => Condition::Not(map.next_value::<Negated<'de>>()?.0),
-                Field::Oid => Condition::Oid(map.next_value()?),
-                Field::Role => Condition::Role(map.next_value()?),
-                Field::Serial => Condition::Serial(map.next_value()?),
-                Field::Sha256 => Condition::Sha256(map.next_value()?),
-                Field::Spiffe => Condition::Spiffe(map.next_value()?),
-                Field::SpkiSha256 => Condition::SpkiSha256(map.next_value()?),
-                Field::Subject => Condition::Subject(map.next_value()?),
-                Field::Uri => Condition::Uri(map.next_value()?),
-            };
-            if conditions.iter().any(|known| known.field() == condition.field()) {
-                return Err(A::Error::duplicate_field(condition.field()));
-            }
-            conditions.push(condition);
+            add_condition(&mut conditions, self.negated, field, &mut map)?;
         }
         Ok(Member(conditions))
     }
+}
+
+/// Adds the condition under `field`, whose value comes next in `map`; `negated` says that this is within a `not`.
+fn add_condition<'de, A: MapAccess<'de>>(
+    conditions: &mut Vec<Condition<'de>>,
+    negated: bool,
+    field: Field,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    let mut unsupported = |feature| map.next_value().map(|_: IgnoredAny| Condition::Unsupported(feature));
+    let condition = match field {
+        Field::Claims => unsupported("claims")?,
+        Field::Token => unsupported("token")?,
+        Field::Dns => Condition::Dns(map.next_value()?),
+        Field::Eku => Condition::Eku(map.next_value()?),
+        Field::Email => Condition::Email(map.next_value()?),
+        Field::Ip => Condition::Ip(map.next_value()?),
+        Field::Issuer => Condition::Issuer(map.next_value()?),
+        Field::Key => Condition::Key(Box::new(map.next_value::<Object<Key<'de>>>()?.0)),
+        Field::MaxLifetime => Condition::MaxLifetime(map.next_value()?),
+        Field::Not if negated => return Err(A::Error::custom("`not` within `not`")),
+        Field::Not => Condition::Not(map.next_value::<Negated<'de>>()?.0),
+        Field::Oid => Condition::Oid(map.next_value()?),
+        Field::Role => Condition::Role(map.next_value()?),
+        Field::Serial => Condition::Serial(map.next_value()?),
+        Field::Sha256 => Condition::Sha256(map.next_value()?),
+        Field::Spiffe => Condition::Spiffe(map.next_value()?),
+        Field::SpkiSha256 => Condition::SpkiSha256(map.next_value()?),
+        Field::Subject => Condition::Subject(map.next_value()?),
+        Field::Uri => Condition::Uri(map.next_value()?),
+    };
+    if conditions.iter().any(|known| known.field() == condition.field()) {
+        return Err(A::Error::duplicate_field(condition.field()));
+    }
+    conditions.push(condition);
+    Ok(())
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
@@ -373,6 +394,42 @@ impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
 impl<'de: 'a, 'a> Deserialize<'de> for Negated<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MemberVisitor { negated: true }).map(Negated)
+    }
+}
+
+struct ForwarderVisitor;
+
+impl<'de> Visitor<'de> for ForwarderVisitor {
+    type Value = Forwarder<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of conditions")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut conditions: Vec<Condition<'de>> = Vec::with_capacity(1);
+        let (mut hops, mut by, mut keep) = (None, None, None);
+        while let Some(name) = map.next_key::<Text<'de>>()? {
+            let twice = match name.as_str() {
+                "hops" => hops.replace(map.next_value()?).map(|_: u64| "hops"),
+                "by" => by.replace(map.next_value()?).map(|_: Text<'de>| "by"),
+                "keep" => keep.replace(map.next_value()?).map(|_: bool| "keep"),
+                name => {
+                    add_condition(&mut conditions, false, Field::deserialize(name.into_deserializer())?, &mut map)?;
+                    None
+                }
+            };
+            if let Some(name) = twice {
+                return Err(A::Error::duplicate_field(name));
+            }
+        }
+        Ok(Forwarder { member: Member(conditions), hops, by, keep: keep.unwrap_or(false) })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Forwarder<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ForwarderVisitor)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::decide::Head;
 use crate::decide::Peer;
 use crate::decide::Request;
 use crate::decide::Tls;
+use crate::forwarded::Forwarded;
 use crate::pattern::Pattern;
 use crate::pattern::path_of_words;
 use crate::policy::Policy;
@@ -63,6 +64,7 @@ impl SampleRequest {
         Request {
             now: self.facts.now.unwrap_or(now),
             peer,
+            forwarded: &Forwarded::Nothing,
             tls: Tls { version: self.facts.tls_version.as_deref(), sni: self.facts.sni.as_deref() },
             source: self.facts.source,
             head: Head {

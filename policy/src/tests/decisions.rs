@@ -1,5 +1,6 @@
 //! Decisions as a caller sees them: a policy in JSON, a certificate in DER, a request.
 
+use crate::Forwarded;
 use crate::Head;
 use crate::Leaf;
 use crate::Peer;
@@ -66,6 +67,7 @@ fn requests_are_decided_by_role_method_path_and_host() {
         let request = Request {
             now: UnixTime(1_800_000_000),
             peer: subject.as_ref().map_or(Peer::Absent, |subject| Peer::Presented { subject, validated: true }),
+            forwarded: &Forwarded::Nothing,
             tls: Tls::default(),
             source: None,
             head: Head {
@@ -82,6 +84,7 @@ fn requests_are_decided_by_role_method_path_and_host() {
         let request = Request {
             now: UnixTime(0),
             peer: Peer::Presented { subject: subject.as_ref().unwrap(), validated: false },
+            forwarded: &Forwarded::Nothing,
             tls: Tls::default(),
             source: None,
             head: Head::default(),

@@ -3,6 +3,7 @@
 mod captures;
 mod checks;
 mod decisions;
+mod forwarding;
 mod members;
 mod order;
 mod properties;
@@ -15,6 +16,7 @@ mod scale;
 mod standing;
 
 use crate::Decision;
+use crate::Forwarded;
 use crate::Head;
 use crate::Leaf;
 use crate::Peer;
@@ -72,7 +74,7 @@ fn request<'a>(peer: Peer<'a>, method: &'a str, host: Option<&'a str>, path: &'a
         fields: Vec::new(),
         duplicated: false,
     };
-    Request { now: NOW, peer, tls: Tls::default(), source: None, head }
+    Request { now: NOW, peer, forwarded: &Forwarded::Nothing, tls: Tls::default(), source: None, head }
 }
 
 /// Reason and rule.

@@ -1,11 +1,14 @@
 //! The order of all checks.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::CertificateError;
 
 /// `NOW` is 2027-01-15T08:00:00Z.
 const POLICY: &str = r#"{
     "version": 1,
+    "forwarders": [{"spiffe": "spiffe://acme.example/edge"}],
     "roles": {"peer": [{"spiffe": "spiffe://acme.example/peer"}]},
     "rules": [
         {"id": "allow-both", "allow": "any", "paths": ["/both"]},
@@ -26,6 +29,10 @@ struct World {
     presented: bool,
     readable: bool,
     validated: bool,
+    /// What the reading of the header came to.
+    refused: Option<Reason>,
+    /// The certificate in it.
+    client: Option<Synthetic>,
     head: Head<'static>,
 }
 
@@ -38,7 +45,14 @@ impl World {
             (true, false) => Peer::Unreadable(&error),
             (true, true) => Peer::Presented { subject: &subject, validated: self.validated },
         };
-        let request = Request { now: self.now, peer, tls: Tls::default(), source: None, head: self.head.clone() };
+        let client = self.client.clone().map(|client| Arc::new(policy.subject(client.leaf())));
+        let forwarded = match (self.refused, client) {
+            (Some(reason), _) => Forwarded::Refused(reason),
+            (None, Some(client)) => Forwarded::Certificate(client),
+            (None, None) => Forwarded::Nothing,
+        };
+        let head = self.head.clone();
+        let request = Request { now: self.now, peer, forwarded: &forwarded, tls: Tls::default(), source: None, head };
         let decision = policy.decide(&request);
         (decision.reason(), decision.rule().map(str::to_owned))
     }
@@ -50,36 +64,40 @@ impl World {
 fn each_check_comes_after_the_one_before_it() {
     type Repair = fn(&mut World);
     const CONNECTION: (&[u8], &[u8]) = (b"Connection", b"close, X_Portcullis.Identity");
-    const FORWARDED: (&[u8], &[u8]) = (b"X_Forwarded-Client-Cert", b"URI=spiffe://acme.example/peer");
+    const XFCC: (&[u8], &[u8]) = (b"X-Forwarded-Client-Cert", b"URI=spiffe://acme.example/peer");
+    const CLIENT_CERT: (&[u8], &[u8]) = (b"Client-Cert", b":AAAA:");
     const LATIN: (&[u8], &[u8]) = (b"x-name", b"J\xf6rg");
     const HOST: (&[u8], &[u8]) = (b"Host", b"other.example");
 
     let policy = policy(POLICY);
-    let mut fields = vec![CONNECTION, FORWARDED, LATIN, HOST];
+    let mut fields = vec![CONNECTION, XFCC, LATIN, CLIENT_CERT, HOST];
     fields.resize(300, (b"x", b""));
+    let certificate = |id: &str| Synthetic {
+        alternative_names: vec![AlternativeName::Uri(id.to_owned())],
+        not_before: UnixTime(NOW.0 + 2000),
+        not_after: UnixTime(NOW.0 - 2000),
+        ..unnamed()
+    };
     let mut world = World {
         now: UnixTime(NOW.0 + 1000),
-        certificate: Synthetic {
-            alternative_names: vec![AlternativeName::Uri("spiffe://acme.example/peer".to_owned())],
-            not_before: UnixTime(NOW.0 + 2000),
-            not_after: UnixTime(NOW.0 - 2000),
-            ..unnamed()
-        },
+        certificate: certificate("spiffe://acme.example/edge"),
         presented: true,
         readable: false,
         validated: false,
+        refused: Some(Reason::ForwardedUnparsable),
+        client: Some(certificate("spiffe://acme.example/peer")),
         head: Head { method: Some(b"G T"), authority: Some(b"a@b"), path: Some(b"/both//"), fields, duplicated: true },
     };
     let steps: &[(Reason, Option<&str>, Repair)] = &[
-        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(4)),
+        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(5)),
         (Reason::HeaderDuplicated, None, |world| world.head.duplicated = false),
         (Reason::MethodInvalid, None, |world| world.head.method = Some(b"GET")),
         (Reason::PathEmptySegment, None, |world| world.head.path = Some(b"/both")),
-        (Reason::HostAmbiguous, None, |world| world.head.fields.truncate(3)),
+        (Reason::HostAmbiguous, None, |world| world.head.fields.truncate(4)),
         (Reason::HostInvalid, None, |world| world.head.authority = Some(b"acme.example")),
-        (Reason::HeaderForbidden, None, |world| world.head.fields = vec![FORWARDED, LATIN]),
-        (Reason::ForwarderUntrusted, None, |world| world.head.fields = vec![LATIN]),
-        (Reason::HeaderNotUtf8, None, |world| world.head.fields.clear()),
+        (Reason::HeaderForbidden, None, |world| world.head.fields = vec![XFCC, CLIENT_CERT, LATIN]),
+        (Reason::ForwardedAmbiguous, None, |world| world.head.fields = vec![XFCC, LATIN]),
+        (Reason::HeaderNotUtf8, None, |world| world.head.fields = vec![XFCC]),
         (Reason::CertificateUnreadable, None, |world| world.readable = true),
         (Reason::CertificateNotValidated, None, |world| world.validated = true),
         (Reason::CertificateNotYetValid, None, |world| world.certificate.not_before = UnixTime(NOW.0 - 1000)),
@@ -87,11 +105,22 @@ fn each_check_comes_after_the_one_before_it() {
         (Reason::CertificateRevoked, None, |world| world.certificate.sha256 = [9; 32]),
         (Reason::CertificateDistrusted, None, |world| world.certificate.not_before = UnixTime(NOW.0 - 500)),
         (Reason::RevocationStale, None, |world| world.now = NOW),
+        (Reason::ForwardedUnparsable, None, |world| world.refused = None),
+        (Reason::CertificateNotYetValid, None, |world| client(world).not_before = UnixTime(NOW.0 - 1000)),
+        (Reason::CertificateExpired, None, |world| client(world).not_after = UnixTime(NOW.0 + 1000)),
+        (Reason::CertificateRevoked, None, |world| client(world).sha256 = [9; 32]),
+        (Reason::CertificateDistrusted, None, |world| client(world).not_before = UnixTime(NOW.0 - 500)),
         (Reason::DenyRuleMatched, Some("deny-both"), |world| world.head.path = Some(b"/elsewhere")),
         (Reason::NoRuleMatched, None, |world| world.head.path = Some(b"/peer")),
-        (Reason::RuleMatched, Some("allow-peer"), |world| world.presented = false),
+        (Reason::RuleMatched, Some("allow-peer"), |world| {
+            world.client = None;
+            world.head.fields.clear();
+        }),
         (Reason::NoCertificate, None, |_| {}),
     ];
+    fn client(world: &mut World) -> &mut Synthetic {
+        world.client.as_mut().unwrap()
+    }
     for (reason, rule, repair) in steps {
         assert_eq!(world.decide(&policy), (*reason, rule.map(str::to_owned)), "{}", reason.code());
         repair(&mut world);

@@ -15,6 +15,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
     let roles = r#""roles": {"reader": [{"dns": "a.t"}]}"#;
     let rule = |rest: &str| format!(r#"{roles}, "rules": [{{"id": "r", {rest}}}]"#);
     let member = |rest: &str| format!(r#""roles": {{"reader": [{{{rest}}}]}}, "rules": []"#);
+    let forwarder = |text: &str| format!(r#""rules": [], "forwarders": [{text}]"#);
     let test = |rest: &str| {
         format!(r#"{roles}, "rules": [{{"id": "r", "allow": "any"}}], "tests": [{{"name": "t", {rest}}}]"#)
     };
@@ -207,7 +208,50 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ("short hash", member(r#""sha256": "abcd""#), "roles.reader[0].sha256", "64 hexadecimal digits"),
         ("odd serial", member(r#""serial": "abc""#), "roles.reader[0].serial", "two digits a byte"),
         ("tokens", r#""rules": [], "tokens": {"corp": {}}"#.into(), "tokens", "`tokens` is not supported"),
-        ("forwarders", r#""rules": [], "forwarders": ["x"]"#.into(), "forwarders", "`forwarders` is not supported"),
+        ("text for a forwarder", forwarder(r#""x""#), "forwarders[0]", "expected a map of conditions"),
+        ("list for a forwarder", forwarder(r#"["x"]"#), "forwarders[0]", "expected a map of conditions"),
+        (
+            "map for forwarders",
+            r#""rules": [], "forwarders": {"dns": "a.t"}"#.into(),
+            "forwarders",
+            "expected a sequence",
+        ),
+        ("forwarder without conditions", forwarder(r#"{"hops": 1}"#), "forwarders[0]", "match every certificate"),
+        ("forwarder by a role", forwarder(r#"{"role": "a"}"#), "forwarders[0].role", "it has no `role`"),
+        ("unknown field of a forwarder", forwarder(r#"{"dsn": "a.t"}"#), "forwarders[0]", "unknown field `dsn`"),
+        ("forwarder's name that is none", forwarder(r#"{"dns": "a..t"}"#), "forwarders[0].dns", "not a DNS name"),
+        ("hops twice", forwarder(r#"{"dns": "a.t", "hops": 1, "hops": 1}"#), "forwarders[0]", "duplicate field `hops`"),
+        (
+            "condition of a forwarder twice",
+            forwarder(r#"{"dns": "a.t", "dns": "b.t"}"#),
+            "forwarders[0]",
+            "duplicate field `dns`",
+        ),
+        ("no hop", forwarder(r#"{"dns": "a.t", "hops": 0}"#), "forwarders[0].hops", "`0` is not from 1 to 16"),
+        (
+            "many hops",
+            forwarder(r#"{"dns": "a.t", "hops": 17, "by": "a:b"}"#),
+            "forwarders[0].hops",
+            "not from 1 to 16",
+        ),
+        ("half a hop", forwarder(r#"{"dns": "a.t", "hops": 1.5}"#), "forwarders[0].hops", "invalid type"),
+        ("hops without a name", forwarder(r#"{"dns": "a.t", "hops": 2}"#), "forwarders[0].hops", "more need `by`"),
+        ("a name that is none", forwarder(r#"{"dns": "a.t", "by": "edge"}"#), "forwarders[0].by", "not a URI"),
+        ("null for a name", forwarder(r#"{"dns": "a.t", "by": null}"#), "forwarders[0].by", "invalid type: null"),
+        ("null for keep", forwarder(r#"{"dns": "a.t", "keep": null}"#), "forwarders[0].keep", "invalid type: null"),
+        ("a word for own_xfcc", r#""rules": [], "own_xfcc": "yes""#.into(), "own_xfcc", "expected a boolean"),
+        (
+            "forwarder of a test that is a list",
+            test(r#""peer": "none", "forwarded_by": ["a"], "request": "GET /", "expect": {"allow": "r"}"#),
+            "tests[0].forwarded_by",
+            "expected a map",
+        ),
+        (
+            "forwarder of a test without a SPIFFE ID",
+            test(r#""peer": "none", "forwarded_by": {"spiffe": "x"}, "request": "GET /", "expect": {"allow": "r"}"#),
+            "tests[0].forwarded_by.spiffe",
+            "not a SPIFFE ID",
+        ),
         ("trust domain", r#""rules": [], "trust_domain": "Acme""#.into(), "trust_domain", "not a SPIFFE trust domain"),
         (
             "brake without a condition",

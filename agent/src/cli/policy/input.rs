@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use portcullis_policy::CertificateError;
 use portcullis_policy::Head;
 use portcullis_policy::Leaf;
+use portcullis_policy::Memory;
 use portcullis_policy::Peer;
 use portcullis_policy::Policy;
 use portcullis_policy::Request;
@@ -168,15 +169,16 @@ impl Line {
     }
 
     /// Calls `answer` with the request that the line describes.
-    pub(super) fn with_request<'p, T>(
-        &'p self,
-        policy: &'p Policy,
-        certificates: &'p mut Certificates,
-        answer: impl FnOnce(&Request<'p>) -> T,
+    pub(super) fn with_request<T>(
+        &self,
+        policy: &Policy,
+        certificates: &mut Certificates,
+        answer: impl FnOnce(&Request<'_>) -> T,
     ) -> T {
+        let Certificates { presented, memory } = certificates;
         let peer = match &self.peer {
             None => Peer::Absent,
-            Some(Object(peer)) => match certificates.subject(policy, &peer.certificate) {
+            Some(Object(peer)) => match presented.subject(policy, &peer.certificate) {
                 Ok(subject) => Peer::Presented { subject, validated: peer.validated },
                 Err(error) => Peer::Unreadable(error),
             },
@@ -185,24 +187,34 @@ impl Line {
         let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.0.as_slice())));
         let fields = self.headers.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
         let tls = self.tls.as_ref().map(|Object(tls)| tls);
+        let head = Head::from_pairs(pseudo.chain(fields));
+        let forwarded = memory.forwarded(policy, &peer, &head);
         answer(&Request {
             now: self.now.map_or_else(|| UnixTime(whole_seconds(Timestamp::now())), |now| now.0),
             peer,
+            forwarded: &forwarded,
             tls: Tls {
                 version: tls.and_then(|tls| tls.version.as_deref()),
                 sni: tls.and_then(|tls| tls.sni.as_deref()),
             },
             source: self.source,
-            head: Head::from_pairs(pseudo.chain(fields)),
+            head,
         })
     }
 }
 
+/// What was learned from the lines before.
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    presented: Presented,
+    memory: Memory,
+}
+
 /// Certificates by their text, parsed once and with the roles that they have.
 #[derive(Debug, Default)]
-pub(super) struct Certificates(HashMap<String, Result<Subject, CertificateError>>);
+struct Presented(HashMap<String, Result<Subject, CertificateError>>);
 
-impl Certificates {
+impl Presented {
     fn subject(&mut self, policy: &Policy, pem: &str) -> Result<&Subject, &CertificateError> {
         if self.0.len() >= MAX_CERTIFICATES && !self.0.contains_key(pem) {
             self.0.clear();
@@ -244,7 +256,7 @@ mod tests {
     #[test]
     fn a_certificate_is_parsed_once_and_few_are_kept() {
         let policy = Policy::from_json(br#"{"version":1,"rules":[]}"#).unwrap();
-        let mut certificates = Certificates::default();
+        let mut certificates = Presented::default();
         for number in 0..2 * MAX_CERTIFICATES {
             assert!(certificates.subject(&policy, &number.to_string()).is_err());
             assert!(certificates.subject(&policy, "the same").is_err());

@@ -15,8 +15,8 @@ fn client_cert_is_one_byte_sequence() {
     let base64 = STANDARD.encode(&own.der);
     let unpadded = base64.trim_end_matches('=');
     // A certificate whose length leaves a remainder, so that its base64 has padding.
-    let padded =
-        (0..3).map(|n| Certificate::spiffe(&format!("{CLIENT}{}", "x".repeat(n)))).find(|c| c.der.len() % 3 == 1);
+    let mut lengths = (0..64).map(|n| Certificate::spiffe(&format!("{CLIENT}{}", "x".repeat(n))));
+    let padded = lengths.find(|certificate| certificate.der.len() % 3 == 1);
     let padded = STANDARD.encode(padded.unwrap().der);
     let malformed = Some(Reason::ForwardedUnparsable);
     let cases = [

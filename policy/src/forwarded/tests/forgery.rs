@@ -84,7 +84,7 @@ proptest! {
             None => own.element(EDGE),
         };
         let edge = Certificate::spiffe(EDGE).leaf();
-        if let Ok(leaf) = from_xfcc(header.as_bytes(), &one(), &edge) {
+        if let Ok(leaf) = read(header.as_bytes(), &one(), &edge) {
             let own = own.leaf();
             prop_assert_eq!(leaf.sha256(), own.sha256(), "`{}`", header);
         }
@@ -107,8 +107,8 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "\\[?[\\[\\]{}a-zA-Z\":;,=%\\\\]{0,80}") {
         let edge = Certificate::spiffe(EDGE).leaf();
-        prop_assert!(from_xfcc(&bytes, &one(), &edge).is_err());
-        prop_assert!(from_xfcc(text.as_bytes(), &one(), &edge).is_err());
+        prop_assert!(read(&bytes, &one(), &edge).is_err());
+        prop_assert!(read(text.as_bytes(), &one(), &edge).is_err());
         prop_assert!(from_client_cert(&bytes, std::iter::empty(), &one()).is_err());
         prop_assert!(from_client_cert(text.as_bytes(), [text.as_bytes()].into_iter(), &one()).is_err());
     }

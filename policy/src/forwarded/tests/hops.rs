@@ -129,7 +129,7 @@ fn the_element_is_counted_from_the_right() {
         ),
     ];
     for (name, hops, header, want) in cases {
-        let got = from_xfcc(header.as_bytes(), hops, &edge.leaf()).map(|leaf| leaf.identity().to_owned());
+        let got = read(header.as_bytes(), hops, &edge.leaf()).map(|leaf| leaf.identity().to_owned());
         assert_eq!(got.as_deref(), want.as_ref().copied(), "{name}");
     }
 }

@@ -113,8 +113,13 @@ fn one() -> Hops {
     Hops { count: 1, by: None }
 }
 
+/// The client's certificate, by the header alone.
+fn read(header: &[u8], hops: &Hops, forwarder: &Leaf) -> Result<Leaf, Reason> {
+    from_xfcc(header, false, hops, forwarder).map(Option::unwrap)
+}
+
 /// The identity of the client, or why it is not believed.
 fn client(header: &str, hops: &Hops) -> Result<String, Reason> {
     let edge = Certificate::spiffe(EDGE).leaf();
-    from_xfcc(header.as_bytes(), hops, &edge).map(|leaf| leaf.identity().to_owned())
+    read(header.as_bytes(), hops, &edge).map(|leaf| leaf.identity().to_owned())
 }

@@ -25,7 +25,7 @@ fn what_envoy_writes_is_read() {
         ),
     ];
     for (name, header, want) in cases {
-        let got = from_xfcc(header.as_bytes(), &one(), &proxy).map(|leaf| leaf.identity().to_owned());
+        let got = read(header.as_bytes(), &one(), &proxy).map(|leaf| leaf.identity().to_owned());
         assert_eq!(got.as_deref(), want.as_ref().copied(), "{name}");
     }
 }
@@ -38,7 +38,7 @@ fn a_recorded_header_with_any_byte_changed_names_nobody_else() {
         for replacement in [b',', b';', b'"', b'=', b'%', b'\\', b'x'] {
             let mut changed = header.to_vec();
             changed[position] = replacement;
-            if let Ok(leaf) = from_xfcc(&changed, &one(), &proxy) {
+            if let Ok(leaf) = read(&changed, &one(), &proxy) {
                 assert_eq!(leaf.identity(), CHECKOUT.unwrap(), "byte {position} to {replacement}");
             }
         }

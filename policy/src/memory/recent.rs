@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 /// Two halves: what is used moves to the young one; when that is full, it becomes the old one and what was old is
 /// dropped. No list to keep in order, and no cost that depends on the number of entries but for the drop.
 #[derive(Debug)]
-pub(crate) struct Recent<K, V, const CAPACITY: usize> {
+pub struct Recent<K, V, const CAPACITY: usize> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
 }
@@ -22,7 +22,8 @@ impl<K, V, const CAPACITY: usize> Default for Recent<K, V, CAPACITY> {
 }
 
 impl<K: Copy + Eq + Hash, V: Clone, const CAPACITY: usize> Recent<K, V, CAPACITY> {
-    pub(crate) fn get(&mut self, key: &K) -> Option<V> {
+    /// The value of a key, which counts as used.
+    pub fn get(&mut self, key: &K) -> Option<V> {
         if let Some(value) = self.young.get(key) {
             return Some(value.clone());
         }
@@ -31,7 +32,8 @@ impl<K: Copy + Eq + Hash, V: Clone, const CAPACITY: usize> Recent<K, V, CAPACITY
         Some(value)
     }
 
-    pub(crate) fn insert(&mut self, key: K, value: V) {
+    /// Adds or replaces an entry.
+    pub fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= CAPACITY / 2 {
             self.old = mem::take(&mut self.young);
         }

@@ -1,0 +1,98 @@
+//! What was learned from requests and holds for later ones: bounded, and of one policy only.
+
+mod recent;
+
+use std::sync::Arc;
+
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use crate::certificate::Leaf;
+use crate::decide::Head;
+use crate::decide::Peer;
+use crate::forwarded::Fields;
+use crate::forwarded::Forwarded;
+use crate::forwarded::own_peer;
+use crate::policy::Policy;
+use crate::policy::Subject;
+
+pub use recent::Recent;
+
+/// Forwarded certificates that are remembered. A forwarder sends that of each of its clients again and again.
+const FORWARDED_MAX: usize = 4096;
+
+/// Certificates that came in headers. One for each thread that decides; it forgets everything when the policy is another.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Version of the policy.
+    policy: String,
+    /// By [`key`].
+    forwarded: Recent<[u8; 32], Forwarded, FORWARDED_MAX>,
+    /// By the hash of the header.
+    own: Recent<[u8; 32], Option<Arc<Subject>>, FORWARDED_MAX>,
+}
+
+impl Memory {
+    /// The certificate that the peer forwards with a request. Call it before [`Policy::decide`], with the same policy and peer.
+    pub fn forwarded(&mut self, policy: &Policy, peer: &Peer<'_>, head: &Head<'_>) -> Forwarded {
+        let fields = Fields::of(head);
+        if fields.is_empty() {
+            return Forwarded::Nothing;
+        }
+        self.belong_to(policy);
+        let view = match peer {
+            Peer::Presented { subject, .. } => Some((subject.leaf(), policy.view(subject))),
+            Peer::Absent | Peer::Unreadable(_) => None,
+        };
+        let leaf = view.as_ref().map(|(leaf, _)| *leaf);
+        let forwarder = view.as_ref().and_then(|(_, view)| policy.forwarder(view));
+        let read = || match fields.client(policy.own_xfcc(), leaf, forwarder) {
+            Ok(None) => Forwarded::Nothing,
+            Ok(Some(leaf)) => Forwarded::Certificate(Arc::new(policy.subject(leaf))),
+            Err(reason) => Forwarded::Refused(reason),
+        };
+        // Nobody but a forwarder can fill the memory.
+        if forwarder.is_none() && !policy.own_xfcc() {
+            return read();
+        }
+        let key = key(leaf, &fields);
+        self.forwarded.get(&key).unwrap_or_else(|| {
+            let forwarded = read();
+            self.forwarded.insert(key, forwarded.clone());
+            forwarded
+        })
+    }
+
+    /// The certificate of the peer itself, where no host but the proxy's own `x-forwarded-client-cert` tells it: see
+    /// [`Policy::own_xfcc`]. `None` if the proxy wrote none, `Some(None)` if what it wrote cannot be read.
+    pub fn own_peer(&mut self, policy: &Policy, head: &Head<'_>) -> Option<Option<Arc<Subject>>> {
+        let header = Fields::of(head).xfcc?;
+        self.belong_to(policy);
+        let key = Sha256::digest(header).into();
+        Some(self.own.get(&key).unwrap_or_else(|| {
+            let subject = own_peer(header).ok().map(|leaf| Arc::new(policy.subject(leaf)));
+            self.own.insert(key, subject.clone());
+            subject
+        }))
+    }
+
+    fn belong_to(&mut self, policy: &Policy) {
+        if self.policy != policy.version() {
+            *self = Self { policy: policy.version().to_owned(), ..Self::default() };
+        }
+    }
+}
+
+/// The hash of everything that the reading of the fields depends on, beside the policy.
+fn key(peer: Option<&Leaf>, fields: &Fields<'_>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(peer.map_or(&[0; 32], Leaf::sha256));
+    hash.update([u8::from(fields.alias), u8::from(fields.duplicated)]);
+    let values = [fields.xfcc, fields.client_cert].into_iter().chain(fields.chains.iter().map(|chain| Some(*chain)));
+    for value in values {
+        hash.update([u8::from(value.is_some())]);
+        hash.update(value.map_or(0, <[u8]>::len).to_le_bytes());
+        hash.update(value.unwrap_or_default());
+    }
+    hash.finalize().into()
+}
