@@ -117,7 +117,8 @@ impl Edge {
     }
 
     /// Where a failure leads: a bad answer is never asked for again with the same key, what is not served is handed
-    /// over again, and everything else is tried again as it is.
+    /// over again, and everything else is tried again as it is. What was refused is another matter:
+    /// [`Outcome::Refused`].
     const fn on_failure(self) -> Self {
         match self {
             Self::Check => Self::Journal,
@@ -146,6 +147,8 @@ pub enum Cause {
     NamesChanged,
     /// A target does not hold what is stored: deliver again, issue nothing.
     NotServed,
+    /// A target said no to what is stored: it is not handed to anybody again.
+    Refused,
     /// An operator asked.
     Requested,
     /// What is stored cannot be used: unreadable, or the key is of another certificate.
@@ -163,6 +166,7 @@ impl Cause {
             Self::Missing => "missing",
             Self::NamesChanged => "names_changed",
             Self::NotServed => "not_served",
+            Self::Refused => "refused",
             Self::Requested => "requested",
             Self::Unusable => "unusable",
         }
@@ -192,6 +196,8 @@ pub enum Outcome {
     Done,
     /// Not: count it, wait, try again.
     Failed,
+    /// A target looked at it and said no: count it, wait, and make another. The same bytes would only be refused again.
+    Refused,
 }
 
 impl Flight {
@@ -207,6 +213,10 @@ impl Flight {
         let edge = match outcome {
             Outcome::Done => self.edge.next()?,
             Outcome::Failed => self.edge.on_failure(),
+            Outcome::Refused => {
+                let cause = if self.cause.issues() { self.cause } else { Cause::Refused };
+                return Some(Self::begin(cause));
+            }
         };
         Some(Self { edge, obtained: self.obtained.filter(|_| edge == Edge::Check), ..self })
     }

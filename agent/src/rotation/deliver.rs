@@ -53,6 +53,9 @@ pub enum DeliveryError {
         /// Its words.
         detail: String,
     },
+    /// A proxy said no after others had said yes.
+    #[error("a proxy refused it")]
+    RefusedLate,
     /// A proxy said nothing.
     #[error("not every proxy took it within {0:?}")]
     Unanswered(Duration),
@@ -78,8 +81,29 @@ impl Rotor {
         .await
     }
 
+    /// Whether a proxy refused what is stored, also long after others took it.
+    pub(super) fn is_refused(&self) -> bool {
+        let serial = self.entry.serial();
+        !self.entry.is_refused() && serial.is_some_and(|serial| self.context.publisher.is_refused(self.name(), serial))
+    }
+
     /// Hands the stored certificate to every target. Says whether anybody took it; files count.
+    ///
+    /// Files follow the proxies, so that what a proxy refuses is not put before those who read files either; a proxy
+    /// that says nothing does not hold them up.
     pub(super) async fn install(&self, cause: Cause) -> Result<bool, StepError> {
+        let taken = self.install_at_proxies(cause).await;
+        if matches!(taken, Err(StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::Publish(_)))) {
+            return taken;
+        }
+        if let (Some(generations), Some(stored)) = (self.generations.clone(), &self.entry.stored) {
+            let serial = stored.leaf.serial.clone();
+            blocking(move || generations.install(&serial)).await?;
+        }
+        taken
+    }
+
+    async fn install_at_proxies(&self, cause: Cause) -> Result<bool, StepError> {
         let Some(stored) = &self.entry.stored else {
             return Ok(false);
         };
@@ -88,12 +112,9 @@ impl Rotor {
         publisher
             .publish(resource(&self.config.name, stored))
             .map_err(|error| StepError::Delivery(DeliveryError::Publish(error)))?;
-        if cause == Cause::NotServed || self.entry.failures > 0 {
+        // A new one after a refusal goes out by itself.
+        if cause == Cause::NotServed || self.entry.failures > 0 && self.entry.refused.is_none() {
             publisher.push_again(&self.config.name);
-        }
-        if let Some(generations) = self.generations.clone() {
-            let serial = stored.leaf.serial.clone();
-            blocking(move || generations.install(&serial)).await?;
         }
         let deadline = Instant::now() + ANSWER;
         loop {

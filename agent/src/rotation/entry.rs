@@ -44,6 +44,10 @@ pub(super) struct Entry {
     pub(super) stored: Option<Credential>,
     /// What it replaced, until that is retired.
     pub(super) previous: Option<Leaf>,
+    /// What was stored before the flight: in use again if the flight's certificate is refused.
+    pub(super) last_good: Option<Credential>,
+    /// Serial of the last one that a proxy refused.
+    pub(super) refused: Option<String>,
     /// The rotation under way.
     pub(super) flight: Option<Flight>,
     /// What the flight has asked for.
@@ -88,9 +92,24 @@ impl Entry {
         self.stored.as_ref().map(|stored| stored.leaf.serial.as_str())
     }
 
+    /// Puts the stored certificate aside that a proxy refused, for the one before it.
+    pub(super) fn refuse_stored(&mut self) {
+        self.refused = self.serial().map(str::to_owned);
+        if let Some(good) = self.last_good.take() {
+            self.stored = Some(good);
+            self.previous = None;
+        }
+    }
+
+    /// Whether the stored certificate is one that a proxy refused.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_some() && self.refused.as_deref() == self.serial()
+    }
+
     /// Serial that every target has taken.
     pub(super) fn installed(&self) -> Option<&str> {
         match self.flight {
+            _ if self.is_refused() => None,
             None => self.serial(),
             Some(flight) if flight.edge > Edge::Install => self.serial(),
             Some(flight) if flight.edge < Edge::Stage => self.serial(),

@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_policy::rotation::Step;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
@@ -165,14 +164,12 @@ impl Rotation {
     /// Starts work on every certificate that needs some.
     fn set_to_work(&mut self) {
         let now = leaf::now();
-        let needs = |rotor: &Rotor| {
-            !matches!(rotor.step(now), Step::Wait { .. }) || rotor.is_look_due(self.wanted.verify_every)
-        };
-        let names: Vec<String> =
-            self.idle.iter().filter(|(_, rotor)| needs(rotor)).map(|(name, _)| name.clone()).collect();
+        let every = self.wanted.verify_every;
+        let busy = self.idle.iter().filter(|(_, rotor)| rotor.needs_work(now, every));
+        let names: Vec<String> = busy.map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some(mut rotor) = self.idle.remove(&name) else { continue };
-            let (limit, every) = (Arc::clone(&self.limit), self.wanted.verify_every);
+            let limit = Arc::clone(&self.limit);
             let task = self.busy.spawn(async move {
                 let _permit = limit.acquire_owned().await;
                 if rotor.is_look_due(every) {

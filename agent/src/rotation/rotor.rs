@@ -144,6 +144,7 @@ impl Rotor {
         if let Some(stored) = &rotor.entry.stored
             && stored.leaf.validity.holds(leaf::now())
             && rotor.facts.fit != Fit::Unusable
+            && !rotor.entry.is_refused()
             && let Err(error) = rotor.context.publisher.publish(deliver::resource(&rotor.config.name, stored))
         {
             tracing::error!(certificate = rotor.config.name, error = chain(&error), "not published");
@@ -180,10 +181,20 @@ impl Rotor {
     }
 
     pub(super) fn step(&self, now: UnixTime) -> Step {
-        if self.paused.is_some_and(|until| until > Instant::now()) {
+        if self.is_paused() {
             return Step::Wait { until: None, reason: Wait::BackOff };
         }
         rotation::next(&self.entry.record(), &self.facts, now)
+    }
+
+    /// Whether there is something to do other than waiting.
+    pub(super) fn needs_work(&self, now: UnixTime, every: Duration) -> bool {
+        let refused = self.is_refused() && !self.is_paused();
+        refused || !matches!(self.step(now), Step::Wait { .. }) || self.is_look_due(every)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused.is_some_and(|until| until > Instant::now())
     }
 
     pub(super) fn is_look_due(&self, every: Duration) -> bool {
@@ -222,6 +233,9 @@ impl Rotor {
     /// Takes step after step until there is something to wait for.
     pub(super) async fn drive(&mut self) {
         loop {
+            if self.is_refused() && !self.is_paused() {
+                self.fail(Edge::Install, &StepError::Delivery(DeliveryError::RefusedLate)).await;
+            }
             let now = leaf::now();
             let outcome = match self.step(now) {
                 Step::Wait { reason, .. } => {
@@ -262,8 +276,11 @@ impl Rotor {
             Taken::Done { mut entry, events } => {
                 failpoint::after(edge);
                 entry.retry_at = None;
-                // Handing over again what is then not served is no progress: the back-off has to grow all the same.
-                if matches!(edge, Edge::Check | Edge::Prove | Edge::Retire) {
+                // Handing over again what is then not served is no progress, nor is another certificate when the one
+                // before was refused: the back-off has to grow all the same.
+                let progress =
+                    matches!(edge, Edge::Prove | Edge::Retire) || edge == Edge::Check && entry.refused.is_none();
+                if progress {
                     entry.failures = 0;
                     entry.last_error = None;
                 }
@@ -315,7 +332,10 @@ impl Rotor {
                 let Answer { chain_pem, issued_ms } = answer;
                 let new = Credential { chain_pem, key: order.key, leaf, renew_at, issued_ms };
                 self.facts = Facts { fit: Fit::Fits, seen: Seen::Unknown, requested: false, nobody_listens: false };
-                entry.previous = entry.stored.replace(new).map(|old| old.leaf).or(entry.previous);
+                // One that was refused is nothing to go back to.
+                let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
+                entry.previous = old.as_ref().map(|old| old.leaf.clone()).or(entry.previous);
+                entry.last_good = old.or(entry.last_good);
             }
             Edge::Stage => self.stage().await?,
             Edge::Install => {
@@ -329,6 +349,8 @@ impl Rotor {
             Edge::Prove => {
                 let proof = self.prove().await?;
                 self.facts.seen = Seen::Current;
+                entry.last_good = None;
+                entry.refused = None;
                 if flight.cause.issues() {
                     entry.rotations += 1;
                     let issued = self.entry.stored.as_ref().map_or(0, |stored| stored.issued_ms);
@@ -361,7 +383,14 @@ impl Rotor {
         entry.retry_at = Some(schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default()));
         let first = entry.last_error.is_none();
         entry.last_error = Some(format!("{} failed: {text}", edge.as_str()));
-        entry.flight = entry.flight.and_then(|flight| flight.after(rotation::Outcome::Failed));
+        let refused = matches!(error, StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::RefusedLate));
+        if refused {
+            entry.refuse_stored();
+            let flight = entry.flight.unwrap_or_else(|| Flight::begin(Cause::Refused));
+            entry.flight = flight.after(rotation::Outcome::Refused);
+        } else {
+            entry.flight = entry.flight.and_then(|flight| flight.after(rotation::Outcome::Failed));
+        }
         if entry.flight.is_none_or(|flight| flight.edge == Edge::Journal) {
             entry.order = None;
             entry.answer = None;

@@ -89,13 +89,6 @@ impl Catalogue {
         self.entries.remove(name);
     }
 
-    /// Gives a refused version another chance.
-    pub(super) fn pardon(&mut self, name: &str) {
-        if let Some(entry) = self.entries.get_mut(name) {
-            entry.refused = false;
-        }
-    }
-
     /// What a subscriber should have now; none if there is nothing that is neither refused nor expired.
     pub(super) fn offered(&self, kind: Kind, name: &str, now: Timestamp) -> Option<&Arc<Published>> {
         let entry = self.entries.get(name).filter(|entry| entry.kind == kind)?;
@@ -184,14 +177,5 @@ mod tests {
         let mut catalogue = Catalogue::default();
         catalogue.publish(version("1"));
         assert!(catalogue.offered(Kind::Secret, "r", NOW).is_none());
-    }
-
-    #[test]
-    fn a_pardoned_version_is_offered_again() {
-        let mut catalogue = Catalogue::default();
-        catalogue.publish(version("1"));
-        catalogue.refuse("r", "1");
-        catalogue.pardon("r");
-        assert_eq!(offered(&catalogue), Some("1"));
     }
 }

@@ -97,7 +97,7 @@ impl Publisher {
     }
 
     /// Replaces the resource of that name and pushes it to all who subscribe to it. Names are shared by SDS and ECDS.
-    /// The version that is already published, refused or not, is not pushed again: see [`Publisher::push_again`].
+    /// The version that is already published is not pushed again: see [`Publisher::push_again`].
     ///
     /// A proxy that has this version from an earlier connection is reported as [`Outcome::Acknowledged`] at once.
     ///
@@ -127,15 +127,21 @@ impl Publisher {
         Ok(())
     }
 
-    /// Pushes the published version again to all, also to those who have it or refused it.
+    /// Pushes the published version again to all, also to those who have it. One that was refused stays refused: then
+    /// it is the version before that is pushed.
     pub fn push_again(&self, name: &str) {
         let mut hub = self.hub();
-        hub.catalogue.pardon(name);
         for stream in hub.streams.values_mut() {
             stream.subscription.forget(name);
         }
         drop(hub);
         self.changes.send_replace(());
+    }
+
+    /// Whether a proxy refused this version and nothing newer was published.
+    pub fn is_refused(&self, name: &str, version: &str) -> bool {
+        let hub = self.hub();
+        hub.catalogue.is_refused(name) && hub.catalogue.newest(name).is_some_and(|(_, newest)| newest == version)
     }
 
     /// Forgets the resource. Proxies keep using what they have: removal revokes nothing.

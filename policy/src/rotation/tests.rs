@@ -164,6 +164,21 @@ fn edges_lead_from_planned_to_retired_and_failures_never_ahead() {
     assert_eq!(Flight::begin(Cause::NotServed).edge, Edge::Stage, "delivering again issues nothing");
 }
 
+#[test]
+fn what_was_refused_is_made_anew_and_never_handed_over_again() {
+    for edge in [Edge::Install, Edge::Prove] {
+        for (cause, want) in [(Cause::Requested, Cause::Requested), (Cause::NotServed, Cause::Refused)] {
+            let after = Flight { cause, edge, obtained: None }.after(Outcome::Refused);
+            assert_eq!(after, Some(Flight::begin(want)), "{cause:?} at {edge:?}");
+            assert!(want.issues());
+            // Not at once: whatever the proxy dislikes, it would dislike it again.
+            let record = Record { flight: after, retry_at: Some(UnixTime(1_005)), ..good() };
+            assert_eq!(next(&record, &Facts::default(), NOW), wait(1_005, Wait::BackOff), "{cause:?} at {edge:?}");
+            assert_eq!(next(&record, &Facts::default(), UnixTime(1_005)), Step::Take(Edge::Journal));
+        }
+    }
+}
+
 /// A world in which a process dies wherever it likes: only `record` and what it did outside survive.
 #[derive(Default)]
 struct World {
