@@ -6,12 +6,13 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use redb::Database;
-use redb::DatabaseError;
 use redb::Durability;
 use redb::ReadableDatabase as _;
 use redb::ReadableTable as _;
@@ -82,8 +83,9 @@ impl LocalStore {
             .map_err(io)?;
         file.set_permissions(Permissions::from_mode(0o600)).map_err(io)?;
         drop(file);
-        let database = Database::create(path).map_err(|error: DatabaseError| failed(error.into()))?;
-        let store = Self { database, path: path.to_owned() };
+        // Whatever is damaged is to be found now, and not under a certificate that is due.
+        let open = || Ok(Database::builder().set_check_integrity_on_open(true).create(path)?);
+        let store = Self { database: guarded(open).map_err(failed)?, path: path.to_owned() };
         let found = store.write(Durability::Immediate, |transaction| {
             // Made here, so that reading never meets a table that is not there.
             transaction.open_table(VALUES)?;
@@ -98,7 +100,21 @@ impl LocalStore {
         if found > FORMAT {
             return Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT });
         }
+        store.read_all()?;
         Ok(store)
+    }
+
+    /// Reads every value, so that one that cannot be read is known.
+    fn read_all(&self) -> Result<(), StoreError> {
+        let read = || {
+            let table = self.database.begin_read()?.open_table(VALUES)?;
+            for value in table.iter()? {
+                value?.1.value();
+            }
+            Ok(())
+        };
+        guarded(read).map_err(|source| failed(&self.path, source))?;
+        self.notes().map(drop)
     }
 
     fn write<T>(
@@ -113,7 +129,7 @@ impl LocalStore {
             transaction.commit()?;
             Ok(outcome)
         };
-        outcome().map_err(|source| failed(&self.path, source))
+        guarded(outcome).map_err(|source| failed(&self.path, source))
     }
 }
 
@@ -126,7 +142,7 @@ impl Store for LocalStore {
                 Versioned { version: Version(version), value: Zeroizing::new(value.to_vec()) }
             }))
         };
-        read().map_err(|source| failed(&self.path, source))
+        guarded(read).map_err(|source| failed(&self.path, source))
     }
 
     fn swap(
@@ -166,7 +182,7 @@ impl Store for LocalStore {
             }
             Ok(notes)
         };
-        read().map_err(|source| failed(&self.path, source))
+        guarded(read).map_err(|source| failed(&self.path, source))
     }
 
     fn drop_notes(&self, through: u64) -> Result<(), StoreError> {
@@ -189,6 +205,15 @@ fn next(transaction: &WriteTransaction, counter: &str) -> Result<u64, redb::Erro
     let number = meta.get(counter)?.map_or(0, |last| last.value()) + 1;
     meta.insert(counter, number)?;
     Ok(number)
+}
+
+/// What the database does with a damaged page depends on the page: it says so, or it panics.
+fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    // Nothing of `work` is used after a panic: transactions roll back, and what is opened is dropped.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(redb::Error::Corrupted(text.unwrap_or("the database panicked").to_owned()))
+    })
 }
 
 fn failed(path: &Path, source: redb::Error) -> StoreError {
@@ -274,5 +299,43 @@ mod tests {
             fs::write(&path, &whole[..part]).expect("cut");
             LocalStore::open(&path).unwrap_or_else(|error| panic!("cut to {part}: {error:?}"));
         }
+    }
+
+    #[test]
+    fn a_file_damaged_on_any_one_page_is_moved_aside_or_read_as_it_was() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.redb");
+        let store = LocalStore::open(&path).expect("a store").store;
+        let keys: Vec<String> = (0..20).map(|number| format!("certificate/{number}")).collect();
+        for key in &keys {
+            store.swap(key, None, &[7; 3000], &[b"a note".to_vec()]).expect("swapped");
+        }
+        drop(store);
+        let whole = fs::read(&path).expect("bytes");
+        let mut moved = 0;
+        for page in (0..whole.len()).step_by(4096) {
+            for (name, change) in [("zeroed", [0u8; 64]), ("overwritten", [0xa5; 64])] {
+                let mut damaged = whole.clone();
+                for (at, byte) in change.iter().enumerate() {
+                    damaged[page + at] = *byte;
+                }
+                fs::write(&path, &damaged).expect("damaged");
+                let opened = LocalStore::open(&path).unwrap_or_else(|error| panic!("{name} at {page}: {error:?}"));
+                match opened.moved_aside {
+                    Some(aside) => {
+                        moved += 1;
+                        fs::remove_file(aside).expect("it was kept");
+                        assert_eq!(opened.store.read(&keys[0]).expect("read"), None, "{name} at {page}");
+                    }
+                    None => {
+                        for key in &keys {
+                            let value = opened.store.read(key).expect("read").map(|found| found.value);
+                            assert!(value.is_some_and(|value| *value == [7; 3000]), "{name} at {page}: {key}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(moved > 0, "no page holds anything");
     }
 }
