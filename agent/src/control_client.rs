@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::http::Method;
 use axum::http::Request;
@@ -28,6 +29,7 @@ use crate::status::Status;
 #[derive(Clone, Debug)]
 pub struct ControlClient {
     socket: PathBuf,
+    patience: Option<Duration>,
 }
 
 /// Why the agent could not be asked, or would not do it.
@@ -73,12 +75,29 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// No answer in time.
+    #[error(
+        "the agent at `{}` did not answer within {after:?}; what it was asked for may still go on: look at its log, or \
+         wait longer with `--timeout`", socket.display()
+    )]
+    TimedOut {
+        /// The socket.
+        socket: PathBuf,
+        /// How long was waited.
+        after: Duration,
+    },
 }
 
 impl ControlClient {
     /// For the agent that listens on this socket. Connects anew for each request.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { socket, patience: None }
+    }
+
+    /// Gives up on every request that takes longer, from connecting to the last byte.
+    #[must_use]
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// What the agent says of itself.
@@ -118,6 +137,21 @@ impl ControlClient {
     }
 
     async fn send<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ControlError> {
+        let exchange = self.exchange(method, path, body);
+        match self.patience {
+            None => exchange.await,
+            Some(after) => tokio::time::timeout(after, exchange)
+                .await
+                .unwrap_or_else(|_| Err(ControlError::TimedOut { socket: self.socket.clone(), after })),
+        }
+    }
+
+    async fn exchange<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -239,6 +273,23 @@ mod tests {
             assert!(matches!(error, ControlError::NotRunning { .. }), "{error}");
             let text = error.to_string();
             assert!(text.contains("control.sock") && text.contains("portcullis run"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_hangs_is_given_up_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        // Takes connections, as the kernel does for it, and never reads.
+        let _hanging = UnixListener::bind(&socket).unwrap();
+        let client = ControlClient::new(socket).within(Duration::from_millis(20));
+        for error in [
+            client.status().await.map(drop).unwrap_err(),
+            client.verify(None).await.map(drop).unwrap_err(),
+            client.renew("gateway".to_owned()).await.map(drop).unwrap_err(),
+        ] {
+            assert!(matches!(error, ControlError::TimedOut { .. }), "{error}");
+            assert!(error.to_string().contains("within 20ms") && error.to_string().contains("--timeout"), "{error}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -13,6 +14,7 @@ use super::Global;
 use super::Outcome;
 use super::block_on;
 use super::print;
+use super::wait::duration;
 use crate::command::IssueRequest;
 use crate::command::Usage;
 use crate::config::Config;
@@ -45,6 +47,9 @@ pub(super) struct Args {
     /// Directory for `fullchain.pem`, `privkey.pem` (0600) and `ca.crt`; nothing there is overwritten.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// How long to wait for the agent's answer, as in `30s`, `5m`.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    timeout: Duration,
 }
 
 /// Why there is nowhere to put the certificate.
@@ -84,7 +89,7 @@ impl Args {
         if let Some(path) = [&chain, &ca, &private].into_iter().find(|path| path.symlink_metadata().is_ok()) {
             return Err(OutError::Occupied { path: path.clone() }.into());
         }
-        let client = ControlClient::new(config.listen.control);
+        let client = ControlClient::new(config.listen.control).within(self.timeout);
         let issued = block_on(client.issue(&request))??;
         let key = PrivateKey::from_pem(Zeroizing::new(issued.key_pem))?;
         keys::write_new(&chain, issued.chain_pem.as_bytes(), 0o644).map_err(failed(&chain))?;

@@ -4,6 +4,7 @@ use std::io;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::Global;
 use super::Outcome;
@@ -11,6 +12,7 @@ use super::client::ask;
 use super::output::Format;
 use super::output::json;
 use super::print;
+use super::wait::duration;
 use crate::command::Renewed;
 
 /// Renew a certificate now and wait until the new one is proven served.
@@ -21,6 +23,9 @@ pub(super) struct Args {
     /// What to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+    /// How long to wait for the agent's answer, as in `30s`, `5m`.
+    #[arg(long, default_value = "2m", value_parser = duration)]
+    timeout: Duration,
 }
 
 impl Args {
@@ -30,7 +35,7 @@ impl Args {
             let _ = writeln!(io::stderr(), "renewing `{}`, waiting until it is served", self.name);
         }
         let name = self.name;
-        let renewed = ask(global, async |client| client.renew(name).await)?;
+        let renewed = ask(global, Some(self.timeout), async |client| client.renew(name).await)?;
         print(&match self.output {
             Format::Json => json(&renewed)?,
             Format::Table => render(&renewed),

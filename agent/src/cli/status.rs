@@ -1,6 +1,7 @@
 //! `portcullis status`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -16,6 +17,7 @@ use super::output::short;
 use super::output::span;
 use super::output::toned;
 use super::print;
+use super::wait::duration;
 use crate::status::CertificateStatus;
 use crate::status::PolicyStatus;
 use crate::status::Status;
@@ -26,11 +28,14 @@ pub(super) struct Args {
     /// What to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+    /// How long to wait for the agent's answer, as in `30s`, `5m`.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    timeout: Duration,
 }
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let status = ask(global, async |client| client.status().await)?;
+        let status = ask(global, Some(self.timeout), async |client| client.status().await)?;
         print(&match self.output {
             Format::Json => json(&status)?,
             Format::Table => render(&status, Timestamp::now(), Colour::of_stdout()),

@@ -1,6 +1,7 @@
 //! `portcullis verify`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -15,6 +16,7 @@ use super::output::json;
 use super::output::short;
 use super::output::span;
 use super::print;
+use super::wait::duration;
 use crate::status::CertificateStatus;
 
 /// Shake hands with the listeners now. Fails if one of them serves anything but the stored certificate.
@@ -25,12 +27,15 @@ pub(super) struct Args {
     /// What to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+    /// How long to wait for the agent's answer, as in `30s`, `5m`.
+    #[arg(long, default_value = "1m", value_parser = duration)]
+    timeout: Duration,
 }
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let name = self.name.clone();
-        let status = ask(global, async |client| client.verify(name).await)?;
+        let status = ask(global, Some(self.timeout), async |client| client.verify(name).await)?;
         let mut certificates = status.certificates;
         certificates.retain(|certificate| self.name.as_ref().is_none_or(|name| *name == certificate.name));
         let now = Timestamp::now();

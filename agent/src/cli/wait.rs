@@ -49,7 +49,7 @@ struct TimedOut {
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let last = ask(global, async |client| self.wait(&client).await)?;
+        let last = ask(global, None, async |client| self.wait(&client).await)?;
         match last {
             None => Ok(ExitCode::SUCCESS),
             Some(timed_out) => Err(Box::<dyn Error + Send + Sync>::from(timed_out)),
