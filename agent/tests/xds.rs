@@ -80,6 +80,17 @@ impl Server {
         Delta { requests, responses }
     }
 
+    /// Waits until `condition` holds of what proxies do.
+    async fn eventually(&self, what: &str, condition: impl Fn(&Publisher) -> bool) {
+        let mut activity = self.publisher.activity();
+        let seen = async {
+            while !condition(&self.publisher) {
+                activity.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.expect(what);
+    }
+
     async fn outcome(&mut self) -> Outcome {
         within(self.outcomes.recv()).await.unwrap()
     }
@@ -146,15 +157,6 @@ impl Delta {
 
 async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
-}
-
-/// Waits until `condition` holds.
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(tokio::time::Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 fn node() -> Node {
@@ -293,7 +295,7 @@ async fn an_agent_that_starts_after_its_proxy_learns_what_the_proxy_has() {
     let mut server = Server::start().await;
     let stream = server.secrets().await;
     stream.ask(&["gateway"], "1", "", None).await;
-    eventually("connected", || !server.publisher.proxies().is_empty()).await;
+    server.eventually("connected", |publisher| !publisher.proxies().is_empty()).await;
     server.publisher.publish(certificate("gateway", "1")).unwrap();
     assert_eq!(server.outcome().await, acknowledged("gateway", "1"));
     assert_eq!(server.publisher.acknowledged("gateway"), Some(true));
@@ -316,7 +318,7 @@ async fn a_slow_reader_gets_the_newest_version_only() {
     server.publisher.publish(certificate("gateway", "0")).unwrap();
     let mut stream = server.delta_secrets().await;
     stream.subscribe(&["gateway"], &[]).await;
-    eventually("subscribed", || server.publisher.acknowledged("gateway").is_some()).await;
+    server.eventually("subscribed", |publisher| publisher.acknowledged("gateway").is_some()).await;
     for version in 1..=500 {
         server.publisher.publish(certificate("gateway", &version.to_string())).unwrap();
     }
@@ -406,12 +408,12 @@ async fn proxies_come_and_go() {
     let two = server.delta_secrets().await;
     one.ask(&["a"], "", "", None).await;
     two.subscribe(&["b"], &[]).await;
-    eventually("one proxy for its two streams", || server.publisher.proxies().len() == 1).await;
+    server.eventually("one proxy for its two streams", |publisher| publisher.proxies().len() == 1).await;
     let proxy = server.publisher.proxies().remove(0);
     assert_eq!((proxy.node.as_str(), proxy.pid), ("envoy-1", i32::try_from(std::process::id()).ok()));
     drop(one);
     drop(two);
-    eventually("gone", || server.publisher.proxies().is_empty()).await;
+    server.eventually("gone", |publisher| publisher.proxies().is_empty()).await;
 }
 
 #[tokio::test]

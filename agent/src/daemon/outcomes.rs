@@ -63,6 +63,7 @@ pub(super) async fn follow(
 ) {
     // What the proxies said of the policy, as it stands in the status.
     let mut refusal: Option<String> = None;
+    let mut activity = context.publisher.activity();
     loop {
         let proxies = context.publisher.proxies();
         let mut bundles = bundles.borrow().clone();
@@ -80,6 +81,7 @@ pub(super) async fn follow(
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(LOOK) => {}
+            Ok(()) = activity.changed() => {}
             outcome = outcomes.recv() => match outcome {
                 Ok(outcome) => {
                     tell(&context, &outcome);

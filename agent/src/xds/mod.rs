@@ -50,6 +50,8 @@ pub struct Publisher {
     outcomes: broadcast::Sender<Outcome>,
     /// Streams hold the receivers: something changed, poll again.
     changes: watch::Sender<()>,
+    /// A proxy came, asked, answered or left.
+    activity: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +95,12 @@ impl Default for Publisher {
 impl Publisher {
     /// Nothing published, nobody connected.
     pub fn new() -> Self {
-        Self { hub: Arc::default(), outcomes: broadcast::Sender::new(OUTCOMES), changes: watch::Sender::new(()) }
+        Self {
+            hub: Arc::default(),
+            outcomes: broadcast::Sender::new(OUTCOMES),
+            changes: watch::Sender::new(()),
+            activity: watch::Sender::new(()),
+        }
     }
 
     /// Replaces the resource of that name and pushes it to all who subscribe to it. Names are shared by SDS and ECDS.
@@ -154,6 +161,12 @@ impl Publisher {
         self.outcomes.subscribe()
     }
 
+    /// Changes whenever a proxy comes, asks, answers or leaves: after that [`Publisher::proxies`] and
+    /// [`Publisher::acknowledged`] may say something else.
+    pub fn activity(&self) -> watch::Receiver<()> {
+        self.activity.subscribe()
+    }
+
     /// Who is connected, by node and process.
     pub fn proxies(&self) -> Vec<ProxyStatus> {
         let hub = self.hub();
@@ -187,6 +200,8 @@ impl Publisher {
             hub.nacks.remove(&peer);
             tracing::info!(node = peer.node, pid = peer.pid, "proxy disconnected");
         }
+        drop(hub);
+        self.activity.send_replace(());
     }
 
     fn receive(&self, id: StreamId, node: Option<String>, request: Request) -> Result<(), TooManyNames> {
@@ -212,6 +227,7 @@ impl Publisher {
                 Answer::Refused { name, version, detail } => Outcome::Refused { node, name, version, detail },
             });
         }
+        self.activity.send_replace(());
         if refusals > 0 {
             // Others may have to go back as well.
             self.changes.send_replace(());
