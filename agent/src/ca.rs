@@ -115,6 +115,14 @@ pub enum CaError {
     /// A key cannot be made or read.
     #[error("a key of the CA cannot be used")]
     Key(#[source] KeyError),
+    /// The root's key cannot be used.
+    #[error("the key in `{}` cannot be used; put the one there that belongs to `{ROOT_FILE}`", path.display())]
+    KeyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: KeyError,
+    },
     /// The library refuses to sign.
     #[error("the certificate cannot be signed")]
     Sign(#[source] rcgen::Error),
@@ -265,10 +273,25 @@ pub fn root_pem(directory: &Path) -> Result<String, CaError> {
     fs::read_to_string(&path).map_err(|source| CaError::File { action: "read", path, source })
 }
 
+/// The trust domain that the root in a CA's directory was made for; none if there is no root that says so.
+pub fn trust_domain(directory: &Path) -> Option<String> {
+    use x509_parser::prelude::FromDer as _;
+
+    let chain = leaf::chain(&root_pem(directory).ok()?).ok()?;
+    let (_, root) = x509_parser::prelude::X509Certificate::from_der(chain.first()?).ok()?;
+    let names = root.subject_alternative_name().ok()??.value;
+    names.general_names.iter().find_map(|name| match name {
+        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix("spiffe://").map(str::to_owned),
+        _ => None,
+    })
+}
+
 fn read_key(directory: &Path) -> Result<Option<PrivateKey>, CaError> {
     let path = directory.join(ROOT_KEY_FILE);
     match fs::read_to_string(&path) {
-        Ok(pem) => PrivateKey::from_pem(Zeroizing::new(pem)).map(Some).map_err(CaError::Key),
+        Ok(pem) => PrivateKey::from_pem(Zeroizing::new(pem))
+            .map(Some)
+            .map_err(|source| CaError::KeyUnreadable { path, source }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(CaError::File { action: "read", path, source }),
     }

@@ -101,6 +101,12 @@ pub enum CommandError {
         /// The names there are.
         known: String,
     },
+    /// It was in the configuration when it was asked for, and is not any more.
+    #[error("certificate `{name}` left the configuration; what proxies and files have of it stays as it is")]
+    Removed {
+        /// The name asked for.
+        name: String,
+    },
     /// The request itself is wrong.
     #[error("{what}")]
     Invalid {

@@ -118,7 +118,7 @@ impl IntoResponse for Refusal {
         let status = match &self.0 {
             CommandError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             CommandError::Invalid { .. } => StatusCode::BAD_REQUEST,
-            CommandError::UnknownName { .. } => StatusCode::NOT_FOUND,
+            CommandError::Removed { .. } | CommandError::UnknownName { .. } => StatusCode::NOT_FOUND,
         };
         (status, Json(self.0)).into_response()
     }

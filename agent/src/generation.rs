@@ -12,23 +12,30 @@ use std::io;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use rustix::fs::AtFlags;
 use rustix::fs::Dir;
 use rustix::fs::FileType;
-use rustix::fs::FlockOperation;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use zeroize::Zeroizing;
 
 use crate::config;
 use crate::keys;
 use crate::keys::PrivateKey;
 use crate::rotation::failpoint;
+use crate::state_dir::try_lock;
 
+mod mend;
+
+/// The names that readers open.
+const NAMES: [&str; 7] = ["fullchain.pem", "cert.pem", "chain.pem", "privkey.pem", "tls.crt", "tls.key", "ca.crt"];
 const DATA: &str = "..data";
 const GENERATION: &str = "..gen-";
 /// Prefix of what is renamed into place; whatever is left with it is from a crash.
@@ -55,6 +62,8 @@ pub struct Generations {
     group: Gid,
     mode: Mode,
     keep: usize,
+    /// Of the current generation, when it was last found as it should be.
+    verified: Mutex<Option<mend::Stamp>>,
     _lock: OwnedFd,
 }
 
@@ -85,6 +94,12 @@ pub enum GenerationError {
         path: PathBuf,
         /// Its mode.
         mode: u32,
+    },
+    /// Readers see another certificate than the one that was put there.
+    #[error("the files in `{}` are of another certificate", path.display())]
+    NotCurrent {
+        /// The directory.
+        path: PathBuf,
     },
     /// Somebody else's directory.
     #[error("`{}` belongs to user {owner}, and this is user {user}; run `chown` on it, or choose another", path.display())]
@@ -133,11 +148,14 @@ impl Generations {
         let lock = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(&directory, "..lock", lock, Mode::RUSR | Mode::WUSR)
             .map_err(|error| fail("open the lock of", error))?;
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let locked =
+            try_lock(&lock).map_err(|source| GenerationError::Io { action: "lock", path: path.clone(), source })?;
+        if !locked {
             return Err(GenerationError::Locked { path });
         }
         let group = Gid::from_raw(stat.st_gid);
-        let generations = Self { path, directory, group, mode, keep: files.keep, _lock: lock };
+        let generations =
+            Self { path, directory, group, mode, keep: files.keep, verified: Mutex::default(), _lock: lock };
         generations.remove_leftovers()?;
         Ok(generations)
     }
@@ -158,23 +176,8 @@ impl Generations {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inside = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())
             .map_err(|error| self.fail("open", &name, error))?;
-        let leaf_end = end_of_first(set.chain_pem);
-        let (leaf, rest) = set.chain_pem.split_at(leaf_end);
-        // `chain.pem` is what follows the leaf; under a root that signs leaves itself, the root.
-        let above = if rest.trim().is_empty() { set.ca_pem } else { rest.trim_start() };
-        let key = set.key.pem();
-        let public = self.mode | Mode::RGRP | Mode::ROTH;
-        let files: [(&str, &str, Mode); 7] = [
-            ("fullchain.pem", set.chain_pem, public),
-            ("cert.pem", leaf, public),
-            ("chain.pem", above, public),
-            ("tls.crt", set.chain_pem, public),
-            ("ca.crt", set.ca_pem, public),
-            ("privkey.pem", &key, self.mode),
-            ("tls.key", &key, self.mode),
-        ];
-        for (file, text, mode) in files {
-            self.write(&inside, file, text, mode).map_err(|source| GenerationError::Io {
+        for (file, text, mode) in self.contents(set) {
+            self.write(&inside, file, &text, mode).map_err(|source| GenerationError::Io {
                 action: "write",
                 path: self.path.join(&name).join(file),
                 source,
@@ -201,16 +204,39 @@ impl Generations {
         }
         failpoint::hit("rename");
         // After the data, so that no name ever leads nowhere.
-        for file in ["fullchain.pem", "cert.pem", "chain.pem", "privkey.pem", "tls.crt", "tls.key", "ca.crt"] {
+        self.link_names()?;
+        rustix::fs::fsync(&self.directory).map_err(|error| self.fail("sync", ".", error))
+    }
+
+    /// Has every name that readers open lead through `..data`. Names those that did not.
+    fn link_names(&self) -> Result<Vec<&'static str>, GenerationError> {
+        let mut changed = Vec::new();
+        for file in NAMES {
             let target = format!("{DATA}/{file}");
             match rustix::fs::readlinkat(&self.directory, file, Vec::new()) {
-                Ok(found) if found.as_bytes() == target.as_bytes() => {}
+                Ok(found) if found.as_bytes() == target.as_bytes() => continue,
                 Ok(_) | Err(Errno::NOENT) => self.replace_link(&target, file)?,
                 Err(Errno::INVAL) => return Err(GenerationError::InTheWay { path: self.path.join(file) }),
                 Err(error) => return Err(self.fail("read", file, error)),
             }
+            changed.push(file);
         }
-        rustix::fs::fsync(&self.directory).map_err(|error| self.fail("sync", ".", error))
+        Ok(changed)
+    }
+
+    /// What each file of a generation holds, and its mode.
+    fn contents(&self, set: &FileSet<'_>) -> [(&'static str, Zeroizing<String>, Mode); 7] {
+        let (leaf, rest) = set.chain_pem.split_at(end_of_first(set.chain_pem));
+        // `chain.pem` is what follows the leaf; under a root that signs leaves itself, the root.
+        let above = if rest.trim().is_empty() { set.ca_pem } else { rest.trim_start() };
+        let public = self.mode | Mode::RGRP | Mode::ROTH;
+        NAMES.map(|name| match name {
+            "privkey.pem" | "tls.key" => (name, set.key.pem(), self.mode),
+            "cert.pem" => (name, Zeroizing::new(leaf.to_owned()), public),
+            "chain.pem" => (name, Zeroizing::new(above.to_owned()), public),
+            "ca.crt" => (name, Zeroizing::new(set.ca_pem.to_owned()), public),
+            _ => (name, Zeroizing::new(set.chain_pem.to_owned()), public),
+        })
     }
 
     /// Removes all generations but the newest that are to be kept; never the current one.
@@ -245,6 +271,11 @@ impl Generations {
         Ok(self.current()?.as_deref() == Some(&generation(serial)))
     }
 
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn current(&self) -> Result<Option<String>, GenerationError> {
         match rustix::fs::readlinkat(&self.directory, DATA, Vec::new()) {
             Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
@@ -260,7 +291,13 @@ impl Generations {
         rustix::fs::fchown(&file, None, Some(self.group))?;
         rustix::fs::fchmod(&file, mode)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        let kept = file.metadata()?.mode() & 0o7777;
+        if kept == mode.as_raw_mode() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("the file system made mode {kept:04o} of {:04o}", mode.as_raw_mode())))
+        }
     }
 
     fn replace_link(&self, target: &str, name: &str) -> Result<(), GenerationError> {

@@ -23,6 +23,7 @@ pub mod policy_file;
 pub mod policy_source;
 pub mod proof;
 pub mod resource;
+pub mod room;
 pub mod rotation;
 pub mod state_dir;
 pub mod status;

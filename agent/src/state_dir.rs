@@ -8,6 +8,7 @@ use std::fs::Permissions;
 use std::io;
 use std::io::Read as _;
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
 use rustix::fs::flock;
+use rustix::io::Errno;
 
 /// The directory, held. Dropping it lets the next agent in.
 #[derive(Debug)]
@@ -82,10 +84,10 @@ impl StateDir {
             source,
         })?;
         let name = path.join("lock");
-        let failed = |source| DirectoryError::Io { action: "open", path: name.clone(), source };
+        let failed = |source| DirectoryError::Io { action: "lock", path: name.clone(), source };
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
         let mut lock = options.open(&name).map_err(failed)?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !try_lock(&lock).map_err(failed)? {
             let mut text = String::new();
             let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
             return Err(DirectoryError::Locked { path: path.to_owned(), pid });
@@ -113,6 +115,19 @@ impl StateDir {
         let path = ca_directory(&self.path);
         private_directory(&path)?;
         Ok(path)
+    }
+}
+
+/// Takes a lock that ends with the file. False if somebody else has it; whatever else goes wrong is an error.
+///
+/// # Errors
+///
+/// The file system's, such as one that has no locks.
+pub(crate) fn try_lock(file: impl AsFd) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -159,6 +174,18 @@ mod tests {
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         drop(first);
         StateDir::open(&path).expect("free again");
+    }
+
+    #[test]
+    fn only_a_lock_that_is_taken_is_another_agent() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let open = || File::create(parent.path().join("lock")).expect("a file");
+        let first = open();
+        assert!(try_lock(&first).expect("free"));
+        assert!(!try_lock(open()).expect("taken"));
+        // A descriptor that cannot be locked stands for a file system that has no locks.
+        let path = rustix::fs::open(parent.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).expect("there");
+        assert!(try_lock(path).is_err(), "not taken by anybody, and not locked either");
     }
 
     #[test]

@@ -69,7 +69,9 @@ fn death_during_a_renewal_keeps_the_old_pair_until_the_new_one_is_whole() {
     for failpoint in ["journal", "obtain-done", "check-done", "stage", "stage-done", "rename", "install-done"] {
         let desk = Desk::new(FILES);
         let mut agent = desk.start();
-        let first = desk.until(&mut agent, "served", |status| status.ready);
+        let first = desk.until(&mut agent, "served", |status| {
+            status.ready && status.certificates.iter().all(|certificate| certificate.rotations == 1)
+        });
         let first = first.certificates[0].stored.clone().expect("stored").serial;
         assert!(agent.terminate().success());
 

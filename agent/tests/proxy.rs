@@ -1,4 +1,6 @@
-//! A proxy that refuses a certificate: it is sent another one, never the same bytes again, and keeps the last good one.
+//! The agent as a proxy meets it that does not simply take what it is sent.
+//!
+//! One that refuses a certificate is sent another one, never the same bytes again, and keeps the last good one.
 
 mod support;
 
@@ -154,4 +156,29 @@ fn a_proxy_that_refuses_what_another_took_gets_another_certificate() {
     other.answer(None);
     let status = desk.until(&mut agent, "well again", |status| status.ready);
     assert_eq!(status.certificates[0].stored.as_ref().map(|leaf| leaf.serial.clone()), Some(second));
+}
+
+#[test]
+fn an_ask_for_a_certificate_that_a_reload_removed_is_answered() {
+    let desk = Desk::new(ONE);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "issued", |status| status.certificates.iter().any(|one| one.stored.is_some()));
+    let mut proxy = Proxy::connect(&desk);
+    proxy.next();
+    proxy.answer(None);
+    desk.until(&mut agent, "ready", |status| status.ready);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| desk.renew("gateway"));
+        // It is waited for the proxy's answer, which does not come.
+        proxy.next();
+        let second = scope.spawn(|| desk.renew("gateway"));
+        desk.status().expect("the second one was taken before this");
+        desk.configure("certificates: []\n");
+        agent.signal(Signal::HUP);
+        let error = first.join().unwrap().expect_err("not answered by the proxy").to_string();
+        assert!(error.contains("not every proxy took it"), "{error}");
+        let error = second.join().unwrap().expect_err("removed").to_string();
+        assert!(error.contains("left the configuration") || error.contains("no certificate is called"), "{error}");
+    });
+    desk.until(&mut agent, "nothing left to do", |status| status.ready && status.certificates.is_empty());
 }

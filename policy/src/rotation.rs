@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::schedule::Validity;
 use crate::schedule::emergency_at;
+use crate::schedule::is_waiting;
 use crate::time::UnixTime;
 
 /// How far a rotation has come.
@@ -133,6 +134,8 @@ impl Edge {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Cause {
+    /// It begins in the future: the clock was ahead when it was issued, and went back.
+    ClockWentBack,
     /// The schedule says so.
     Due,
     /// The end is so near that the schedule no longer counts.
@@ -159,6 +162,7 @@ impl Cause {
     /// The stable code.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::ClockWentBack => "clock_went_back",
             Self::Due => "due",
             Self::Emergency => "emergency",
             Self::Expired => "expired",
@@ -170,6 +174,11 @@ impl Cause {
             Self::Requested => "requested",
             Self::Unusable => "unusable",
         }
+    }
+
+    /// Whether it is the clock alone that says so.
+    const fn is_of_the_clock(self) -> bool {
+        matches!(self, Self::Due | Self::Emergency | Self::Expired)
     }
 
     /// Whether it needs a new certificate, and not only another delivery of the stored one.
@@ -277,6 +286,8 @@ pub struct Facts {
     pub seen: Seen,
     /// An operator asked for a renewal.
     pub requested: bool,
+    /// The clock jumped a moment ago, and may jump back: what it alone makes due waits.
+    pub clock_in_doubt: bool,
     /// The last delivery found nobody to deliver to, and nobody has come since.
     pub nobody_listens: bool,
 }
@@ -302,9 +313,11 @@ pub enum Step {
 pub enum Wait {
     /// A failure's back-off.
     BackOff,
+    /// The clock to be believed again.
+    Clock,
     /// Somebody to deliver to.
     Listener,
-    /// The certificate's validity to begin; until then it is not handed to anybody.
+    /// The answer's validity to begin; until then it is not handed to anybody.
     NotYetValid,
     /// The next renewal.
     Renewal,
@@ -317,19 +330,25 @@ pub fn next(record: &Record, facts: &Facts, now: UnixTime) -> Step {
         return at_rest(record, facts, now);
     };
     let step = match flight.edge {
+        Edge::Journal | Edge::Obtain if facts.clock_in_doubt && flight.cause.is_of_the_clock() => {
+            return Step::Wait { until: None, reason: Wait::Clock };
+        }
         Edge::Journal | Edge::Obtain => Step::Take(flight.edge),
         Edge::Check => match flight.obtained {
             None => return Step::Begin(flight.cause),
             Some(validity) if validity.has_ended(now) => return Step::Begin(Cause::Expired),
-            Some(validity) if validity.is_ahead(now) => {
+            // Ahead although the clock is right: it is the issuer's that is not, and another order would only bring
+            // another such certificate.
+            Some(validity) if validity.is_ahead(now) && flight.cause == Cause::ClockWentBack => {
                 return Step::Wait { until: Some(validity.not_before), reason: Wait::NotYetValid };
             }
+            Some(validity) if validity.is_ahead(now) => return Step::Begin(Cause::ClockWentBack),
             Some(_) => Step::Take(Edge::Check),
         },
         Edge::Stage | Edge::Install | Edge::Prove => match at_rest(record, facts, now) {
             // A delivery that hangs does not hold up the certificate after it.
             Step::Begin(cause) if cause.issues() => return Step::Begin(cause),
-            wait @ Step::Wait { reason: Wait::NotYetValid, .. } => return wait,
+            wait @ Step::Wait { reason: Wait::Clock, .. } => return wait,
             rest if facts.nobody_listens => {
                 let until = if let Step::Wait { until, .. } = rest { until } else { None };
                 return Step::Wait { until, reason: Wait::Listener };
@@ -343,7 +362,7 @@ pub fn next(record: &Record, facts: &Facts, now: UnixTime) -> Step {
         },
     };
     match record.retry_at {
-        Some(until) if until > now => Step::Wait { until: Some(until), reason: Wait::BackOff },
+        Some(until) if is_waiting(now, until) => Step::Wait { until: Some(until), reason: Wait::BackOff },
         _ => step,
     }
 }
@@ -359,17 +378,21 @@ fn at_rest(record: &Record, facts: &Facts, now: UnixTime) -> Step {
         Fit::OtherNames => return Step::Begin(Cause::NamesChanged),
         Fit::Fits => {}
     }
-    if stored.validity.has_ended(now) {
+    let expired = stored.validity.has_ended(now);
+    if expired && !facts.clock_in_doubt {
         return Step::Begin(Cause::Expired);
     }
     if facts.requested {
         return Step::Begin(Cause::Requested);
     }
     if stored.validity.is_ahead(now) {
-        // The clock went back, or the issuer's is ahead. Another order would only bring another such certificate.
-        return Step::Wait { until: Some(stored.validity.not_before), reason: Wait::NotYetValid };
+        return Step::Begin(Cause::ClockWentBack);
     }
-    if now >= emergency_at(stored.validity) {
+    let emergency = now >= emergency_at(stored.validity);
+    if (expired || emergency || now >= stored.renew_at) && facts.clock_in_doubt {
+        return Step::Wait { until: None, reason: Wait::Clock };
+    }
+    if emergency {
         return Step::Begin(Cause::Emergency);
     }
     if now >= stored.renew_at {

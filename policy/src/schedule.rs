@@ -16,6 +16,8 @@ const EMERGENCY: i64 = 20;
 const TRIES_LEFT: i64 = 10;
 /// Nor ever longer than this.
 const LONGEST_WAIT: i64 = 3600;
+/// How long a clock that jumped is doubted at most, apart from the spread.
+const LONGEST_DOUBT: i64 = 60;
 /// What a wait may be when nothing is left to lose: no certificate, or one that has ended.
 const WAIT_WITHOUT_CERTIFICATE: i64 = 30;
 
@@ -102,6 +104,20 @@ pub fn retry_at(now: UnixTime, not_after: Option<UnixTime>, failures: u32, draw:
     UnixTime(now.0.saturating_add((wait - scaled(wait / 4, draw)).max(1)))
 }
 
+/// Whether a wait until `until` is still to be waited for. An instant that [`retry_at`] cannot have chosen comes from a
+/// clock that was ahead then: nobody waits for it.
+pub fn is_waiting(now: UnixTime, until: UnixTime) -> bool {
+    until > now && until.0.saturating_sub(now.0) <= LONGEST_WAIT
+}
+
+/// For how many seconds after the clock jumped its word alone is no reason to renew a certificate of this lifetime:
+/// long enough to see whether it jumps back, and no more than a late renewal can spare. A `draw` of 0 is the shortest,
+/// of `u32::MAX` twice that, so that what the jump made due is not renewed all at once.
+pub fn doubt(lifetime: i64, draw: u32) -> i64 {
+    let doubt = (lifetime / EMERGENCY).clamp(1, LONGEST_DOUBT);
+    doubt + scaled(doubt, draw)
+}
+
 /// `draw` as a part of `seconds`.
 fn scaled(seconds: i64, draw: u32) -> i64 {
     let part = i128::from(seconds) * i128::from(draw) / i128::from(u32::MAX);
@@ -161,6 +177,27 @@ mod tests {
             let now = UnixTime(1_000_000);
             let not_after = left.map(|left| UnixTime(now.0 + left));
             assert_eq!(retry_at(now, not_after, failures, 0), UnixTime(now.0 + want), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_nobody_chose_is_not_waited_for() {
+        for (name, until, want) in
+            [("over", 1_000, false), ("a second", 1_001, true), ("an hour", 4_600, true), ("a year", 4_601, false)]
+        {
+            assert_eq!(is_waiting(UnixTime(1_000), UnixTime(until)), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_doubted_no_longer_than_the_certificate_can_spare() {
+        for (name, lifetime, draw, want) in [
+            ("a day", 86_400, 0, 60),
+            ("a day, the last of all", 86_400, u32::MAX, 120),
+            ("a minute", 60, 0, 3),
+            ("nothing", 0, 0, 1),
+        ] {
+            assert_eq!(doubt(lifetime, draw), want, "{name}");
         }
     }
 

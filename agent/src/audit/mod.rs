@@ -47,6 +47,8 @@ pub enum Kind {
     CaCreated,
     /// A certificate was signed for a name of the configuration.
     CertificateIssued,
+    /// The wall clock was set, by how much is the cause.
+    ClockJumped,
     /// The configuration was read again and is in force, or was refused.
     Configuration,
     /// Every target took it.
@@ -63,6 +65,8 @@ pub enum Kind {
     PolicyRefused,
     /// An operator asked for a renewal.
     RenewRequested,
+    /// Somebody changed delivered files; the cause says what, and it was put right.
+    Repaired,
     /// What was replaced is gone.
     Retired,
     /// It was seen in use.

@@ -51,6 +51,10 @@ fn a_root_that_cannot_be_used_is_never_replaced() {
     PrivateKey::generate().expect("a key").write_new(&directory.path().join("other"), 0o600).expect("written");
     fs::rename(directory.path().join("other"), directory.path().join(ROOT_KEY_FILE)).expect("replaced");
     assert!(matches!(error(), CaError::KeyMismatch { .. }));
+    fs::write(directory.path().join(ROOT_KEY_FILE), "not a key").expect("written");
+    let unreadable = error();
+    assert!(matches!(unreadable, CaError::KeyUnreadable { .. }));
+    assert!(unreadable.to_string().contains(ROOT_KEY_FILE), "{unreadable}");
     fs::remove_file(directory.path().join(ROOT_KEY_FILE)).expect("removed");
     assert!(matches!(error(), CaError::KeyMissing { .. }));
     fs::write(directory.path().join(ROOT_FILE), "").expect("emptied");

@@ -38,6 +38,8 @@ use crate::policy_file::PolicyFile;
 use crate::policy_file::PolicyFileError;
 use crate::proof::Prover;
 use crate::proof::ProverError;
+use crate::room;
+use crate::rotation::Clock;
 use crate::rotation::Context;
 use crate::rotation::Rotation;
 use crate::rotation::StepError;
@@ -173,6 +175,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         board: board.clone(),
         metrics: metrics.clone(),
         heartbeat: heartbeat.clone(),
+        clock: Clock::default(),
+        room: room::at,
     });
     let rotation = Rotation::open(Arc::clone(&context), Arc::clone(&config)).await.map_err(DaemonError::Rotation)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;

@@ -114,6 +114,58 @@ fn planted_links_and_files_are_not_followed() {
 }
 
 #[test]
+fn what_somebody_changed_is_put_right_and_named() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let generations = Generations::open(&files(parent.path())).expect("opened");
+    let key = PrivateKey::generate().expect("a key");
+    let set = FileSet { serial: "1", chain_pem: CHAIN, key: &key, ca_pem: CA };
+    generations.stage(&set).expect("staged");
+    assert_eq!(generations.mend(&set).expect("looked at"), None, "not current yet");
+    generations.install("1").expect("installed");
+    assert_eq!(generations.mend(&set).expect("looked at"), Some(Vec::new()));
+
+    let directory = parent.path().join("tls");
+    let mode = |name: &str, mode| fs::set_permissions(directory.join(name), fs::Permissions::from_mode(mode));
+    let replace = |name: &str, target: &str| {
+        fs::remove_file(directory.join(name)).expect("removed");
+        symlink(target, directory.join(name)).expect("a link");
+    };
+    let write = |name: &str, text: &str| fs::write(directory.join(name), text).expect("written");
+    let cases: [(&str, &dyn Fn(), &str); 8] = [
+        ("a key for everybody", &|| mode("..gen-1/tls.key", 0o644).expect("mode"), "`tls.key` had mode 0644"),
+        ("a chain for nobody", &|| mode("..gen-1/tls.crt", 0o000).expect("mode"), "`tls.crt` had mode 0000"),
+        ("a directory for everybody", &|| mode("..gen-1", 0o755).expect("mode"), "`..gen-1` had mode 0755"),
+        ("an empty file", &|| write("..gen-1/cert.pem", ""), "`cert.pem` had other contents"),
+        ("more at the end", &|| write("..gen-1/ca.crt", &format!("{CA}more")), "`ca.crt` had other contents"),
+        ("a file that is gone", &|| fs::remove_file(directory.join("..gen-1/chain.pem")).expect("gone"), "was gone"),
+        ("a link instead of a file", &|| replace("..gen-1/privkey.pem", "tls.key"), "`privkey.pem` had other contents"),
+        ("a link that leads elsewhere", &|| replace("tls.crt", "..gen-1/ca.crt"), "`tls.crt` did not lead to"),
+    ];
+    for (name, change, want) in cases {
+        change();
+        let mended = generations.mend(&set).expect(name).expect("current");
+        // Root reads a file of any mode.
+        let unreadable = name == "a chain for nobody" && mended == ["`tls.crt` had other contents"];
+        assert!(mended.len() == 1 && (mended[0].contains(want) || unreadable), "{name}: {mended:?}");
+        assert_eq!(generations.mend(&set).expect(name), Some(Vec::new()), "{name}: once");
+        let read = |name: &str| fs::read_to_string(directory.join(name)).expect(name);
+        assert_eq!(
+            (read("tls.crt").as_str(), read("cert.pem").as_str(), read("chain.pem").as_str()),
+            (CHAIN, CHAIN, CA)
+        );
+        assert_eq!((read("ca.crt"), read("tls.key")), (CA.to_owned(), key.pem().to_string()), "{name}");
+        let mode = |name: &str| fs::symlink_metadata(directory.join(name)).expect(name).permissions().mode();
+        assert_eq!(mode("..gen-1") & 0o777, 0o700, "{name}");
+        assert_eq!(mode("..gen-1/privkey.pem"), 0o100_600, "{name}");
+        assert_eq!((mode("..gen-1/tls.key"), mode("..gen-1/tls.crt")), (0o100_600, 0o100_644), "{name}");
+    }
+    // What is not a link of ours is not taken away.
+    fs::remove_file(directory.join("tls.key")).expect("removed");
+    write("tls.key", "somebody's");
+    assert!(matches!(generations.mend(&set), Err(GenerationError::InTheWay { .. })));
+}
+
+#[test]
 fn a_directory_of_others_is_refused_and_so_is_a_second_writer() {
     let parent = tempfile::tempdir().expect("a directory");
     let directory = parent.path().join("tls");

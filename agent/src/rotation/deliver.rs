@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use super::entry::Credential;
 use super::rotor::Rotor;
 use super::rotor::StepError;
+use crate::audit::Event;
+use crate::audit::Kind;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
 use crate::generation::FileSet;
@@ -69,7 +71,8 @@ pub(super) fn resource(name: &str, credential: &Credential) -> Resource {
 
 impl Rotor {
     /// Writes the files beside the current ones.
-    pub(super) async fn stage(&self) -> Result<(), StepError> {
+    pub(super) async fn stage(&mut self) -> Result<(), StepError> {
+        self.open_files()?;
         let (Some(generations), Some(stored)) = (self.generations.clone(), self.entry.stored.clone()) else {
             return Ok(());
         };
@@ -137,6 +140,10 @@ impl Rotor {
 
     /// Waits until every target shows the stored certificate, and says what shows it.
     pub(super) async fn prove(&mut self) -> Result<String, StepError> {
+        if let (None, Some(generations)) = (self.mend_files().await?, &self.generations) {
+            let path = generations.path().to_owned();
+            return Err(StepError::Files(GenerationError::NotCurrent { path }));
+        }
         if self.config.served_at.is_empty() {
             let proxies = self.context.publisher.acknowledged(&self.config.name) == Some(true);
             return match &self.context.admin {
@@ -230,17 +237,38 @@ impl Rotor {
             (false, false) => Seen::Unknown,
         };
         self.served = all;
-        if let Some(generations) = self.generations.clone() {
-            let serial = stored.leaf.serial.clone();
-            match blocking(move || generations.is_current(&serial)).await {
-                Ok(true) => {}
-                Ok(false) => seen = Seen::Other,
+        if self.config.files.is_some() {
+            match self.mend_files().await {
+                Ok(Some(_)) => {}
+                Ok(None) => seen = Seen::Other,
                 Err(error) => {
-                    tracing::error!(certificate = self.config.name, error = chain(&error), "files cannot be looked at")
+                    // Delivering again says what is wrong, and counts it.
+                    tracing::error!(certificate = self.config.name, error = chain(&error), "files cannot be looked at");
+                    seen = Seen::Other;
                 }
             }
         }
         seen
+    }
+
+    /// Looks whether the files are those of the stored certificate, and puts right what somebody changed in them. None if
+    /// they are of another, or there are none.
+    async fn mend_files(&self) -> Result<Option<Vec<String>>, StepError> {
+        let (Some(generations), Some(stored)) = (self.generations.clone(), self.entry.stored.clone()) else {
+            return Ok(None);
+        };
+        let ca_pem = self.context.authority.pem().to_owned();
+        let mended = blocking(move || {
+            let (serial, chain_pem) = (&stored.leaf.serial, &stored.chain_pem);
+            generations.mend(&FileSet { serial, chain_pem, key: &stored.key, ca_pem: &ca_pem })
+        })
+        .await?;
+        if let Some(mended) = mended.as_ref().filter(|mended| !mended.is_empty()) {
+            let mended = mended.join("; ");
+            tracing::warn!(certificate = self.config.name, mended, "files were changed by somebody and put right");
+            self.note(&Event::new(Kind::Repaired, &self.config.name).because(mended).change(None, self.entry.serial()));
+        }
+        Ok(mended)
     }
 
     /// Removes what the stored certificate replaced.

@@ -5,6 +5,7 @@
 //! answered or an operator asked.
 
 mod check;
+mod clock;
 mod deliver;
 mod entry;
 pub mod failpoint;
@@ -25,6 +26,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Event;
+use crate::audit::Kind;
 use crate::board::Board;
 use crate::ca::Authority;
 use crate::command::Command;
@@ -37,13 +40,16 @@ use crate::leaf;
 use crate::metrics::Metrics;
 use crate::proof::Prover;
 use crate::resource::Outcome;
+use crate::room;
 use crate::store::Store;
 use crate::xds::Publisher;
 
 pub use check::CheckError;
+pub use clock::Clock;
 pub use deliver::DeliveryError;
 pub use rotor::StepError;
 
+use clock::Reading;
 use rotor::Rotor;
 
 /// Certificates that are worked on at once.
@@ -75,6 +81,10 @@ pub struct Context {
     pub metrics: Metrics,
     /// Sign of life.
     pub heartbeat: Heartbeat,
+    /// Whether the wall clock can be believed.
+    pub clock: Clock,
+    /// How the room left on a file system is found out.
+    pub room: room::Look,
 }
 
 /// The certificates of a configuration, and who works on them.
@@ -136,6 +146,7 @@ impl Rotation {
         loop {
             self.context.heartbeat.beat();
             self.context.board.refresh();
+            self.look_at_the_clock();
             self.set_to_work();
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -159,6 +170,18 @@ impl Rotation {
         }
         // A step that is being taken ends by itself; waiting for a listener does not hold up the end.
         self.busy.abort_all();
+    }
+
+    /// Tells of a clock that was set. What follows from it, each certificate's next step knows.
+    fn look_at_the_clock(&self) {
+        self.context.clock.look(Reading::now());
+        let Some(jump) = self.context.clock.jumped() else { return };
+        let cause = format!("the clock was set by {jump:+} s; what only the clock makes due waits a moment");
+        tracing::warn!("{cause}");
+        match self.context.store.note(&Event::new(Kind::ClockJumped, "clock").because(cause).note()) {
+            Ok(()) => self.context.noted.notify_one(),
+            Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log"),
+        }
     }
 
     /// Starts work on every certificate that needs some.
@@ -186,13 +209,19 @@ impl Rotation {
     async fn begin_again(&mut self, error: &JoinError) {
         let Some(name) = self.names.remove(&error.id()) else { return };
         tracing::error!(certificate = name, %error, "a certificate's task ended; it is begun again from the store");
-        let Some(certificate) = self.wanted.certificate(&name).cloned() else { return };
+        let Some(certificate) = self.wanted.certificate(&name).cloned() else {
+            refuse(self.asks_for(&name), &CommandError::Removed { name });
+            return;
+        };
         match Rotor::open(Arc::clone(&self.context), certificate).await {
             Ok(mut rotor) => {
                 rotor.pause();
                 self.put_back(rotor);
             }
-            Err(error) => tracing::error!(certificate = name, error = chain(&error), "not looked after any more"),
+            Err(error) => {
+                tracing::error!(certificate = name, error = chain(&error), "not looked after any more");
+                refuse(self.asks_for(&name), &not_looked_after());
+            }
         }
     }
 
@@ -228,17 +257,18 @@ impl Rotation {
     }
 
     fn put_back(&mut self, mut rotor: Rotor) {
+        let asks = self.asks_for(rotor.name());
         let Some(certificate) = self.wanted.certificate(rotor.name()) else {
             self.context.publisher.remove(rotor.name());
+            let removed = CommandError::Removed { name: rotor.name().to_owned() };
+            rotor.answer(Err(removed.clone()));
+            refuse(asks, &removed);
             return;
         };
         if *certificate != rotor.config {
             rotor.reconfigure(certificate.clone());
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        let (mine, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(name, _)| name == rotor.name());
-        self.waiting = others;
-        for (_, ask) in mine {
+        for ask in asks {
             rotor.ask(ask);
         }
         self.idle.insert(rotor.name().to_owned(), rotor);
@@ -292,8 +322,17 @@ impl Rotation {
     fn ask(&mut self, name: String, ask: Ask) {
         match self.idle.get_mut(&name) {
             Some(rotor) => rotor.ask(ask),
-            None => self.waiting.push((name, ask)),
+            None if self.names.values().any(|busy| *busy == name) => self.waiting.push((name, ask)),
+            None => refuse(vec![ask], &not_looked_after()),
         }
+    }
+
+    /// What was asked for this certificate while somebody worked on it.
+    fn asks_for(&mut self, name: &str) -> Vec<Ask> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (mine, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(other, _)| other == name);
+        self.waiting = others;
+        mine.into_iter().map(|(_, ask)| ask).collect()
     }
 
     fn unknown(&self, name: String) -> CommandError {
@@ -303,7 +342,24 @@ impl Rotation {
     }
 }
 
+/// Answers those who wait for what will not be done. Who waits for a look is told by dropping his end.
+fn refuse(asks: Vec<Ask>, error: &CommandError) {
+    for ask in asks {
+        if let Ask::Renew(reply) = ask {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+}
+
+fn not_looked_after() -> CommandError {
+    let cause = "it cannot be looked after since the last reload or failure; the agent's log says why".to_owned();
+    CommandError::Failed { step: "handing the command over".to_owned(), cause }
+}
+
 /// When something was last done, on the clock that does not jump.
 fn is_due(last: Option<Instant>, every: Duration) -> bool {
     last.is_none_or(|last| last.elapsed() >= every)
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::Ask;
 use super::Context;
 use super::check;
+use super::clock::Reading;
 use super::deliver;
 use super::deliver::DeliveryError;
 use super::entry::Answer;
@@ -42,6 +43,8 @@ use crate::keys::KeyError;
 use crate::leaf;
 use crate::metrics::RotationResult;
 use crate::proof::ServedAt;
+use crate::room;
+use crate::room::NoRoom;
 use crate::status::CertificateStatus;
 use crate::status::ServedStatus;
 use crate::store::StoreError;
@@ -79,6 +82,9 @@ pub enum StepError {
         /// The edge.
         edge: Edge,
     },
+    /// No room to write it.
+    #[error(transparent)]
+    Room(NoRoom),
     /// The store.
     #[error("the step cannot be written down")]
     Store(#[source] StoreError),
@@ -101,6 +107,8 @@ pub(super) struct Rotor {
     looked: Option<Instant>,
     paused: Option<Instant>,
     alarm: Option<String>,
+    /// Places this certificate among those that a jump of the clock made due.
+    draw: u32,
 }
 
 /// What taking an edge came to.
@@ -139,6 +147,7 @@ impl Rotor {
             looked: None,
             paused: None,
             alarm: None,
+            draw: keys::draw().unwrap_or_default(),
         };
         rotor.reconfigure(rotor.config.clone());
         if let Some(stored) = &rotor.entry.stored
@@ -157,23 +166,29 @@ impl Rotor {
         if config.files != self.config.files {
             // Let go of the old directory's lock first: it may be the same directory.
             self.generations = None;
-            match config.files.as_ref().map(Generations::open).transpose() {
-                Ok(generations) => self.generations = generations.map(Arc::new),
-                Err(error) => {
-                    tracing::error!(certificate = config.name, error = chain(&error), "files are not written")
-                }
-            }
         }
         if let Some(stored) = self.entry.stored.as_mut().filter(|_| config.renew_after != self.config.renew_after) {
             let draw = keys::draw().unwrap_or_default();
             stored.renew_at = schedule::renew_at(stored.leaf.validity, config.renew_after, draw);
         }
         self.config = config;
+        if let Err(error) = self.open_files() {
+            // The next look finds no files, and the delivery that it leads to tries again and says so.
+            tracing::error!(certificate = self.config.name, error = chain(&error), "files are not written yet");
+        }
         let root = self.context.authority.der();
         self.facts.fit = self.entry.stored.as_ref().map_or(Fit::Fits, |stored| {
             check::fit(&stored.chain_pem, &stored.key, &self.config.names, root, &stored.leaf)
         });
         self.looked = None;
+    }
+
+    /// Opens the directory of the files, if there is one and it is not open.
+    pub(super) fn open_files(&mut self) -> Result<(), StepError> {
+        if let Some(files) = self.config.files.as_ref().filter(|_| self.generations.is_none()) {
+            self.generations = Some(Arc::new(Generations::open(files).map_err(StepError::Files)?));
+        }
+        Ok(())
     }
 
     pub(super) fn name(&self) -> &str {
@@ -184,7 +199,9 @@ impl Rotor {
         if self.is_paused() {
             return Step::Wait { until: None, reason: Wait::BackOff };
         }
-        rotation::next(&self.entry.record(), &self.facts, now)
+        let lifetime = self.entry.stored.as_ref().map_or(0, |stored| stored.leaf.validity.lifetime());
+        let clock_in_doubt = self.context.clock.is_in_doubt(lifetime, self.draw);
+        rotation::next(&self.entry.record(), &Facts { clock_in_doubt, ..self.facts }, now)
     }
 
     /// Whether there is something to do other than waiting.
@@ -236,6 +253,7 @@ impl Rotor {
             if self.is_refused() && !self.is_paused() {
                 self.fail(Edge::Install, &StepError::Delivery(DeliveryError::RefusedLate)).await;
             }
+            self.context.clock.look(Reading::now());
             let now = leaf::now();
             let outcome = match self.step(now) {
                 Step::Wait { reason, .. } => {
@@ -303,6 +321,10 @@ impl Rotor {
         match edge {
             Edge::Journal => {
                 let context = &self.context;
+                let files = self.config.files.as_ref().map(|files| files.directory.as_path());
+                // The CA's directory and the store lie on the same file system.
+                room::check(context.room, files.into_iter().chain([context.ca_directory.as_path()]))
+                    .map_err(StepError::Room)?;
                 let order = context
                     .authority
                     .order(self.config.names.clone(), self.config.lifetime, &context.ca_directory, now)
@@ -331,7 +353,7 @@ impl Rotor {
                 let renew_at = schedule::renew_at(leaf.validity, self.config.renew_after, draw);
                 let Answer { chain_pem, issued_ms } = answer;
                 let new = Credential { chain_pem, key: order.key, leaf, renew_at, issued_ms };
-                self.facts = Facts { fit: Fit::Fits, seen: Seen::Unknown, requested: false, nobody_listens: false };
+                self.facts = Facts::default();
                 // One that was refused is nothing to go back to.
                 let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
                 entry.previous = old.as_ref().map(|old| old.leaf.clone()).or(entry.previous);
@@ -420,7 +442,8 @@ impl Rotor {
         }));
     }
 
-    fn answer(&mut self, answer: Result<Renewed, CommandError>) {
+    /// Answers all who wait for the renewal.
+    pub(super) fn answer(&mut self, answer: Result<Renewed, CommandError>) {
         self.facts.requested = false;
         for reply in self.renewals.drain(..) {
             let _ = reply.send(answer.clone());
@@ -470,7 +493,7 @@ impl Rotor {
         }
     }
 
-    fn note(&self, event: &Event) {
+    pub(super) fn note(&self, event: &Event) {
         match self.context.store.note(&event.note()) {
             Ok(()) => self.context.noted.notify_one(),
             Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log: {event:?}"),

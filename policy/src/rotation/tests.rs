@@ -31,7 +31,8 @@ fn wait(until: i64, reason: Wait) -> Step {
 #[test]
 fn at_rest_the_first_cause_in_order_decides() {
     let facts = Facts::default();
-    let all_wrong = Facts { fit: Fit::OtherNames, seen: Seen::Other, requested: true, nobody_listens: true };
+    let all_wrong =
+        Facts { fit: Fit::OtherNames, seen: Seen::Other, requested: true, clock_in_doubt: false, nobody_listens: true };
     let cases = [
         ("nothing stored", Record::default(), all_wrong, Step::Begin(Cause::Missing)),
         ("unreadable", good(), Facts { fit: Fit::Unusable, ..all_wrong }, Step::Begin(Cause::Unusable)),
@@ -56,10 +57,10 @@ fn at_rest_the_first_cause_in_order_decides() {
             Step::Begin(Cause::Requested),
         ),
         (
-            "ahead of the clock is held",
-            Record { stored: stored(1_001, 9_000, 500), ..good() },
+            "ahead of the clock is made anew",
+            Record { stored: stored(1_001, 9_000, 5_000), ..good() },
             facts,
-            wait(1_001, Wait::NotYetValid),
+            Step::Begin(Cause::ClockWentBack),
         ),
         (
             "emergency overrides a late schedule",
@@ -95,10 +96,29 @@ fn in_flight_the_journalled_edge_is_taken_unless_something_forbids_it() {
         ("back-off is over", Record { retry_at: Some(NOW), ..flying(Edge::Obtain) }, facts, Step::Take(Edge::Obtain)),
         ("an answer that has ended", checking(Some(valid(0, 999))), facts, Step::Begin(Cause::Expired)),
         (
-            "an answer ahead of the clock is held",
+            "an answer ahead of the clock is asked for again",
             checking(Some(valid(1_001, 2_000))),
             facts,
+            Step::Begin(Cause::ClockWentBack),
+        ),
+        (
+            "and held, if the next one is ahead as well",
+            Record {
+                flight: Some(Flight {
+                    cause: Cause::ClockWentBack,
+                    edge: Edge::Check,
+                    obtained: Some(valid(1_001, 2_000)),
+                }),
+                ..good()
+            },
+            facts,
             wait(1_001, Wait::NotYetValid),
+        ),
+        (
+            "a back-off of another clock is over",
+            Record { retry_at: Some(UnixTime(NOW.0 + 31_536_000)), ..flying(Edge::Obtain) },
+            facts,
+            Step::Take(Edge::Obtain),
         ),
         ("an answer that was not written down", checking(None), facts, Step::Begin(Cause::Due)),
         ("never hands out an ended one", with(Edge::Install, stored(0, 999, 600)), facts, Step::Begin(Cause::Expired)),
@@ -106,7 +126,7 @@ fn in_flight_the_journalled_edge_is_taken_unless_something_forbids_it() {
             "never hands out one of the future",
             with(Edge::Stage, stored(1_001, 9_000, 5_000)),
             facts,
-            wait(1_001, Wait::NotYetValid),
+            Step::Begin(Cause::ClockWentBack),
         ),
         (
             "a hanging delivery gives way to the next renewal",
@@ -165,6 +185,37 @@ fn edges_lead_from_planned_to_retired_and_failures_never_ahead() {
 }
 
 #[test]
+fn a_clock_in_doubt_makes_nothing_due_and_holds_up_nothing_else() {
+    let doubt = Facts { clock_in_doubt: true, ..Facts::default() };
+    let waits = Step::Wait { until: None, reason: Wait::Clock };
+    let flying =
+        |cause, edge, stored| Record { flight: Some(Flight { cause, edge, obtained: None }), stored, ..good() };
+    let (fine, ended) = (stored(0, 3_000, 2_000), stored(0, 999, 600));
+    let cases = [
+        ("ended", Record { stored: ended, ..good() }, doubt, waits),
+        ("near its end", Record { stored: stored(0, 1_020, 9_000), ..good() }, doubt, waits),
+        ("due", Record { stored: stored(0, 3_000, 900), ..good() }, doubt, waits),
+        ("due and begun", flying(Cause::Due, Edge::Journal, fine), doubt, waits),
+        ("ended while it is delivered", flying(Cause::Due, Edge::Install, ended), doubt, waits),
+        ("none at all", Record::default(), doubt, Step::Begin(Cause::Missing)),
+        ("asked for", good(), Facts { requested: true, ..doubt }, Step::Begin(Cause::Requested)),
+        (
+            "ended and asked for",
+            Record { stored: ended, ..good() },
+            Facts { requested: true, ..doubt },
+            Step::Begin(Cause::Requested),
+        ),
+        ("asked for and begun", flying(Cause::Requested, Edge::Journal, ended), doubt, Step::Take(Edge::Journal)),
+        ("ahead", Record { stored: stored(1_001, 9_000, 5_000), ..good() }, doubt, Step::Begin(Cause::ClockWentBack)),
+        ("a delivery", flying(Cause::Due, Edge::Install, fine), doubt, Step::Take(Edge::Install)),
+        ("good", good(), doubt, wait(2_000, Wait::Renewal)),
+    ];
+    for (name, record, facts, want) in cases {
+        assert_eq!(next(&record, &facts, NOW), want, "{name}");
+    }
+}
+
+#[test]
 fn what_was_refused_is_made_anew_and_never_handed_over_again() {
     for edge in [Edge::Install, Edge::Prove] {
         for (cause, want) in [(Cause::Requested, Cause::Requested), (Cause::NotServed, Cause::Refused)] {
@@ -207,6 +258,8 @@ enum Event {
     Fail,
     /// Time passes.
     Pass(u16),
+    /// The clock goes back.
+    Back(u16),
 }
 
 impl World {
@@ -215,6 +268,10 @@ impl World {
     fn act(&mut self, event: Event) {
         if let Event::Pass(seconds) = event {
             self.now += i64::from(seconds);
+            return;
+        }
+        if let Event::Back(seconds) = event {
+            self.now -= i64::from(seconds);
             return;
         }
         match next(&self.record, &Facts::default(), UnixTime(self.now)) {
@@ -292,6 +349,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => Just(Event::DieBetween),
         1 => Just(Event::Fail),
         1 => (0..2_000u16).prop_map(Event::Pass),
+        1 => any::<u16>().prop_map(Event::Back),
     ];
     prop::collection::vec(event, 0..200)
 }

@@ -1,0 +1,101 @@
+//! One certificate in a world of its own: a store, a CA, a clock and a disk that do as they are told.
+
+use std::path::Path;
+
+use portcullis_policy::UnixTime;
+use portcullis_policy::rotation::Cause;
+use portcullis_policy::rotation::Step;
+use portcullis_policy::rotation::Wait;
+use portcullis_policy::schedule::Share;
+use portcullis_policy::schedule::Validity;
+use tempfile::TempDir;
+
+use super::*;
+use crate::command::Usage;
+use crate::names::Names;
+use crate::room::Room;
+use crate::store::LocalStore;
+
+const YEAR: i64 = 365 * 86_400;
+
+fn context(directory: &Path, room: room::Look) -> Arc<Context> {
+    let store = LocalStore::open(&directory.join("store.redb")).expect("a store").store;
+    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: YEAR };
+    let (authority, _) = Authority::open(directory, &ca, leaf::now()).expect("a CA");
+    let prover = Prover::new(vec![authority.der().clone()], None).expect("a prover");
+    Arc::new(Context {
+        store: Arc::new(store),
+        noted: Arc::default(),
+        authority,
+        ca_directory: directory.to_owned(),
+        trust_domain: ca.trust_domain,
+        publisher: Publisher::new(),
+        prover,
+        admin: None,
+        board: Board::new(),
+        metrics: Metrics::new(),
+        heartbeat: Heartbeat::new(),
+        clock: Clock::default(),
+        room,
+    })
+}
+
+fn certificate(directory: &Path) -> config::Certificate {
+    let names = Names::new(None, vec!["localhost".to_owned()], Vec::new(), vec![Usage::Server], "acme.example");
+    config::Certificate {
+        name: "gateway".to_owned(),
+        names: names.expect("names"),
+        lifetime: 86_400,
+        renew_after: Share::TWO_THIRDS,
+        files: Some(config::Files { directory: directory.join("tls"), keep: 1, mode: 0o600 }),
+        served_at: Vec::new(),
+    }
+}
+
+async fn world(room: room::Look) -> (TempDir, Rotor) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let context = context(directory.path(), room);
+    let rotor = Rotor::open(context, certificate(directory.path())).await.expect("a rotor");
+    (directory, rotor)
+}
+
+#[tokio::test]
+async fn nothing_is_issued_without_room_to_write_it() {
+    let (directory, mut rotor) = world(|_| Ok(Room { bytes: 512 * 1024, files: None })).await;
+    rotor.drive().await;
+    let status = rotor.status();
+    assert_eq!((status.failures, status.stored), (1, None));
+    let error = status.last_error.expect("an error");
+    assert!(error.contains("no room at") && error.contains("512 KiB"), "{error}");
+    assert!(rotor.entry.order.is_none(), "no key was made");
+    let notes = rotor.context.store.notes().expect("notes");
+    let told = |text: &str| notes.iter().any(|note| String::from_utf8_lossy(&note.text).contains(text));
+    assert!(told("alarm") && told("no room at") && !told("certificate_issued"));
+    assert!(!directory.path().join("tls/tls.crt").exists());
+}
+
+#[tokio::test]
+async fn a_clock_that_jumped_ahead_renews_nothing_until_it_is_believed() {
+    let (_directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let now = leaf::now();
+    assert!(matches!(rotor.step(now), Step::Wait { reason: Wait::Renewal, .. }), "{:?}", rotor.status());
+    let running = Reading::now().running;
+    let at =
+        |seconds: i64, later: u64| Reading { wall: now.0 + seconds, running: running + Duration::from_secs(later) };
+    rotor.context.clock.look(at(0, 0));
+    rotor.context.clock.look(at(YEAR, 1));
+    let ahead = UnixTime(now.0 + YEAR);
+    assert!(matches!(rotor.step(ahead), Step::Wait { reason: Wait::Clock, .. }));
+    // Two minutes later at the latest.
+    rotor.context.clock.look(at(YEAR + 121, 122));
+    assert_eq!(rotor.step(ahead), Step::Begin(Cause::Expired));
+    // Back again: what was issued meanwhile begins in a year.
+    rotor.context.clock.look(at(122, 123));
+    if let Some(stored) = &mut rotor.entry.stored {
+        let Validity { not_before, not_after } = stored.leaf.validity;
+        let later = |time: UnixTime| UnixTime(time.0 + YEAR);
+        stored.leaf.validity = Validity { not_before: later(not_before), not_after: later(not_after) };
+    }
+    assert_eq!(rotor.step(now), Step::Begin(Cause::ClockWentBack));
+}
