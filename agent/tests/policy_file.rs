@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::time::Instant;
 
+use rustix::process::Signal;
 use support::Desk;
 
 const POLICY: &str = "\
@@ -95,4 +96,20 @@ fn the_last_good_policy_outlives_a_restart() {
         status.policy.error.as_ref().is_some_and(|error| error.contains("cannot read"))
             && status.policy.version == version
     });
+}
+
+#[test]
+fn a_filter_that_is_taken_out_is_not_waited_for() {
+    let desk = desk();
+    let mut agent = desk.start();
+    // No proxy takes the policy: there is none.
+    let status = desk.until(&mut agent, "in force", |status| status.policy.version.is_some());
+    assert!(!status.ready);
+    desk.configure("certificates: []\n");
+    agent.signal(Signal::HUP);
+    let status = desk.until(&mut agent, "ready without a filter", |status| status.ready);
+    assert_eq!((status.policy.version, status.policy.file.as_str()), (None, ""));
+    desk.configure(REST);
+    agent.signal(Signal::HUP);
+    desk.until(&mut agent, "in force again", |status| status.policy.version.is_some());
 }

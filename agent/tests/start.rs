@@ -126,6 +126,27 @@ fn checking_changes_nothing() {
 }
 
 #[test]
+fn checking_names_what_the_start_would_stumble_over() {
+    let desk = Desk::new(ONE);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    assert!(agent.terminate().success());
+    let text = fs::read_to_string(desk.path("portcullis.yaml")).expect("read");
+    desk.write("portcullis.yaml", &text.replace("acme.example", "other.example"));
+    for arguments in [vec!["run", "--check"], vec!["run"]] {
+        let output = desk.run(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let text = stderr(&output);
+        assert!(text.contains("portcullis.yaml:4:") && text.contains("made for `acme.example`"), "{text}");
+    }
+    desk.write("portcullis.yaml", &format!("{text}policy: policy.yaml\n"));
+    let output = desk.run(&["run", "--check"]);
+    assert!(output.status.success(), "a remark is no error");
+    let text = stderr(&output);
+    assert!(text.contains("portcullis.yaml:7:") && text.contains("no `filter`"), "{text}");
+}
+
+#[test]
 fn init_writes_files_that_are_good_and_overwrites_none() {
     let desk = Desk::new(ONE);
     let output = desk.run(&["init", "new"]);
@@ -192,6 +213,31 @@ fn a_reload_takes_good_files_and_keeps_the_last_good_one() {
     desk.until(&mut agent, "one again", |status| status.certificates.len() == 1);
     assert!(desk.path("second/tls.crt").exists(), "what is removed from the configuration stays on disk");
     assert_eq!(desk.count("certificate_issued"), 2);
+}
+
+#[test]
+fn a_reload_refuses_a_directory_that_cannot_be_written_to() {
+    let desk = Desk::new(ONE);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    desk.write("in-the-way", "a file, and no directory");
+    let two = format!("{ONE}  - {{ name: second, dns: [second], files: {{ directory: in-the-way/tls }} }}\n");
+    desk.configure(&two);
+    agent.signal(Signal::HUP);
+    desk.until_audit("refused", |line| {
+        let cause = line.get("cause").and_then(|cause| cause.as_str()).unwrap_or_default();
+        line["event"] == "configuration"
+            && line["name"] == "refused"
+            && cause.contains("portcullis.yaml:7:")
+            && cause.contains("in-the-way")
+    });
+    assert_eq!(desk.status().expect("answers").certificates.len(), 1);
+    // The last good configuration is the one that is worked with.
+    let renewed = desk.renew("gateway").expect("renewed");
+    assert_eq!(support::serial(&desk.path("tls/tls.crt")), Some(renewed.new_serial));
+    fs::remove_file(desk.path("in-the-way")).expect("removed");
+    agent.signal(Signal::HUP);
+    desk.until(&mut agent, "both", |status| status.ready && status.certificates.len() == 2);
 }
 
 #[test]

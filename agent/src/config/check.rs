@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use portcullis_policy::SpiffeId;
 use portcullis_policy::schedule::Share;
+use rustls::pki_types::DnsName;
+use rustls::pki_types::ServerName;
 
 use super::Bundle;
 use super::Ca;
@@ -20,6 +22,8 @@ use super::Listen;
 use super::raw;
 use crate::command::Usage;
 use crate::names::Names;
+use crate::proof::ServedAt;
+use crate::proof::host_of;
 use crate::yaml::Located;
 use crate::yaml::Source;
 
@@ -78,6 +82,11 @@ impl Check<'_> {
         if filter.is_some() && raw.policy.is_none() {
             return Err(self.bad("filter", "a filter needs a policy: add `policy: policy.yaml`"));
         }
+        let mut remarks = Vec::new();
+        if filter.is_none() && raw.policy.is_some() {
+            let message = "no `filter` gets the policy: it is neither read nor enforced";
+            remarks.push(self.bad("policy", message));
+        }
         let admin = raw.envoy.and_then(|envoy| envoy.admin);
         let envoy_admin = admin.map(|admin| self.address(&admin, "envoy.admin")).transpose()?;
         let verify_every = match raw.verify_every {
@@ -86,6 +95,8 @@ impl Check<'_> {
         };
         Ok(Config {
             file: self.file.to_owned(),
+            source: self.source.clone(),
+            remarks,
             state_dir: self.path(raw.state_dir.as_deref().unwrap_or_else(|| Path::new("/var/lib/portcullis"))),
             policy: raw.policy.as_deref().map(|policy| self.path(policy)),
             listen,
@@ -170,8 +181,25 @@ impl Check<'_> {
                 let message = format!("`{}` is not an address with a port, as in `127.0.0.1:10443`", served.address);
                 return Err(self.bad(&format!("{field}.served_at[{at}].address"), &message));
             }
+            self.server_name(served, &format!("{field}.served_at[{at}]"))?;
         }
         Ok(Certificate { name: raw.name, names, lifetime, renew_after, files, served_at: raw.served_at })
+    }
+
+    /// A name that no handshake can ask for would only be found out by the first one.
+    fn server_name(&self, served: &ServedAt, field: &str) -> Result<(), Located> {
+        match &served.sni {
+            // RFC 6066 §3: a DNS name, never an address.
+            Some(sni) if DnsName::try_from(sni.as_str()).is_err() => {
+                let message = format!("`{sni}` is not a DNS name, as in `orders.acme.example`");
+                Err(self.bad(&format!("{field}.sni"), &message))
+            }
+            None if ServerName::try_from(host_of(&served.address)).is_err() => {
+                let message = format!("`{}` begins with neither a DNS name nor an IP address", served.address);
+                Err(self.bad(&format!("{field}.address"), &message))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn files(&self, raw: raw::Files, field: &str) -> Result<Files, Located> {

@@ -23,10 +23,14 @@ use crate::yaml::Source;
 pub(crate) use check::parse_duration;
 
 /// The whole configuration, checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The file it was read from, absolute.
     pub file: PathBuf,
+    /// Its text, for what is found wrong later.
+    pub source: Source,
+    /// What is allowed and hardly meant, with file and line.
+    pub remarks: Vec<Located>,
     /// Store, CA and audit log.
     pub state_dir: PathBuf,
     /// The policy, if there is a filter to give it to.
@@ -155,6 +159,13 @@ impl Config {
             .map_err(|error| source.error_at(&error.path().to_string(), &error.inner().to_string()))?;
         let base = file.parent().unwrap_or_else(|| Path::new("/"));
         check::Check { source, file, base }.document(document)
+    }
+
+    /// Logs the remarks.
+    pub(crate) fn warn(&self) {
+        for remark in &self.remarks {
+            tracing::warn!("{remark}");
+        }
     }
 
     /// The certificate of that name.

@@ -57,6 +57,15 @@ fn what_is_wrong_is_named_with_its_line_and_field() {
         ("a share of more than all", "renew_after: 0.5", "renew_after: 1.5", "yaml:13:", "less than 1"),
         ("a key for everybody", "mode: \"0640\"", "mode: \"0644\"", "yaml:14:", "0600"),
         ("a listener without a port", "address: 127.0.0.1:10443", "address: 127.0.0.1", "yaml:15:", "port"),
+        ("a server name that is none", "sni: localhost", "sni: \"not a name\"", "yaml:15:", "served_at[0].sni"),
+        ("an address as a server name", "sni: localhost", "sni: 127.0.0.1", "yaml:15:", "DNS name"),
+        (
+            "a host that is none",
+            "address: 127.0.0.1:10443, sni: localhost",
+            "address: \"a b:10443\"",
+            "yaml:15:",
+            "served_at[0].address",
+        ),
         ("the same name twice", "name: client,", "name: gateway,", "yaml:16:", "certificates[0]"),
         ("a name with a slash", "name: client,", "name: a/b,", "yaml:16:", "letters"),
         (
@@ -82,6 +91,16 @@ fn what_is_wrong_is_named_with_its_line_and_field() {
         assert!(error.contains(place) && error.contains(word), "{name}: {error}");
         assert!(!error.contains('\n'), "{name}: one line");
     }
+}
+
+#[test]
+fn a_policy_that_nothing_reads_is_remarked_on() {
+    assert_eq!(parse(GOOD).expect("good").remarks, []);
+    let text = GOOD.replace("filter: { name: portcullis, wasm: portcullis.wasm }\n", "");
+    let remarks = parse(&text).expect("good").remarks;
+    assert_eq!(remarks.len(), 1);
+    let remark = remarks[0].to_string();
+    assert!(remark.contains("yaml:3:") && remark.contains("no `filter`"), "{remark}");
 }
 
 #[test]

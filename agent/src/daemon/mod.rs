@@ -23,6 +23,7 @@ use crate::audit::AuditError;
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::board::Board;
+use crate::ca;
 use crate::ca::Authority;
 use crate::ca::CaError;
 use crate::ca::Origin;
@@ -45,12 +46,14 @@ use crate::rotation::Rotation;
 use crate::rotation::StepError;
 use crate::state_dir::DirectoryError;
 use crate::state_dir::StateDir;
+use crate::state_dir::ca_directory;
 use crate::store::LocalStore;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::xds;
 use crate::xds::PublishError;
 use crate::xds::Publisher;
+use crate::yaml::Located;
 
 pub use sockets::SocketError;
 
@@ -89,6 +92,9 @@ pub enum DaemonError {
     /// The prover.
     #[error("listeners cannot be looked at")]
     Prover(#[source] ProverError),
+    /// The configuration and what the agent made before do not go together: where, and what would be right.
+    #[error(transparent)]
+    Refused(#[from] Located),
     /// The certificates.
     #[error("the certificates cannot be looked after")]
     Rotation(#[source] StepError),
@@ -112,7 +118,9 @@ pub enum DaemonError {
 ///
 /// [`DaemonError`].
 pub fn check(config: &Config) -> Result<(), DaemonError> {
+    config.warn();
     check_wasm(config)?;
+    check_trust_domain(config)?;
     if let Some(path) = config.policy.as_ref().filter(|_| config.filter.is_some()) {
         crate::policy_file::compile(path).map_err(DaemonError::Policy)?;
     }
@@ -126,7 +134,9 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
 /// [`DaemonError`], before anything is served.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let state = StateDir::open(&config.state_dir).map_err(DaemonError::Directory)?;
+    config.warn();
     check_wasm(&config)?;
+    check_trust_domain(&config)?;
     let metrics_listener = TcpListener::bind(config.listen.metrics)
         .await
         .map_err(|source| DaemonError::Metrics { address: config.listen.metrics, source })?;
@@ -143,8 +153,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tracing::error!("{what}");
         store.note(&Event::new(Kind::Alarm, "store").because(what).note()).map_err(DaemonError::Store)?;
     }
-    let ca_directory = state.ca().map_err(DaemonError::Directory)?;
-    let (authority, origin) = Authority::open(&ca_directory, &config.ca, leaf::now()).map_err(DaemonError::Ca)?;
+    let ca_files = state.ca().map_err(DaemonError::Directory)?;
+    let (authority, origin) = Authority::open(&ca_files, &config.ca, leaf::now()).map_err(DaemonError::Ca)?;
     if origin == Origin::Created {
         let event = Event::new(Kind::CaCreated, &config.ca.trust_domain).change(None, Some(&authority.leaf().serial));
         store.note(&event.note()).map_err(DaemonError::Store)?;
@@ -167,7 +177,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         store: Arc::clone(&store),
         noted: Arc::clone(&noted),
         authority,
-        ca_directory,
+        ca_directory: ca_files,
         trust_domain: config.ca.trust_domain.clone(),
         publisher: publisher.clone(),
         prover,
@@ -234,6 +244,20 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 
 fn check_wasm(config: &Config) -> Result<(), DaemonError> {
     config.filter.as_ref().map_or(Ok(()), |filter| xds::check_module(&filter.wasm).map_err(DaemonError::Wasm))
+}
+
+/// The root is made once, for one trust domain: under another, nothing that it signed and nobody who trusts it would do.
+fn check_trust_domain(config: &Config) -> Result<(), DaemonError> {
+    let directory = ca_directory(&config.state_dir);
+    // A root that cannot be read is the start's to complain about.
+    let Some(found) = ca::trust_domain(&directory).filter(|found| *found != config.ca.trust_domain) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the root in `{}` was made for `{found}`: keep that, or move the directory away to begin with a new root",
+        directory.display()
+    );
+    Err(config.source.error_at("ca.trust_domain", &message).into())
 }
 
 /// A server that ends on its own leaves the rest of the agent working: what proxies hold stays good.

@@ -14,9 +14,13 @@ use crate::audit::Kind;
 use crate::config;
 use crate::config::Config;
 use crate::errors::chain;
+use crate::generation::GenerationError;
+use crate::generation::Generations;
 use crate::policy_file::PolicyFile;
 use crate::rotation::Context;
 use crate::status::BundleStatus;
+use crate::status::PolicyStatus;
+use crate::yaml::Located;
 
 /// What a new configuration is carried to.
 pub(super) struct Reload {
@@ -43,6 +47,32 @@ enum ReloadError {
     Start(#[from] super::DaemonError),
     #[error(transparent)]
     Config(#[from] config::ConfigError),
+    /// A directory for files: where it is named, and what is wrong with it.
+    #[error("{at}")]
+    Files { at: Box<Located>, source: GenerationError },
+}
+
+/// Looks whether every directory that is new can be written to.
+fn check_files(new: &Config, old: &Config) -> Result<(), ReloadError> {
+    for (at, certificate) in new.certificates.iter().enumerate() {
+        let before = old.certificate(&certificate.name).and_then(|before| before.files.as_ref());
+        let Some(files) = certificate.files.as_ref().filter(|files| Some(*files) != before) else { continue };
+        let ours =
+            |other: &config::Certificate| other.files.as_ref().is_some_and(|other| other.directory == files.directory);
+        match Generations::open(files) {
+            Ok(_) => {}
+            // By this agent itself, for a certificate that may be about to let go of it.
+            Err(GenerationError::Locked { .. }) if old.certificates.iter().any(ours) => {}
+            Err(source) => {
+                let field = format!("certificates[{at}].files.directory");
+                return Err(ReloadError::Files {
+                    at: Box::new(new.source.error_at(&field, "cannot be written to")),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Reload {
@@ -67,6 +97,7 @@ impl Reload {
 
     async fn try_reload(&mut self) -> Result<(), ReloadError> {
         let new = Config::load(&self.config.file)?;
+        new.warn();
         let old = &self.config;
         let fixed = [
             ("`state_dir`", new.state_dir == old.state_dir),
@@ -79,6 +110,7 @@ impl Reload {
             return Err(ReloadError::NeedsRestart(changed));
         }
         check_wasm(&new)?;
+        check_files(&new, old)?;
         let context = &self.context;
         if (&new.policy, &new.filter) != (&old.policy, &old.filter) {
             let (publisher, board) = (&context.publisher, &context.board);
@@ -90,7 +122,13 @@ impl Reload {
                 publisher.remove(&gone.name);
             }
             self.filter.send_replace(new.filter.clone());
+            let board = board.clone();
+            let none = policy_file.is_none();
             self.follow_policy(policy_file);
+            if none {
+                // Nothing is in force any more, and nothing is waited for.
+                board.policy(|policy| *policy = PolicyStatus::default());
+            }
         }
         let context = &self.context;
         for gone in self.config.bundles.iter().filter(|old| new.bundles.iter().all(|new| new.name != old.name)) {
