@@ -24,7 +24,7 @@ demo *ARGS: build
     @target/release/lab demo {{ ARGS }}
 
 # Run every test, those against the real Envoy included. In the profile that ships, so that everything is built once.
-test: build
+test: build (fuzz "3")
     {{ cargo }} test --release {{ native }}
 
 # Build the filter and run its stories in wasmtime: the loop to live in (a few seconds). ARGS go to the test runner.
@@ -33,6 +33,20 @@ test-filter *ARGS: install-target
     PORTCULLIS_WASM="$PWD/target/{{ wasm_target }}/wasm-dev/portcullis_filter.wasm" \
         {{ cargo }} test --release --quiet --package portcullis-integration --test filter --test four_ways \
         -- --skip command_line {{ ARGS }}
+
+# Fuzz for so many seconds a target, or each of them: `just fuzz 3600 policy`. What fails is left in target/fuzz/failed.
+fuzz SECONDS="60" TARGET="every": build-fuzz
+    @policy/fuzz/run {{ SECONDS }} {{ TARGET }}
+
+# Keep what the fuzzer found to reach new code: add it to a corpus of policy/fuzz.
+fuzz-keep TARGET: build-fuzz
+    FUZZ_TARGET={{ TARGET }} target/release/fuzz -set_cover_merge=1 policy/fuzz/corpus/{{ TARGET }} target/fuzz/corpus/{{ TARGET }}
+
+# The targets with the coverage that libFuzzer needs, on stable Rust; takes a C++ compiler.
+[private]
+build-fuzz:
+    RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
+        {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
 # Install what is missing: the Wasm target and Envoy. No root; everything goes below .tools.
 install: install-target install-envoy

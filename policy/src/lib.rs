@@ -13,6 +13,9 @@ mod error;
 mod explain;
 mod form;
 mod forwarded;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hex;
 mod host;
 mod index;
@@ -35,6 +38,9 @@ mod spiffe;
 mod standing;
 mod strings;
 #[cfg(test)]
+mod tests;
+// Once more, because lints that tests are free of know them by the attribute above.
+#[cfg(all(feature = "fuzzing", not(test)))]
 mod tests;
 mod time;
 pub mod token;

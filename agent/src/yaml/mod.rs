@@ -169,7 +169,9 @@ impl Source {
     }
 
     fn located(&self, place: Place, path: &str, message: &str) -> Located {
-        let line = self.text.lines().nth(place.line - 1).unwrap_or_default();
+        // A line ends where YAML says so (§5.4), a lone carriage return included.
+        let text = self.text.replace("\r\n", "\n");
+        let line = text.split(['\n', '\r']).nth(place.line - 1).unwrap_or_default();
         Located {
             file: self.file.clone(),
             place,
@@ -353,6 +355,16 @@ policy.yaml:6:47: rules[0].paths[1]: no such path
 6 |   - { id: one, allow: [reader], paths: [\"/a\", \"/b\"] }
   |                                               ^";
         assert_eq!(format!("{error:#}"), want);
+    }
+
+    #[test]
+    fn the_line_that_is_shown_is_the_one_that_yaml_counts() {
+        for (name, text) in
+            [("carriage returns", "a: 1\rb: 2\r"), ("both", "a: 1\r\nb: 2\r\n"), ("feeds", "a: 1\nb: 2\n")]
+        {
+            let error = format!("{:#}", source(text).error_at("b", "wrong"));
+            assert!(error.starts_with("policy.yaml:2:4: ") && error.contains("\n2 | b: 2\n"), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -1,9 +1,27 @@
 //! The engine as a whole: policies in, verdicts out.
+#![cfg_attr(
+    not(test),
+    allow(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::print_stdout,
+        clippy::unwrap_used,
+        dead_code,
+        unused_imports,
+        reason = "for the fuzzer, which takes the reference and `drawn` alone, this is a test as well"
+    )
+)]
 
 mod captures;
 mod checks;
+#[cfg(test)]
 mod decisions;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod drawn;
+#[cfg(test)]
 mod forwarding;
+#[cfg(test)]
 mod members;
 mod order;
 mod properties;

@@ -108,7 +108,7 @@ fn not() -> impl Strategy<Value = Option<Requirements>> {
     option::weighted(0.2, requirements(0.3)).prop_map(|not| not.filter(|not| !not.is_empty()))
 }
 
-fn rule(roles: usize) -> impl Strategy<Value = Rule> {
+pub(super) fn rule(roles: usize) -> impl Strategy<Value = Rule> {
     let methods = option::of(vec(select(&["GET", "POST", "PUT"][..]), 1..3));
     let some_roles = option::weighted(0.8, vec(0..roles, 1..3));
     (
@@ -130,12 +130,12 @@ fn rule(roles: usize) -> impl Strategy<Value = Rule> {
         })
 }
 
-fn document() -> impl Strategy<Value = Document> {
+pub(super) fn document() -> impl Strategy<Value = Document> {
     let roles = (vec(member(0), 1..3), vec(member(1), 1..3), vec(member(2), 1..3), vec(member(3), 1..3));
     (roles, vec(rule(4), 0..12)).prop_map(|((a, b, c, d), rules)| Document { roles: vec![a, b, c, d], rules })
 }
 
-fn request() -> impl Strategy<Value = Request> {
+pub(super) fn request() -> impl Strategy<Value = Request> {
     let id = segments(&["a", "b", "c"], 3).prop_map(|segments| {
         let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
         Peer::Spiffe(format!("spiffe://t{}", if path.is_empty() { "/a" } else { &path }))
@@ -162,47 +162,54 @@ fn certificate(peer: &Peer) -> Option<Leaf> {
     Some(Synthetic { alternative_names, not_before, not_after, ..unnamed() }.leaf())
 }
 
+/// Panics unless the engine, its explanation and its checks say what the reference says.
+pub(super) fn agree(document: &Document, requests: &[Request]) {
+    let policy = policy(&document.to_json().to_string());
+    let again = super::policy(&policy.to_json());
+    assert_eq!(again.to_json(), policy.to_json());
+    let findings = policy.check();
+    for request in requests {
+        let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
+        let facts = &request.facts;
+        let mut asked =
+            super::request(presented(subject.as_ref()), request.method, request.host.as_deref(), &request.path);
+        asked.now = UnixTime(facts.now);
+        asked.source = facts.source.map(|source| source.parse().unwrap());
+        asked.tls = Tls { version: facts.version, sni: facts.sni };
+        asked.head.fields.extend(facts.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let decision = policy.decide(&asked);
+        let (reason, rule) = document.decide(request);
+        let rule = rule.map(rule_name);
+        assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{:?}", request);
+        assert_eq!(decision.roles(), document.roles(&request.peer), "{:?}", request);
+
+        // The explanation looks at each rule on its own and must come to the same end.
+        let explanation = policy.explain(&asked);
+        let matching = |effect| explanation.rules.iter().find(|rule| rule.effect == effect && rule.failed.is_none());
+        let first = matching(crate::Effect::Deny).or_else(|| matching(crate::Effect::Allow));
+        assert_eq!(first.map(|rule| rule.rule), decision.rule(), "{:?}", request);
+
+        // What is said never to decide did not.
+        for finding in &findings {
+            if let crate::Finding::Dead { rule, .. } | crate::Finding::Shadowed { rule, .. } = finding {
+                assert_ne!(decision.rule(), Some(rule.as_str()), "{}", finding);
+            }
+            if let crate::Finding::Impossible { role, path, .. } = finding
+                && !path.ends_with(']')
+            {
+                assert!(!decision.roles().contains(role), "{}", finding);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_engine_decides_as_the_reference_does(document in document(), requests in vec(request(), 1..30)) {
-        let policy = policy(&document.to_json().to_string());
-        let again = super::policy(&policy.to_json());
-        prop_assert_eq!(again.to_json(), policy.to_json());
-        for request in &requests {
-            let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
-            let facts = &request.facts;
-            let mut asked =
-                super::request(presented(subject.as_ref()), request.method, request.host.as_deref(), &request.path);
-            asked.now = UnixTime(facts.now);
-            asked.source = facts.source.map(|source| source.parse().unwrap());
-            asked.tls = Tls { version: facts.version, sni: facts.sni };
-            asked.head.fields.extend(facts.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-            let decision = policy.decide(&asked);
-            let (reason, rule) = document.decide(request);
-            let rule = rule.map(rule_name);
-            prop_assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{:?}", request);
-            prop_assert_eq!(decision.roles(), document.roles(&request.peer), "{:?}", request);
-
-            // The explanation looks at each rule on its own and must come to the same end.
-            let explanation = policy.explain(&asked);
-            let matching = |effect| explanation.rules.iter().find(|rule| rule.effect == effect && rule.failed.is_none());
-            let first = matching(crate::Effect::Deny).or_else(|| matching(crate::Effect::Allow));
-            prop_assert_eq!(first.map(|rule| rule.rule), decision.rule(), "{:?}", request);
-
-            // What is said never to decide did not.
-            for finding in policy.check() {
-                if let crate::Finding::Dead { rule, .. } | crate::Finding::Shadowed { rule, .. } = &finding {
-                    prop_assert_ne!(decision.rule(), Some(rule.as_str()), "{}", finding);
-                }
-                if let crate::Finding::Impossible { role, path, .. } = &finding
-                    && !path.ends_with(']')
-                {
-                    prop_assert!(!decision.roles().contains(role), "{}", finding);
-                }
-            }
-        }
+        agree(&document, &requests);
     }
 
     #[test]
