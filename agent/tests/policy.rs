@@ -204,6 +204,28 @@ fn an_explanation_names_what_each_rule_lacked() {
 }
 
 #[test]
+fn other_verdicts_are_told_only_where_they_differ() {
+    let candidate = r#"
+candidate:
+  version: 1
+  rules: [ { id: all, allow: any } ]
+"#;
+    let shadow = r#"  - { id: closing, deny: [checkout], paths: ["/orders/42"], shadow: true }"#;
+    let policy = POLICY.replace("tests:", &format!("{shadow}\ntests:"));
+    let desk = Desk::new(&format!("{policy}{candidate}"));
+    let checkout = request(CHECKOUT);
+    let paths = ["/orders/42", "/debug/x", "//"];
+    let requests: Vec<_> = paths.iter().map(|path| with(&checkout, json!({"path": path}))).collect();
+    let (answers, status) = desk.decide(&requests);
+    assert_eq!(status, Some(0));
+    let all = json!({"decision": "allow", "status": 200, "reason": "rule_matched", "rule": "all"});
+    let closing = json!({"decision": "deny", "status": 403, "reason": "deny_rule_matched", "rule": "closing"});
+    let told: Vec<_> = answers.iter().map(|answer| [answer.get("shadow"), answer.get("candidate")]).collect();
+    assert_eq!(told, [[Some(&closing), Some(&all)], [None, Some(&all)], [None, None]]);
+    assert_eq!(answers[0]["rule"], "read-orders");
+}
+
+#[test]
 fn remarks_are_shown_and_do_not_make_a_policy_bad() {
     let policy = POLICY
         .replace("tests:", "  - { id: again, allow: [checkout], methods: [GET], paths: [\"/orders/{id}\"] }\ntests:");

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use portcullis_policy::Decision;
 use portcullis_policy::Reason;
 
 use crate::host::HostError;
@@ -19,11 +20,31 @@ pub(crate) struct Counters {
     allowed: Metric,
     denied: Metric,
     denied_for: BTreeMap<Reason, Metric>,
+    shadow: Divergences,
+    candidate: Divergences,
     certificates_cached: Metric,
     certificates_parsed: Metric,
     configurations_accepted: Metric,
     configurations_refused: Metric,
     policy_rules: Metric,
+}
+
+/// Requests about which another verdict differs from the one that was enforced.
+struct Divergences {
+    would_allow: Metric,
+    would_deny: Metric,
+    other_rule: Metric,
+}
+
+impl Divergences {
+    fn define(whose: &str) -> Result<Self, HostError> {
+        let counter = |what: &str| Metric::counter(&format!("portcullis.{whose}.{what}"));
+        Ok(Self {
+            would_allow: counter("would_allow")?,
+            would_deny: counter("would_deny")?,
+            other_rule: counter("other_rule")?,
+        })
+    }
 }
 
 impl Counters {
@@ -48,6 +69,8 @@ impl Counters {
             allowed: Metric::counter("portcullis.requests.allowed")?,
             denied: Metric::counter("portcullis.requests.denied")?,
             denied_for,
+            shadow: Divergences::define("shadow")?,
+            candidate: Divergences::define("candidate")?,
             certificates_cached: Metric::counter("portcullis.certificates.cached")?,
             certificates_parsed: Metric::counter("portcullis.certificates.parsed")?,
             configurations_accepted: Metric::counter("portcullis.configurations.accepted")?,
@@ -64,6 +87,19 @@ impl Counters {
         self.denied.count();
         if let Some(metric) = self.denied_for.get(&reason) {
             metric.count();
+        }
+    }
+
+    /// Counts what shadow rules and a candidate would have made of a decision.
+    pub(crate) fn diverged(&self, decision: &Decision<'_>) {
+        let verdicts = [(&self.shadow, decision.shadow()), (&self.candidate, decision.candidate())];
+        for (divergences, other) in verdicts {
+            let Some(other) = other else { continue };
+            match (decision.is_allowed(), other.is_allowed()) {
+                (true, false) => divergences.would_deny.count(),
+                (false, true) => divergences.would_allow.count(),
+                (true, true) | (false, false) => divergences.other_rule.count(),
+            }
         }
     }
 

@@ -63,11 +63,13 @@ impl Exchange {
             head,
         };
         let decision = generation.policy().decide(&request);
+        counters.diverged(&decision);
         let action = match &decision {
             Decision::Allow(permit) => {
                 forward(permit, headers)?;
                 counters.request_allowed();
-                if generation.sample_allowed() {
+                // Not `||`: each is a count of its own.
+                if generation.sample_allowed() | generation.sample_divergent(&decision) {
                     record::decided(&decision, &request, digest);
                 }
                 Action::Continue

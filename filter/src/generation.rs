@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use portcullis_policy::CertificateError;
+use portcullis_policy::Decision;
 use portcullis_policy::Forwarded;
 use portcullis_policy::Head;
 use portcullis_policy::Leaf;
@@ -24,6 +25,9 @@ use crate::host::HostError;
 /// Certificates remembered for one policy. A worker meets each of its clients' certificates once, then reads a digest.
 const CERTIFICATES_MAX: usize = 8192;
 
+/// Every how-manieth allowed request with another verdict beside the enforced one leaves a record.
+const DIVERGENT_EVERY: u64 = 100;
+
 /// A compiled policy and the certificates that it was asked about.
 ///
 /// Shared by the requests that began under it; a certificate is looked at anew under the next one, because what a policy
@@ -33,6 +37,7 @@ pub(crate) struct Generation {
     certificates: RefCell<Recent<Digest, Rc<Certificate>, CERTIFICATES_MAX>>,
     memory: RefCell<Memory>,
     allowed: Cell<u64>,
+    divergent: Cell<u64>,
 }
 
 /// What a presented certificate turned out to be: somebody, or bytes that no identity can be taken from.
@@ -62,7 +67,8 @@ impl Generation {
         if !failures.is_empty() {
             return Err(ConfigurationError::Tests(failures));
         }
-        Ok(Self { policy, certificates: RefCell::default(), memory: RefCell::default(), allowed: Cell::new(0) })
+        let (certificates, memory) = (RefCell::default(), RefCell::default());
+        Ok(Self { policy, certificates, memory, allowed: Cell::new(0), divergent: Cell::new(0) })
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -90,6 +96,17 @@ impl Generation {
     /// The certificate that the peer forwards.
     pub(crate) fn forwarded(&self, peer: &Peer<'_>, head: &Head<'_>) -> Forwarded {
         self.memory.borrow_mut().forwarded(&self.policy, peer, head)
+    }
+
+    /// Counts an allowed request on which shadow rules or a candidate differ; whether it is one of those that leave a record:
+    /// the first one and some after it.
+    pub(crate) fn sample_divergent(&self, decision: &Decision<'_>) -> bool {
+        if decision.shadow().is_none() && decision.candidate().is_none() {
+            return false;
+        }
+        let count = self.divergent.get();
+        self.divergent.set(count.wrapping_add(1));
+        count.is_multiple_of(DIVERGENT_EVERY)
     }
 
     /// Counts an allowed request; whether it is one of those that leave a record.

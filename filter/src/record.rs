@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use portcullis_policy::Decision;
+use portcullis_policy::Divergence;
 use portcullis_policy::Head;
 use portcullis_policy::Reason;
 use portcullis_policy::Request;
@@ -31,6 +32,12 @@ struct Record<'a> {
     rule: Option<&'a str>,
     identity: Option<&'a str>,
     roles: &'a [String],
+    /// What would be decided with shadow rules enforced, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<Other<'a>>,
+    /// What the policy's candidate decides, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<Other<'a>>,
     method: Option<String>,
     authority: Option<String>,
     path: Option<String>,
@@ -42,6 +49,27 @@ struct Record<'a> {
     error: Option<String>,
 }
 
+/// A verdict that is not enforced.
+#[derive(Serialize)]
+struct Other<'a> {
+    decision: &'static str,
+    status: u16,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+}
+
+impl<'a> Other<'a> {
+    fn new(other: Divergence<'a>) -> Self {
+        Self {
+            decision: if other.is_allowed() { "allow" } else { "deny" },
+            status: other.status(),
+            reason: other.reason().code(),
+            rule: other.rule(),
+        }
+    }
+}
+
 /// Records what the policy decided.
 pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Option<Digest>) {
     let mut record = Record::new(decision.reason(), &request.head, Some(request.now), digest);
@@ -49,6 +77,8 @@ pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Op
     record.rule = decision.rule();
     record.identity = decision.identity();
     record.roles = decision.roles();
+    record.shadow = decision.shadow().map(Other::new);
+    record.candidate = decision.candidate().map(Other::new);
     record.write();
 }
 
@@ -78,6 +108,8 @@ impl Record<'_> {
             rule: None,
             identity: None,
             roles: &[],
+            shadow: None,
+            candidate: None,
             method: head.method.map(visible),
             authority: head.authority.map(|authority| visible(without_user_information(authority))),
             path: head.path.map(|path| visible(without_query(path))),

@@ -172,7 +172,7 @@ fn superfluous(policy: &Policy, id: RuleId, rule: &Rule) -> Option<Finding> {
                 let mut covered = Methods::NONE;
                 index.covering(*host, path.unwrap_or((&[], true)), *role, &mut |other| {
                     let Some(other_rule) = rules.get(other) else { return };
-                    if !rules.requirements(other_rule).is_empty() {
+                    if !rules.requirements(other_rule).is_empty() || (other_rule.shadow && !rule.shadow) {
                         return;
                     }
                     let first = match (rule.effect, other_rule.effect) {
@@ -233,7 +233,7 @@ fn contradictions(policy: &Policy, findings: &mut Vec<Finding>) {
         for id in list {
             let Some(rule) = rules.get(id) else { continue };
             // Whether both are ever required of one request is not known.
-            if !rules.requirements(rule).is_empty() {
+            if !rules.requirements(rule).is_empty() || rule.shadow {
                 continue;
             }
             match rule.effect {

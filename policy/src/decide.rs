@@ -7,6 +7,7 @@ use crate::asker::Asker;
 use crate::certificate::CertificateError;
 use crate::form::Form;
 use crate::forwarded::Forwarded;
+use crate::index::Found;
 use crate::policy::Policy;
 use crate::policy::Subject;
 use crate::reason::Reason;
@@ -117,6 +118,45 @@ struct Verdict<'p> {
     forwarder: Option<&'p str>,
     roles: Cow<'p, [String]>,
     policy: &'p str,
+    shadow: Option<Divergence<'p>>,
+    candidate: Option<Divergence<'p>>,
+}
+
+/// Another verdict on the same request, which differs from the one that is enforced: it lets through what that refuses, or
+/// the reverse, or another rule does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Divergence<'p> {
+    reason: Reason,
+    rule: Option<&'p str>,
+}
+
+impl<'p> Divergence<'p> {
+    /// What `other` says, if it differs.
+    fn between(enforced: (Reason, Option<&str>), (reason, rule): (Reason, Option<&'p str>)) -> Option<Self> {
+        let allows = |reason| reason == Reason::RuleMatched;
+        let same = allows(enforced.0) == allows(reason) && enforced.1 == rule;
+        (!same).then_some(Self { reason, rule })
+    }
+
+    /// Whether the request would pass.
+    pub fn is_allowed(&self) -> bool {
+        self.reason == Reason::RuleMatched
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// 200, or the status of the refusal.
+    pub fn status(&self) -> u16 {
+        self.reason.status()
+    }
+
+    /// The rule that would decide.
+    pub fn rule(&self) -> Option<&'p str> {
+        self.rule
+    }
 }
 
 /// Decides one request.
@@ -125,17 +165,21 @@ struct Verdict<'p> {
 /// peer forwards and the state of that, deny rules, allow rules, the default.
 pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<'p> {
     let asker = Asker::of(policy, request);
-    let (reason, rule) = match judge(policy, request, &asker) {
-        Ok((reason, rule)) => (reason, Some(rule)),
-        Err(reason) => (reason, None),
-    };
+    let judgement = judge(policy, request, &asker);
+    let reason = judgement.enforced.0;
+    let enforced = named(policy, judgement.enforced);
     let verdict = Verdict {
         reason,
-        rule: rule.and_then(|rule| policy.rule_name(rule)),
+        rule: enforced.1,
         identity: asker.identity(),
         forwarder: asker.forwarder(),
         roles: asker.into_roles(),
         policy: policy.version(),
+        shadow: Divergence::between(enforced, named(policy, judgement.with_shadows)),
+        candidate: policy.candidate.as_deref().and_then(|candidate| {
+            let judgement = judge(candidate, request, &Asker::of(candidate, request));
+            Divergence::between(enforced, named(candidate, judgement.enforced))
+        }),
     };
     match reason {
         Reason::RuleMatched => Decision::Allow(Permit(verdict)),
@@ -143,24 +187,43 @@ pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<
     }
 }
 
+/// Why, and by which rule.
+type Answer = (Reason, Option<RuleId>);
+
+/// What one policy says of a request.
+#[derive(Clone, Copy, Debug)]
+struct Judgement {
+    enforced: Answer,
+    /// The same if shadow rules were like the others.
+    with_shadows: Answer,
+}
+
+fn named(policy: &Policy, (reason, rule): Answer) -> (Reason, Option<&str>) {
+    (reason, rule.and_then(|rule| policy.rule_name(rule)))
+}
+
 /// Whether a reason says that rules were asked and none matched.
 pub(crate) fn is_default(reason: Reason) -> bool {
     matches!(reason, Reason::NoCertificate | Reason::NoRuleMatched)
 }
 
-/// The rule that decides, or why none is asked or none matches.
-fn judge(policy: &Policy, request: &Request<'_>, asker: &Asker<'_>) -> Result<(Reason, RuleId), Reason> {
-    let form = Form::read(&request.head, policy.normalization())?;
+fn judge(policy: &Policy, request: &Request<'_>, asker: &Asker<'_>) -> Judgement {
+    let refuse = |reason| Judgement { enforced: (reason, None), with_shadows: (reason, None) };
+    let form = match Form::read(&request.head, policy.normalization()) {
+        Ok(form) => form,
+        Err(reason) => return refuse(reason),
+    };
     if let Some(doubt) = asker.doubt(policy, request, form.forwarded) {
-        return Err(doubt);
+        return refuse(doubt);
     }
     let found = policy.find(&form, asker.held(), request);
-    match (found.deny, found.allow) {
-        (Some(rule), _) => Ok((Reason::DenyRuleMatched, rule)),
-        (None, Some(rule)) => Ok((Reason::RuleMatched, rule)),
-        (None, None) if asker.is_nobody() => Err(Reason::NoCertificate),
-        (None, None) => Err(Reason::NoRuleMatched),
-    }
+    let answer = |found: Found| match (found.deny, found.allow) {
+        (Some(rule), _) => (Reason::DenyRuleMatched, Some(rule)),
+        (None, Some(rule)) => (Reason::RuleMatched, Some(rule)),
+        (None, None) if asker.is_nobody() => (Reason::NoCertificate, None),
+        (None, None) => (Reason::NoRuleMatched, None),
+    };
+    Judgement { enforced: answer(found), with_shadows: answer(found.with_shadows()) }
 }
 
 impl<'p> Decision<'p> {
@@ -189,6 +252,16 @@ impl<'p> Decision<'p> {
     /// The rule that matched, allow or deny.
     pub fn rule(&self) -> Option<&'p str> {
         self.verdict().rule
+    }
+
+    /// What would be decided if the policy's shadow rules were enforced, if that differs.
+    pub fn shadow(&self) -> Option<Divergence<'p>> {
+        self.verdict().shadow
+    }
+
+    /// What the policy's candidate decides, if that differs.
+    pub fn candidate(&self) -> Option<Divergence<'p>> {
+        self.verdict().candidate
     }
 
     /// Who asks, whatever the verdict; behind a forwarder its client.

@@ -13,6 +13,12 @@ impl PolicyError {
         Self { path: path.into(), problem: Box::new(problem) }
     }
 
+    /// The same, of a part of a document that is a document itself.
+    pub(crate) fn within(self, part: &str) -> Self {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        Self { path: format!("{part}{dot}{}", self.path), ..self }
+    }
+
     /// Where in the document, in the form `rules[2].paths[0]`; empty for the whole document.
     pub fn path(&self) -> &str {
         &self.path

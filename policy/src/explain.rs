@@ -44,6 +44,8 @@ pub struct RuleOutcome<'p> {
     pub rule: &'p str,
     /// What it does with what it matches.
     pub effect: Effect,
+    /// Whether it is a shadow rule, which decides nothing.
+    pub shadow: bool,
     /// The first condition that failed; `None` if the rule matches.
     pub failed: Option<Mismatch>,
 }
@@ -210,7 +212,7 @@ impl<'p> Asking<'p, '_> {
                 unknown: truth == Truth::Unknown,
             })
         };
-        Some(RuleOutcome { rule: strings.text(rule.id), effect: rule.effect, failed })
+        Some(RuleOutcome { rule: strings.text(rule.id), effect: rule.effect, shadow: rule.shadow, failed })
     }
 
     fn fits<'w>(&self, pattern: Pattern, rest_takes: usize, words: impl Iterator<Item = &'w str>) -> bool {

@@ -55,6 +55,7 @@ pub use certificate::PublicKey;
 pub use check::Finding;
 pub use decide::Decision;
 pub use decide::Denial;
+pub use decide::Divergence;
 pub use decide::Head;
 pub use decide::Peer;
 pub use decide::Permit;

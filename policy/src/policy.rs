@@ -1,6 +1,7 @@
 //! A compiled policy.
 
 use std::borrow::Cow;
+use std::iter;
 
 use crate::certificate::Leaf;
 use crate::check;
@@ -15,7 +16,6 @@ use crate::explain;
 use crate::explain::Explanation;
 use crate::form::Form;
 use crate::forwarded::Forwarder;
-use crate::hex::Hex;
 use crate::index::Found;
 use crate::index::Index;
 use crate::index::Query;
@@ -46,6 +46,8 @@ pub struct Policy {
     pub(crate) standing: Standing,
     pub(crate) tests: Vec<Test>,
     pub(crate) needs: Needs,
+    /// Decides beside this one, and nothing comes of it but the knowledge.
+    pub(crate) candidate: Option<Box<Self>>,
     /// Empty until the rest is in place.
     pub(crate) version: String,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Settings {
 pub struct Subject {
     leaf: Leaf,
     view: View,
+    /// Of the policy's candidate.
+    candidate: Option<View>,
 }
 
 /// What one policy says of a certificate at any time.
@@ -104,14 +108,19 @@ impl Policy {
     ///
     /// The first thing that is wrong, with its place.
     pub fn from_json(text: &[u8]) -> Result<Self, PolicyError> {
-        let mut policy = compile::compile(text)?;
-        policy.version = Hex(&render::digest(&policy)).to_string();
-        Ok(policy)
+        compile::compile(text)
     }
 
-    /// Runs the policy's own tests and returns those that fail.
+    /// Runs the policy's own tests, and those of its candidate, and returns those that fail.
     pub fn run_tests(&self) -> Vec<TestFailure> {
-        self.tests.iter().enumerate().filter_map(|(position, test)| test.run(position, self)).collect()
+        let failing = |policy: &Self| -> Vec<TestFailure> {
+            policy.tests.iter().enumerate().filter_map(|(position, test)| test.run(position, policy)).collect()
+        };
+        let mut failures = failing(self);
+        for failure in self.candidate.as_deref().map(failing).unwrap_or_default() {
+            failures.push(TestFailure { path: format!("candidate.{}", failure.path), ..failure });
+        }
+        failures
     }
 
     /// Explains the decision on one request, rule by rule. Looks at every rule: for people, not for requests.
@@ -157,7 +166,8 @@ impl Policy {
     /// Works out what this policy says of a certificate. Cache the answer by certificate hash.
     pub fn subject(&self, leaf: Leaf) -> Subject {
         let view = self.look_at(&leaf);
-        Subject { leaf, view }
+        let candidate = self.candidate.as_ref().map(|candidate| candidate.look_at(&leaf));
+        Subject { leaf, view, candidate }
     }
 
     /// Decides one request. The cost does not grow with the number of rules.
@@ -184,10 +194,10 @@ impl Policy {
 
     /// What this policy says of a certificate, worked out anew only if another policy did.
     pub(crate) fn view<'s>(&self, subject: &'s Subject) -> Cow<'s, View> {
-        if subject.view.policy == self.version {
-            Cow::Borrowed(&subject.view)
-        } else {
-            Cow::Owned(self.look_at(&subject.leaf))
+        let mut known = iter::once(&subject.view).chain(&subject.candidate);
+        match known.find(|view| view.policy == self.version) {
+            Some(view) => Cow::Borrowed(view),
+            None => Cow::Owned(self.look_at(&subject.leaf)),
         }
     }
 

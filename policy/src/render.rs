@@ -61,14 +61,19 @@ struct Whole<'p> {
     trust_domain: Option<&'p str>,
     normalize_path: bool,
     merge_slashes: bool,
-    records: Records,
-    forwarders: Vec<ForwarderText<'p>>,
-    own_xfcc: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records: Option<Records>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarders: Option<Vec<ForwarderText<'p>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_xfcc: Option<bool>,
     roles: Roles<'p>,
     rules: Rules<'p>,
     distrust: Vec<Distrust<'p>>,
     revoked: Revoked,
     tests: Vec<&'p document::Test>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<Box<Self>>,
 }
 
 #[derive(Serialize)]
@@ -97,6 +102,8 @@ struct RuleText<'p> {
     allow: Option<Principals<'p>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deny: Option<Principals<'p>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     methods: Option<Vec<&'p str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -222,9 +229,9 @@ impl<'p> Whole<'p> {
             trust_domain: policy.settings.trust_domain.as_deref(),
             normalize_path: policy.settings.normalization.normalize_path,
             merge_slashes: policy.settings.normalization.merge_slashes,
-            records: Records { allow_every: policy.settings.allow_every },
-            forwarders: policy.forwarders.iter().map(|forwarder| ForwarderText::new(forwarder, policy)).collect(),
-            own_xfcc: policy.settings.own_xfcc,
+            records: Some(Records { allow_every: policy.settings.allow_every }),
+            forwarders: Some(policy.forwarders.iter().map(|forwarder| ForwarderText::new(forwarder, policy)).collect()),
+            own_xfcc: Some(policy.settings.own_xfcc),
             roles: Roles(policy),
             rules: Rules(policy),
             distrust: distrust.collect(),
@@ -235,6 +242,10 @@ impl<'p> Whole<'p> {
                 fresh_until: standing.fresh_until.map(time),
             },
             tests: policy.tests.iter().map(|test| &test.source).collect(),
+            candidate: policy.candidate.as_deref().map(|candidate| {
+                // The rest it has of this policy.
+                Box::new(Self { records: None, forwarders: None, own_xfcc: None, ..Self::new(candidate) })
+            }),
         }
     }
 }
@@ -271,6 +282,7 @@ impl<'p> RuleText<'p> {
             id: strings.text(rule.id),
             allow,
             deny,
+            shadow: rule.shadow.then_some(true),
             methods: rules.method_names(rule.methods, strings),
             paths: rules.paths(rule).iter().map(|path| patterns.path_text(*path, strings)).collect(),
             hosts: rules.hosts(rule).iter().map(|host| patterns.host_text(*host, strings)).collect(),

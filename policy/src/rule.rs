@@ -26,6 +26,8 @@ pub(crate) struct RuleId(pub(crate) u32);
 pub(crate) struct Rule {
     pub(crate) id: Symbol,
     pub(crate) effect: Effect,
+    /// Looked at beside the others, never enforced.
+    pub(crate) shadow: bool,
     pub(crate) methods: Methods,
     roles: Span,
     paths: Span,
@@ -76,6 +78,7 @@ pub(crate) struct Rules {
 pub(crate) struct NewRule {
     pub(crate) id: Symbol,
     pub(crate) effect: Effect,
+    pub(crate) shadow: bool,
     pub(crate) methods: Methods,
     pub(crate) roles: Vec<RoleId>,
     pub(crate) paths: Vec<Pattern>,
@@ -86,12 +89,12 @@ pub(crate) struct NewRule {
 impl Rules {
     /// Adds a rule.
     pub(crate) fn push(&mut self, new: NewRule) {
-        let NewRule { id, effect, methods, roles, paths, hosts, requirements } = new;
+        let NewRule { id, effect, shadow, methods, roles, paths, hosts, requirements } = new;
         let roles = extend(&mut self.roles, roles);
         let paths = extend(&mut self.paths, paths);
         let hosts = extend(&mut self.hosts, hosts);
         let requirements = extend(&mut self.requirements, requirements);
-        self.rules.push(Rule { id, effect, methods, roles, paths, hosts, requirements });
+        self.rules.push(Rule { id, effect, shadow, methods, roles, paths, hosts, requirements });
     }
 
     pub(crate) fn len(&self) -> usize {

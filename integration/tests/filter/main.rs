@@ -13,3 +13,4 @@ mod policies;
 mod records;
 mod replies;
 mod requirements;
+mod shadows;

@@ -9,15 +9,19 @@ mod standing;
 mod tests;
 mod value;
 
+use std::mem;
+
 use crate::document;
 use crate::document::Document;
 use crate::document::Unsupported;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
+use crate::hex::Hex;
 use crate::path::Normalization;
 use crate::pattern::Patterns;
 use crate::policy::Policy;
 use crate::policy::Settings;
+use crate::render;
 use crate::spiffe;
 use crate::strings::Strings;
 
@@ -33,21 +37,37 @@ pub(crate) const FORMAT: u64 = 1;
 ///
 /// The first thing that is wrong, with its place.
 pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
-    let document = document::read(text)?;
+    let mut document = document::read(text)?;
+    let candidate = document.candidate.take();
+    let forwarders = mem::take(&mut document.forwarders);
+    let own_xfcc = document.own_xfcc;
+    let mut policy = build(document, &forwarders)?;
+    if let Some(document) = candidate {
+        // It has this of the policy that it is beside.
+        let document = Document { own_xfcc, ..(*document).into() };
+        let mut candidate = build(document, &forwarders).map_err(|error| error.within("candidate"))?;
+        candidate.version = Hex(&render::digest(&candidate)).to_string();
+        policy.needs = policy.needs.and(candidate.needs);
+        policy.candidate = Some(Box::new(candidate));
+    }
+    policy.version = Hex(&render::digest(&policy)).to_string();
+    Ok(policy)
+}
+
+fn build(document: Document<'_>, forwarders: &[document::Forwarder<'_>]) -> Result<Policy, PolicyError> {
     let settings = settings(&document)?;
-    let Document { forwarders, roles, rules, distrust, revoked, tests, .. } = document;
+    let Document { roles, rules, distrust, revoked, tests, .. } = document;
 
     let mut strings = Strings::new();
     let mut patterns = Patterns::default();
     let (roles, members) = roles::compile(roles, &mut strings, &mut patterns)?;
-    let forwarders = forwarders::compile(&forwarders, &roles, &mut strings, &mut patterns)?;
+    let forwarders = forwarders::compile(forwarders, &roles, &mut strings, &mut patterns)?;
     let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
     let standing = standing::compile(&distrust, &revoked)?;
     let tests = tests::compile(tests, &rules, &strings, &standing)?;
     let needs = rules.needs();
     strings.shrink();
     patterns.shrink();
-    let version = String::new();
     Ok(Policy {
         settings,
         strings,
@@ -60,7 +80,8 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
         standing,
         tests,
         needs,
-        version,
+        candidate: None,
+        version: String::new(),
     })
 }
 
@@ -68,9 +89,7 @@ fn settings(document: &Document<'_>) -> Result<Settings, PolicyError> {
     if document.version != FORMAT {
         return Err(PolicyError::new("version", PolicyProblem::Version(document.version)));
     }
-    for (feature, used) in
-        [("tokens", document.tokens), ("anchors", document.anchors), ("candidate", document.candidate)]
-    {
+    for (feature, used) in [("tokens", document.tokens), ("anchors", document.anchors)] {
         // `anchors: []` asks for nothing, so it is granted.
         if used == Some(Unsupported::Used) {
             return Err(PolicyError::new(feature, PolicyProblem::Unsupported(feature)));

@@ -63,7 +63,7 @@ fn add(
     patterns: &mut Patterns,
     rules: &mut Rules,
 ) -> Result<(), FieldProblem> {
-    for (feature, used) in [("scopes", rule.scopes), ("claims", rule.claims), ("shadow", rule.shadow)] {
+    for (feature, used) in [("scopes", rule.scopes), ("claims", rule.claims)] {
         if used.is_some() {
             return Err((feature.to_owned(), PolicyProblem::Unsupported(feature)));
         }
@@ -107,7 +107,8 @@ fn add(
     let paths = pattern("paths", &rule.paths, Patterns::path)?;
     let hosts = pattern("hosts", &rule.hosts, Patterns::host)?;
     let requirements = requirement::compile(&rule.take_requirements(), rule.not.as_deref())?;
-    rules.push(NewRule { id, effect, methods, roles, paths, hosts, requirements });
+    let shadow = rule.shadow;
+    rules.push(NewRule { id, effect, shadow, methods, roles, paths, hosts, requirements });
     Ok(())
 }
 

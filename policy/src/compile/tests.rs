@@ -197,7 +197,7 @@ fn public_key(key: &TestKey) -> Result<PublicKey, FieldProblem> {
 }
 
 fn is_rule(name: &str, effect: Effect, rules: &Rules, strings: &Strings) -> bool {
-    rules.named(strings.find(name)).is_some_and(|rule| rule.effect == effect)
+    rules.named(strings.find(name)).is_some_and(|rule| rule.effect == effect && !rule.shadow)
 }
 
 fn unknown(name: &str, known: &'static str) -> PolicyProblem {

@@ -60,8 +60,8 @@ pub(crate) struct Document<'a> {
     pub(crate) anchors: Option<Unsupported>,
     #[serde(default)]
     pub(crate) own_xfcc: bool,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) candidate: Option<Unsupported>,
+    #[serde(borrow, default, deserialize_with = "optional_object")]
+    pub(crate) candidate: Option<Box<Candidate<'a>>>,
     #[serde(default)]
     pub(crate) normalize_path: bool,
     #[serde(default)]
@@ -78,6 +78,54 @@ pub(crate) struct Document<'a> {
     pub(crate) revoked: Revoked<'a>,
     #[serde(default, deserialize_with = "objects")]
     pub(crate) tests: Vec<Test>,
+}
+
+/// A policy that decides beside the other. Who forwards, which tokens and issuers are believed and what is recorded is the
+/// other's word: both decide about the same facts, found in the same way.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Candidate<'a> {
+    version: u64,
+    #[serde(borrow, default, deserialize_with = "present")]
+    trust_domain: Option<Text<'a>>,
+    #[serde(default)]
+    normalize_path: bool,
+    #[serde(default)]
+    merge_slashes: bool,
+    #[serde(borrow, default)]
+    roles: Roles<'a>,
+    #[serde(borrow, deserialize_with = "objects")]
+    rules: Vec<Rule<'a>>,
+    #[serde(borrow, default, deserialize_with = "objects")]
+    distrust: Vec<Distrust<'a>>,
+    #[serde(borrow, default, deserialize_with = "object")]
+    revoked: Revoked<'a>,
+    #[serde(default, deserialize_with = "objects")]
+    tests: Vec<Test>,
+}
+
+impl<'a> From<Candidate<'a>> for Document<'a> {
+    fn from(candidate: Candidate<'a>) -> Self {
+        let Candidate { version, trust_domain, normalize_path, merge_slashes, roles, rules, distrust, revoked, tests } =
+            candidate;
+        Self {
+            version,
+            trust_domain,
+            forwarders: Vec::new(),
+            tokens: None,
+            anchors: None,
+            own_xfcc: false,
+            candidate: None,
+            normalize_path,
+            merge_slashes,
+            records: Records::default(),
+            roles,
+            rules,
+            distrust,
+            revoked,
+            tests,
+        }
+    }
 }
 
 /// Which decisions leave a record.
@@ -108,8 +156,8 @@ pub(crate) struct Rule<'a> {
     pub(crate) scopes: Option<Unsupported>,
     #[serde(default, deserialize_with = "present")]
     pub(crate) claims: Option<Unsupported>,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) shadow: Option<Unsupported>,
+    #[serde(default)]
+    pub(crate) shadow: bool,
     #[serde(borrow, default, deserialize_with = "boxed")]
     headers: Option<Box<Headers<'a>>>,
     #[serde(borrow, default, deserialize_with = "boxed")]

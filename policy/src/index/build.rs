@@ -198,14 +198,17 @@ impl Builder {
 }
 
 /// Lists the entries of one kind, without those that can never be the first to match: everything that they match is matched
-/// by earlier ones that require nothing more, with the same constraint or with none.
+/// by earlier ones that require nothing more, with the same constraint or with none. Shadow rules leave everything to the
+/// others.
 fn retain_reachable(kind: &[Raw], rules: &Rules, entries: &mut Vec<Entry>) {
-    let mut taken: Vec<(u32, Methods)> = Vec::new();
+    let mut taken: Vec<(u32, bool, Methods)> = Vec::new();
     for raw in kind {
         let Some(rule) = rules.get(raw.rule) else { continue };
         let methods = rule.methods;
-        let before = taken.iter().filter(|(constraint, _)| [0, raw.constraint].contains(constraint));
-        let covered = before.fold(Methods::NONE, |all, (_, methods)| all.with(*methods));
+        let before = taken
+            .iter()
+            .filter(|(constraint, shadow, _)| [0, raw.constraint].contains(constraint) && (rule.shadow || !shadow));
+        let covered = before.fold(Methods::NONE, |all, (.., methods)| all.with(*methods));
         if methods.is_within(covered) {
             continue;
         }
@@ -214,9 +217,12 @@ fn retain_reachable(kind: &[Raw], rules: &Rules, entries: &mut Vec<Entry>) {
         if !rules.requirements(rule).is_empty() {
             continue;
         }
-        match taken.iter_mut().find(|(constraint, _)| *constraint == raw.constraint) {
-            Some((_, known)) => *known = known.with(methods),
-            None => taken.push((raw.constraint, methods)),
+        let same = |(constraint, shadow, _): &&mut (u32, bool, Methods)| {
+            (*constraint, *shadow) == (raw.constraint, rule.shadow)
+        };
+        match taken.iter_mut().find(same) {
+            Some((.., known)) => *known = known.with(methods),
+            None => taken.push((raw.constraint, rule.shadow, methods)),
         }
     }
 }

@@ -53,11 +53,25 @@ pub(crate) struct Query<'q> {
     pub(crate) request: &'q Request<'q>,
 }
 
-/// The first deny rule and the first allow rule that match.
+/// The first deny rule and the first allow rule that match, and those among the shadow rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) deny: Option<RuleId>,
     pub(crate) allow: Option<RuleId>,
+    shadow_deny: Option<RuleId>,
+    shadow_allow: Option<RuleId>,
+}
+
+impl Found {
+    /// What would be found if shadow rules were like the others.
+    pub(crate) fn with_shadows(self) -> Self {
+        let first = |one: Option<RuleId>, other: Option<RuleId>| one.into_iter().chain(other).min();
+        Self {
+            deny: first(self.deny, self.shadow_deny),
+            allow: first(self.allow, self.shadow_allow),
+            ..Self::default()
+        }
+    }
 }
 
 /// See the module.
@@ -149,9 +163,11 @@ impl Index {
     fn in_group(&self, entries: &[Entry], bindings: &[Binding], query: &Query<'_>, rules: &Rules, found: &mut Found) {
         for entry in entries {
             let Some(rule) = rules.get(entry.rule) else { continue };
-            let best = match rule.effect {
-                Effect::Allow => &mut found.allow,
-                Effect::Deny => &mut found.deny,
+            let best = match (rule.effect, rule.shadow) {
+                (Effect::Allow, false) => &mut found.allow,
+                (Effect::Allow, true) => &mut found.shadow_allow,
+                (Effect::Deny, false) => &mut found.deny,
+                (Effect::Deny, true) => &mut found.shadow_deny,
             };
             if best.is_some_and(|best| best <= entry.rule) || !rule.methods.meets(query.method) {
                 continue;

@@ -100,7 +100,8 @@ impl Needs {
         needs
     }
 
-    fn and(self, other: Self) -> Self {
+    /// What either asks about.
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             source: self.source || other.source,
             sni: self.sni || other.sni,

@@ -31,6 +31,7 @@ mod refusals;
 mod requirements;
 mod samples;
 mod scale;
+mod shadows;
 mod standing;
 
 use crate::Decision;

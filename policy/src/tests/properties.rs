@@ -121,6 +121,7 @@ pub(super) fn rule(roles: usize) -> impl Strategy<Value = Rule> {
     )
         .prop_map(|(kind, roles, methods, paths, hosts, (requirements, not))| Rule {
             deny: kind < 64,
+            shadow: kind % 8 == 0,
             roles,
             methods,
             paths,
@@ -170,22 +171,19 @@ pub(super) fn agree(document: &Document, requests: &[Request]) {
     let findings = policy.check();
     for request in requests {
         let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
-        let facts = &request.facts;
-        let mut asked =
-            super::request(presented(subject.as_ref()), request.method, request.host.as_deref(), &request.path);
-        asked.now = UnixTime(facts.now);
-        asked.source = facts.source.map(|source| source.parse().unwrap());
-        asked.tls = Tls { version: facts.version, sni: facts.sni };
-        asked.head.fields.extend(facts.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let asked = asked(request, subject.as_ref());
         let decision = policy.decide(&asked);
-        let (reason, rule) = document.decide(request);
+        let (reason, rule) = document.decide(request, false);
         let rule = rule.map(rule_name);
         assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{:?}", request);
+        let with_shadows = document.decide(request, true);
+        assert_eq!(told(decision.shadow()), differing(&decision, with_shadows), "{:?}", request);
         assert_eq!(decision.roles(), document.roles(&request.peer), "{:?}", request);
 
         // The explanation looks at each rule on its own and must come to the same end.
         let explanation = policy.explain(&asked);
-        let matching = |effect| explanation.rules.iter().find(|rule| rule.effect == effect && rule.failed.is_none());
+        let matching = explanation.rules.iter().filter(|rule| rule.failed.is_none() && !rule.shadow);
+        let matching = |effect| matching.clone().find(|rule| rule.effect == effect);
         let first = matching(crate::Effect::Deny).or_else(|| matching(crate::Effect::Allow));
         assert_eq!(first.map(|rule| rule.rule), decision.rule(), "{:?}", request);
 
@@ -203,6 +201,29 @@ pub(super) fn agree(document: &Document, requests: &[Request]) {
     }
 }
 
+fn asked<'a>(request: &'a Request, subject: Option<&'a Subject>) -> crate::Request<'a> {
+    let facts = &request.facts;
+    let mut asked = super::request(presented(subject), request.method, request.host.as_deref(), &request.path);
+    asked.now = UnixTime(facts.now);
+    asked.source = facts.source.map(|source| source.parse().unwrap());
+    asked.tls = Tls { version: facts.version, sni: facts.sni };
+    asked.head.fields.extend(facts.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    asked
+}
+
+type Told = Option<(&'static str, Option<String>)>;
+
+fn told(divergence: Option<crate::Divergence<'_>>) -> Told {
+    divergence.map(|other| (other.reason().code(), other.rule().map(str::to_owned)))
+}
+
+/// What the reference says, if it is another verdict or by another rule.
+fn differing(decision: &Decision<'_>, (reason, rule): (&'static str, Option<usize>)) -> Told {
+    let rule = rule.map(rule_name);
+    let same = decision.is_allowed() == (reason == "rule_matched") && decision.rule() == rule.as_deref();
+    (!same).then_some((reason, rule))
+}
+
 #[cfg(test)]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
@@ -210,6 +231,29 @@ proptest! {
     #[test]
     fn the_engine_decides_as_the_reference_does(document in document(), requests in vec(request(), 1..30)) {
         agree(&document, &requests);
+    }
+
+    #[test]
+    fn a_candidate_changes_nothing_and_tells_what_it_would_decide(
+        (document, other) in (document(), document()),
+        requests in vec(request(), 1..10),
+    ) {
+        let alone = policy(&document.to_json().to_string());
+        let mut both = document.to_json();
+        both["candidate"] = other.to_json();
+        let policy = policy(&both.to_string());
+        prop_assert_eq!(super::policy(&policy.to_json()).to_json(), policy.to_json());
+        prop_assert_ne!(alone.version(), policy.version());
+        for request in &requests {
+            let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
+            let asked = asked(request, subject.as_ref());
+            let decision = policy.decide(&asked);
+            let enforced = alone.decide(&asked);
+            prop_assert_eq!(verdict(&decision), verdict(&enforced), "{:?}", request);
+            prop_assert_eq!((decision.roles(), decision.shadow()), (enforced.roles(), enforced.shadow()), "{:?}", request);
+            let candidate = other.decide(request, false);
+            prop_assert_eq!(told(decision.candidate()), differing(&decision, candidate), "{:?}", request);
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(super) struct Member {
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     pub(super) deny: bool,
+    pub(super) shadow: bool,
     /// None is everybody.
     pub(super) roles: Option<Vec<usize>>,
     pub(super) methods: Option<Vec<&'static str>>,
@@ -58,9 +59,10 @@ pub(super) struct Request {
 
 impl Document {
     /// The reason's code and the number of the rule.
-    pub(super) fn decide(&self, request: &Request) -> (&'static str, Option<usize>) {
+    pub(super) fn decide(&self, request: &Request, shadows: bool) -> (&'static str, Option<usize>) {
         let first = |deny| {
-            let mut rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.deny == deny);
+            let mut rules =
+                self.rules.iter().enumerate().filter(|(_, rule)| rule.deny == deny && (shadows || !rule.shadow));
             rules.find(|(_, rule)| self.matches(rule, request)).map(|(number, _)| number)
         };
         match (first(true), first(false), &request.peer) {
@@ -179,6 +181,9 @@ impl Document {
             rule.methods.iter().for_each(|methods| value["methods"] = json!(methods));
             rule.paths.iter().for_each(|paths| value["paths"] = json!(paths));
             rule.hosts.iter().for_each(|hosts| value["hosts"] = json!(hosts));
+            if rule.shadow {
+                value["shadow"] = json!(true);
+            }
             let required = rule.requirements.to_json();
             value.as_object_mut().unwrap().extend(required.as_object().unwrap().clone());
             rule.not.iter().for_each(|not| value["not"] = not.to_json());

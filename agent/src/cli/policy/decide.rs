@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use portcullis_policy::Decision;
+use portcullis_policy::Divergence;
 use portcullis_policy::Policy;
 use portcullis_policy::Request;
 use serde::Serialize;
@@ -58,17 +59,50 @@ pub(super) struct Verdict<'a> {
     rule: Option<&'a str>,
     identity: Option<&'a str>,
     roles: &'a [String],
+    /// What would be decided with shadow rules enforced, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<Other<'a>>,
+    /// What the policy's candidate decides, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<Other<'a>>,
+}
+
+/// A verdict that is not enforced.
+#[derive(Debug, Serialize)]
+struct Other<'a> {
+    decision: &'static str,
+    status: u16,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+}
+
+impl<'a> Other<'a> {
+    fn of(other: Divergence<'a>) -> Self {
+        Self {
+            decision: word(other.is_allowed()),
+            status: other.status(),
+            reason: other.reason().code(),
+            rule: other.rule(),
+        }
+    }
+}
+
+fn word(allowed: bool) -> &'static str {
+    if allowed { "allow" } else { "deny" }
 }
 
 impl<'a> Verdict<'a> {
     pub(super) fn of(decision: &'a Decision<'_>) -> Self {
         Self {
-            decision: if decision.is_allowed() { "allow" } else { "deny" },
+            decision: word(decision.is_allowed()),
             status: decision.status(),
             reason: decision.reason().code(),
             rule: decision.rule(),
             identity: decision.identity(),
             roles: decision.roles(),
+            shadow: decision.shadow().map(Other::of),
+            candidate: decision.candidate().map(Other::of),
         }
     }
 }

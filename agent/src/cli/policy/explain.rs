@@ -22,6 +22,9 @@ struct Answer<'a> {
 #[derive(Debug, Serialize)]
 struct Candidate<'a> {
     rule: &'a str,
+    /// It decides nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shadow: bool,
     /// The first condition that failed; `null` if none did.
     failed: Option<&'static str>,
     /// The same for people.
@@ -34,6 +37,7 @@ impl<'a> Candidate<'a> {
         let failed = outcome.failed.as_ref();
         Self {
             rule: outcome.rule,
+            shadow: outcome.shadow,
             failed: failed.map(|failed| failed.code()),
             because: failed.map(ToString::to_string),
         }
