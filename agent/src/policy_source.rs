@@ -1,8 +1,12 @@
 //! A policy as people write it: from a file to a compiled policy, and every complaint back to a line of the file.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
+use std::path::PathBuf;
 
 use portcullis_policy::Policy;
+use serde_json::Value;
 
 use crate::yaml::Located;
 use crate::yaml::ReadError;
@@ -43,7 +47,8 @@ impl PolicySource {
     ///
     /// The first thing that is wrong, at its place.
     pub fn compile(source: Source) -> Result<Self, Located> {
-        let value = source.value()?;
+        let mut value = source.value()?;
+        inline_anchors(&mut value, &source)?;
         let tests = value.get("tests").and_then(|tests| tests.as_array()).map_or(0, Vec::len);
         let configuration = value.to_string();
         match Policy::from_json(configuration.as_bytes()) {
@@ -72,4 +77,30 @@ impl PolicySource {
     pub fn remark(&self, path: &str, message: &str) -> Located {
         self.source.error_at(path, message)
     }
+}
+
+/// The largest file with a certificate that is read, in bytes: several times any certificate.
+const MAX_ANCHOR: u64 = 256 * 1024;
+
+/// Puts the certificates that `anchors:` names by file into the document: a policy goes to places where those files are not.
+/// Names are relative to the policy's own file.
+fn inline_anchors(policy: &mut Value, source: &Source) -> Result<(), Located> {
+    let anchors = policy.get_mut("anchors").and_then(Value::as_array_mut);
+    for (position, anchor) in anchors.into_iter().flatten().enumerate() {
+        // Whatever else it has stays, and is refused with its place.
+        let Some(file) = anchor.get("file").and_then(Value::as_str).map(PathBuf::from) else { continue };
+        let path = format!("anchors[{position}].file");
+        let file = source.file().parent().unwrap_or(Path::new("")).join(file);
+        let refuse = |why: String| source.error_at(&path, &format!("cannot read `{}`: {why}", file.display()));
+        let mut text = String::new();
+        let read = File::open(&file).and_then(|opened| opened.take(MAX_ANCHOR).read_to_string(&mut text));
+        read.map_err(|error| refuse(error.to_string()))?;
+        if let Some(fields) = anchor.as_object_mut() {
+            fields.remove("file");
+            if fields.insert("pem".to_owned(), Value::String(text)).is_some() {
+                return Err(source.error_at(&path, "exactly one of `pem` and `file` is needed"));
+            }
+        }
+    }
+    Ok(())
 }

@@ -226,6 +226,41 @@ candidate:
 }
 
 #[test]
+fn anchors_are_read_from_beside_the_policy() {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Portcullis clients");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let key = rcgen::KeyPair::generate().expect("a key can be made");
+    let authority = params.self_signed(&key).expect("an authority can be made");
+    let issuer = rcgen::Issuer::new(params, key);
+    let leaf = |issuer: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>| {
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names = vec![rcgen::SanType::URI(CHECKOUT.try_into().expect("it is ASCII"))];
+        let key = rcgen::KeyPair::generate().expect("a key can be made");
+        let leaf = issuer.map_or_else(|| params.self_signed(&key), |issuer| params.signed_by(&key, issuer));
+        leaf.expect("a leaf can be signed").pem()
+    };
+
+    let desk = Desk::new(&format!("{POLICY}anchors: [ {{ file: clients.pem }} ]\n"));
+    let output = desk.run(&["check", "policy.yaml"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("policy.yaml:14:21: anchors[0].file: cannot read `clients.pem`"),
+        "{}",
+        stderr(&output)
+    );
+
+    fs::write(desk.0.path().join("clients.pem"), authority.pem()).expect("the file can be written");
+    let asked = |pem: String| with(&request(CHECKOUT), json!({"peer": {"certificate": pem, "validated": true}}));
+    let (answers, _) = desk.decide(&[asked(leaf(Some(&issuer))), asked(leaf(None))]);
+    assert_eq!(answers[0]["decision"], "allow");
+    assert_eq!(answers[1]["reason"], "certificate_issuer_unknown");
+    let rendered = stdout(&desk.run(&["render", "--policy", "policy.yaml"], b""));
+    assert!(rendered.contains("BEGIN CERTIFICATE") && !rendered.contains("clients.pem"), "{rendered}");
+}
+
+#[test]
 fn remarks_are_shown_and_do_not_make_a_policy_bad() {
     let policy = POLICY
         .replace("tests:", "  - { id: again, allow: [checkout], methods: [GET], paths: [\"/orders/{id}\"] }\ntests:");

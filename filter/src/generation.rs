@@ -16,6 +16,7 @@ use portcullis_policy::PolicyError;
 use portcullis_policy::Recent;
 use portcullis_policy::Subject;
 use portcullis_policy::TestFailure;
+use portcullis_policy::signature::PureRust;
 
 use crate::counters::Counters;
 use crate::host;
@@ -85,7 +86,7 @@ impl Generation {
         let text = host::peer_certificate()?;
         let certificate = match Leaf::from_url_encoded_pem(&text) {
             Ok(leaf) if leaf.sha256() != digest.as_bytes() => return Err(HostError::DigestMismatch),
-            Ok(leaf) => Ok(self.policy.subject(leaf)),
+            Ok(leaf) => Ok(self.policy.verified_subject(leaf, &mut PureRust)),
             Err(error) => Err(error),
         };
         let certificate = Rc::new(certificate);
@@ -95,7 +96,7 @@ impl Generation {
 
     /// The certificate that the peer forwards.
     pub(crate) fn forwarded(&self, peer: &Peer<'_>, head: &Head<'_>) -> Forwarded {
-        self.memory.borrow_mut().forwarded(&self.policy, peer, head)
+        self.memory.borrow_mut().forwarded(&self.policy, peer, head, &mut PureRust)
     }
 
     /// Counts an allowed request on which shadow rules or a candidate differ; whether it is one of those that leave a record:

@@ -43,6 +43,13 @@ pub enum PolicyProblem {
         expected: &'static str,
     },
 
+    /// A certificate that no client's certificate can be believed for the sake of.
+    #[error("nothing can be trusted because of this certificate: {why}")]
+    BadAnchor {
+        /// What is wrong with it.
+        why: String,
+    },
+
     /// A pattern that nothing can be matched against.
     #[error("`{pattern}` cannot be matched: {why}")]
     BadPattern {
@@ -104,6 +111,13 @@ pub enum PolicyProblem {
     /// JSON that is valid and not a policy.
     #[error("{0}")]
     Shape(String),
+
+    /// Something that is elsewhere, where a policy must hold it.
+    #[error("a compiled policy holds {what} itself; `portcullis policy render` puts it there")]
+    NotInline {
+        /// What is elsewhere.
+        what: &'static str,
+    },
 
     /// Something that cannot be negated: whoever lacks it may lack it for want of an answer, which is no answer.
     #[error("`not` takes no `{what}`; write the conditions themselves")]

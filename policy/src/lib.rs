@@ -3,6 +3,7 @@
 //! Absent from this crate: files, sockets, the clock, random numbers, threads, the proxy. `now` and random draws are
 //! arguments; the proxy's facts arrive as plain values and the verdict leaves as one. Nothing here panics.
 
+mod anchor;
 mod asker;
 mod certificate;
 mod check;

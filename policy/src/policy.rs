@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::iter;
+use std::sync::Arc;
 
+use crate::anchor::Anchors;
 use crate::certificate::Leaf;
 use crate::check;
 use crate::check::Finding;
@@ -29,6 +31,7 @@ use crate::roles::Members;
 use crate::rule::RuleId;
 use crate::rule::Rules;
 use crate::selftest::Test;
+use crate::signature::Verifier;
 use crate::standing::Standing;
 use crate::strings::Strings;
 
@@ -36,6 +39,7 @@ use crate::strings::Strings;
 #[derive(Debug)]
 pub struct Policy {
     pub(crate) settings: Settings,
+    pub(crate) anchors: Arc<Anchors>,
     pub(crate) strings: Strings,
     pub(crate) patterns: Patterns,
     pub(crate) roles: RoleTable,
@@ -163,8 +167,17 @@ impl Policy {
         render::to_json(self)
     }
 
-    /// Works out what this policy says of a certificate. Cache the answer by certificate hash.
-    pub fn subject(&self, leaf: Leaf) -> Subject {
+    /// Works out what this policy says of a certificate, its signature checked against the policy's anchors if there are
+    /// any. Cache the answer by certificate hash.
+    pub fn verified_subject(&self, mut leaf: Leaf, verifier: &mut dyn Verifier) -> Subject {
+        let issuers = self.anchors.issuers(&leaf, verifier);
+        leaf.signed_by(issuers);
+        self.subject(leaf)
+    }
+
+    /// The same without a check of the signature: a policy with anchors believes no certificate that comes this way.
+    pub fn subject(&self, mut leaf: Leaf) -> Subject {
+        leaf.signed_by(Vec::new());
         let view = self.look_at(&leaf);
         let candidate = self.candidate.as_ref().map(|candidate| candidate.look_at(&leaf));
         Subject { leaf, view, candidate }

@@ -39,6 +39,8 @@ reasons! {
     CertificateExpired = "certificate_expired", 401;
     /// The certificate's validity has not begun.
     CertificateNotYetValid = "certificate_not_yet_valid", 401;
+    /// None of the policy's anchors signed the certificate, or none that did is valid now.
+    CertificateIssuerUnknown = "certificate_issuer_unknown", 401;
     /// The certificate is on the list of revoked ones.
     CertificateRevoked = "certificate_revoked", 401;
     /// A distrust rule covers the certificate.

@@ -59,6 +59,8 @@ struct Whole<'p> {
     version: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     trust_domain: Option<&'p str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    anchors: Vec<AnchorText>,
     normalize_path: bool,
     merge_slashes: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +76,11 @@ struct Whole<'p> {
     tests: Vec<&'p document::Test>,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidate: Option<Box<Self>>,
+}
+
+#[derive(Serialize)]
+struct AnchorText {
+    pem: String,
 }
 
 #[derive(Serialize)]
@@ -227,6 +234,7 @@ impl<'p> Whole<'p> {
         Self {
             version: FORMAT,
             trust_domain: policy.settings.trust_domain.as_deref(),
+            anchors: policy.anchors.0.iter().map(|anchor| AnchorText { pem: anchor.pem() }).collect(),
             normalize_path: policy.settings.normalization.normalize_path,
             merge_slashes: policy.settings.normalization.merge_slashes,
             records: Some(Records { allow_every: policy.settings.allow_every }),
@@ -244,7 +252,8 @@ impl<'p> Whole<'p> {
             tests: policy.tests.iter().map(|test| &test.source).collect(),
             candidate: policy.candidate.as_deref().map(|candidate| {
                 // The rest it has of this policy.
-                Box::new(Self { records: None, forwarders: None, own_xfcc: None, ..Self::new(candidate) })
+                let whole = Self::new(candidate);
+                Box::new(Self { anchors: Vec::new(), records: None, forwarders: None, own_xfcc: None, ..whole })
             }),
         }
     }
@@ -361,6 +370,9 @@ impl<'p> MemberText<'p> {
                 Condition::Email(name) => text.email = Some(name),
                 Condition::Ip(network) => text.ip = Some(network.to_string()),
                 Condition::Issuer(wanted) => text.issuer.extend(attributes(wanted)),
+                Condition::IssuerAnchor(hash) => {
+                    text.issuer.insert("sha256", hex(&**hash));
+                }
                 Condition::IssuerKey(key) => {
                     text.issuer.insert("key_id", hex(key));
                 }

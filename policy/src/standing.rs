@@ -1,6 +1,6 @@
-//! Whether a certificate is believed: its dates, the emergency brakes, the list of revoked ones.
+//! Whether a certificate is believed: its dates, its issuer, the emergency brakes, the list of revoked ones.
 //!
-//! Absent: signatures and chains; the proxy checked them. What is asked of the certificate alone is worked out once and
+//! Absent: chains; the proxy checked them. What is asked of the certificate alone is worked out once and
 //! kept with it; what depends on the time is asked on every request.
 
 use crate::certificate::Leaf;
@@ -15,6 +15,8 @@ use crate::time::UnixTime;
 /// The certificates that a policy no longer believes. Lists are sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
+    /// Whether the policy says by whom certificates must be signed.
+    pub(crate) anchored: bool,
     pub(crate) brakes: Vec<Brake>,
     pub(crate) serials: Vec<Box<[u8]>>,
     pub(crate) spki_sha256: Vec<[u8; 32]>,
@@ -55,6 +57,8 @@ impl Standing {
             Some(Reason::CertificateNotYetValid)
         } else if now > leaf.not_after() {
             Some(Reason::CertificateExpired)
+        } else if self.anchored && !leaf.provenance().is_known(now) {
+            Some(Reason::CertificateIssuerUnknown)
         } else if lasting.is_some() {
             lasting
         } else if self.fresh_until.is_some_and(|end| now > end) {

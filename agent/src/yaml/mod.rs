@@ -137,6 +137,11 @@ impl Source {
         Self { file: file.into(), text: text.into() }
     }
 
+    /// The file that it came from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// What the document says.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use portcullis_policy::Memory;
 use portcullis_policy::Request;
 use portcullis_policy::Tls;
 use portcullis_policy::UnixTime;
+use portcullis_policy::signature::PureRust;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
@@ -63,7 +64,7 @@ pub fn decide_natively(policy: &core::Policy, table: &Table, row: &Row) -> Verdi
     let leaf = peer.map(|peer| Leaf::from_der(peer.leaf.der()));
     let (subject, error) = match leaf {
         None => (None, None),
-        Some(Ok(leaf)) => (Some(policy.subject(leaf)), None),
+        Some(Ok(leaf)) => (Some(policy.verified_subject(leaf, &mut PureRust)), None),
         Some(Err(error)) => (None, Some(error)),
     };
     let validated = peer.is_some_and(|peer| peer.is_validated);
@@ -76,7 +77,7 @@ pub fn decide_natively(policy: &core::Policy, table: &Table, row: &Row) -> Verdi
         (None, Some(error)) => core::Peer::Unreadable(error),
         (None, None) => core::Peer::Absent,
     };
-    let forwarded = Memory::default().forwarded(policy, &peer, &head);
+    let forwarded = Memory::default().forwarded(policy, &peer, &head, &mut PureRust);
     let decision = policy.decide(&Request {
         now: table.now,
         peer,

@@ -1,5 +1,6 @@
 //! What the filter remembers of certificates, and what it asks again on every request.
 
+use portcullis_integration::certificates::Authority;
 use portcullis_integration::wasm_host::Connection;
 use portcullis_integration::wasm_host::Fault;
 use portcullis_policy::UnixTime;
@@ -10,6 +11,7 @@ use crate::gate::CHECKOUT;
 use crate::gate::NOW;
 use crate::gate::answer;
 use crate::gate::gate;
+use crate::gate::gate_with;
 use crate::gate::get;
 use crate::gate::leaf;
 use crate::gate::peer;
@@ -136,4 +138,18 @@ fn a_thousand_names_in_a_certificate_are_all_looked_at() {
     // Read to the end, or refused as a whole: never read in part.
     assert!(matches!(answer(&outcome), (200, _)) || answer(&outcome).1 == "certificate_unreadable", "{outcome:?}");
     crate::gate::assert_alive(&mut gate());
+}
+
+/// A listener may let anybody in: the filter finds out for itself who signed.
+#[test]
+fn only_certificates_of_an_anchor_are_believed() {
+    let (ours, stranger) = (Authority::new("Portcullis clients"), Authority::new("Portcullis clients"));
+    let connection = |authority: &Authority| Connection::mtls(&authority.leaf().uri(CHECKOUT).issue());
+    let mut anchored = policy();
+    anchored["anchors"] = json!([{ "pem": ours.pem() }]);
+    let mut vm = gate_with(&anchored);
+    assert_eq!(answer(&get(&mut vm, &connection(&ours), "/orders/1")), (200, String::new()));
+    let refused = get(&mut vm, &connection(&stranger), "/orders/1");
+    assert_eq!(answer(&refused), (401, "certificate_issuer_unknown".to_owned()));
+    assert_eq!(answer(&get(&mut vm, &Connection::tls(), "/healthz")), (200, String::new()));
 }

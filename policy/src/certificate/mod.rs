@@ -1,8 +1,9 @@
 //! A client's leaf certificate, parsed once into everything that a rule can ask of it.
 //!
 //! Strict on purpose: DER and nothing but DER, no bytes left over, no extension twice, no name with a character that its
-//! type does not have. What a proxy's TLS library reads in a looser way is refused here, never guessed at. Absent: chains,
-//! signatures and revocation; the proxy validated the certificate before anybody asks who it names.
+//! type does not have. What a proxy's TLS library reads in a looser way is refused here, never guessed at. Absent: chains and
+//! revocation; the proxy validated the certificate before anybody asks who it names. Signatures are checked against the
+//! anchors of a policy that has some, see [`crate::anchor`].
 
 pub(crate) mod der;
 mod distinguished_name;
@@ -13,6 +14,7 @@ mod names;
 pub(crate) mod oid;
 mod parse;
 mod pem;
+mod provenance;
 mod rfc2253;
 mod synthetic;
 #[cfg(test)]
@@ -32,6 +34,9 @@ pub use parse::PublicKey;
 
 pub(crate) use pem::first_block as first_pem_block;
 pub(crate) use pem::percent_decode;
+pub(crate) use provenance::Issuer;
+pub(crate) use provenance::Provenance;
+pub(crate) use provenance::Signed;
 pub(crate) use synthetic::Synthetic;
 
 /// A parsed leaf certificate (RFC 5280). Parse once, keep, ask often.
@@ -55,6 +60,7 @@ pub struct Leaf {
     authority_key_id: Option<Box<[u8]>>,
     key_usage: Option<KeyUsage>,
     ca: bool,
+    provenance: Provenance,
 }
 
 impl Leaf {
@@ -74,6 +80,11 @@ impl Leaf {
     /// As [`Leaf::from_der`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
         Self::from_der(&pem::decode(pem)?)
+    }
+
+    /// The DER in one PEM block.
+    pub(crate) fn der_of_pem(pem: &[u8]) -> Result<Vec<u8>, CertificateError> {
+        pem::decode(pem)
     }
 
     /// Parses PEM with percent-encoding, as Envoy's `connection.peer_certificate` and the `Cert` of XFCC carry it.
@@ -202,6 +213,18 @@ impl Leaf {
     /// Kind and size of the key.
     pub fn public_key(&self) -> &PublicKey {
         &self.public_key
+    }
+
+    /// Who signed it, as far as anybody asked.
+    pub(crate) fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// Keeps who signed it in place of the bytes by which that is found out.
+    pub(crate) fn signed_by(&mut self, issuers: Vec<Issuer>) {
+        if let Provenance::Unchecked(_) = self.provenance {
+            self.provenance = Provenance::Checked(issuers);
+        }
     }
 
     /// What it was signed with, as a dotted object identifier.

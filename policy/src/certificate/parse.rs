@@ -5,6 +5,8 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use super::Leaf;
+use super::Provenance;
+use super::Signed;
 use super::der;
 use super::der::Element;
 use super::distinguished_name::DistinguishedName;
@@ -67,10 +69,11 @@ pub(super) fn certificate(der: &[u8]) -> Result<Leaf, CertificateError> {
     if !outer.rest().is_empty() {
         return Err(CertificateError::TrailingBytes(outer.rest().len()));
     }
-    let mut fields = signed.take(der::SEQUENCE).ok_or_else(malformed("certificate"))?.reader();
+    let message = signed.take(der::SEQUENCE).ok_or_else(malformed("certificate"))?;
+    let mut fields = message.reader();
     let algorithm = signed.take(der::SEQUENCE).ok_or_else(malformed("signature algorithm"))?;
     let signature = signed.take(der::BIT_STRING).ok_or_else(malformed("signature"))?;
-    der::bit_string(signature.contents).ok_or_else(malformed("signature"))?;
+    let (signature, unused) = der::bit_string(signature.contents).ok_or_else(malformed("signature"))?;
     signed.finish().ok_or_else(malformed("certificate"))?;
 
     let version = match fields.take_if(der::context_constructed(0)).ok_or_else(malformed("version"))? {
@@ -87,10 +90,12 @@ pub(super) fn certificate(der: &[u8]) -> Result<Leaf, CertificateError> {
         return Err(CertificateError::SignatureAlgorithm);
     }
     let (signature_algorithm, _) = algorithm_identifier(algorithm).ok_or_else(malformed("signature algorithm"))?;
-    let issuer = fields.any().and_then(DistinguishedName::parse).ok_or_else(malformed("issuer"))?;
+    let issuer_name = fields.any().ok_or_else(malformed("issuer"))?;
+    let issuer = DistinguishedName::parse(issuer_name).ok_or_else(malformed("issuer"))?;
     let validity = fields.take(der::SEQUENCE).and_then(validity);
     let (not_before, not_after) = validity.ok_or_else(malformed("validity"))?;
-    let subject = fields.any().and_then(DistinguishedName::parse).ok_or_else(malformed("subject"))?;
+    let subject_name = fields.any().ok_or_else(malformed("subject"))?;
+    let subject = DistinguishedName::parse(subject_name).ok_or_else(malformed("subject"))?;
     let key_info = fields.take(der::SEQUENCE).ok_or_else(malformed("public key"))?;
     let public_key = public_key(key_info).ok_or_else(malformed("public key"))?;
 
@@ -133,6 +138,14 @@ pub(super) fn certificate(der: &[u8]) -> Result<Leaf, CertificateError> {
         authority_key_id: extensions.authority_key_id,
         key_usage: extensions.key_usage,
         ca: extensions.ca,
+        provenance: Provenance::Unchecked(Box::new(Signed {
+            message: message.encoded.into(),
+            // No signature has a number of bits that is no number of bytes.
+            signature: if unused == 0 { signature.into() } else { Box::default() },
+            issuer: issuer_name.encoded.into(),
+            subject: subject_name.encoded.into(),
+            key: key_info.encoded.into(),
+        })),
     })
 }
 

@@ -5,6 +5,7 @@
 use super::AlternativeName;
 use super::DistinguishedName;
 use super::Leaf;
+use super::Provenance;
 use super::PublicKey;
 use super::label;
 use super::parse;
@@ -22,6 +23,8 @@ pub(crate) struct Synthetic {
     /// Dotted object identifiers of its certificate policies.
     pub(crate) policies: Option<Vec<String>>,
     pub(crate) public_key: PublicKey,
+    /// Hash of the certificate that is thought to have signed it.
+    pub(crate) issuer_sha256: Option<[u8; 32]>,
     pub(crate) authority_key_id: Option<Box<[u8]>>,
     pub(crate) serial: Box<[u8]>,
     pub(crate) sha256: [u8; 32],
@@ -40,6 +43,7 @@ impl Synthetic {
             eku: Vec::new(),
             policies: None,
             public_key: PublicKey::Other { algorithm: String::new() },
+            issuer_sha256: None,
             authority_key_id: None,
             serial: Box::new([1]),
             sha256: [0; 32],
@@ -72,6 +76,7 @@ impl Synthetic {
             authority_key_id: self.authority_key_id,
             key_usage: None,
             ca: false,
+            provenance: Provenance::Thought(self.issuer_sha256),
         }
     }
 }

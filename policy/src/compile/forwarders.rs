@@ -3,6 +3,7 @@
 use super::member;
 use super::roles::RoleTable;
 use super::value;
+use crate::anchor::Anchors;
 use crate::document;
 use crate::document::Condition;
 use crate::error::PolicyError;
@@ -20,6 +21,7 @@ const MAX_FORWARDERS: usize = 256;
 pub(super) fn compile(
     written: &[document::Forwarder<'_>],
     roles: &RoleTable,
+    anchors: &Anchors,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Vec<Forwarder>, PolicyError> {
@@ -38,7 +40,7 @@ pub(super) fn compile(
             let problem = PolicyProblem::NotOfForwarders(condition.field());
             return Err(place((condition.field().to_owned(), problem)));
         }
-        let member = member::compile(RoleId::ANY, &one.member, roles, strings, patterns).map_err(place)?;
+        let member = member::compile(RoleId::ANY, &one.member, roles, anchors, strings, patterns).map_err(place)?;
         let hops = hops(one).map_err(place)?;
         forwarders.push(Forwarder { conditions: member.conditions, hops, keep: one.keep });
     }

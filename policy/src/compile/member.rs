@@ -2,6 +2,7 @@
 
 use super::roles::RoleTable;
 use super::value;
+use crate::anchor::Anchors;
 use crate::certificate::Leaf;
 use crate::document;
 use crate::error::PolicyProblem;
@@ -25,6 +26,7 @@ pub(super) fn compile(
     role: RoleId,
     way: &document::Member<'_>,
     table: &RoleTable,
+    anchors: &Anchors,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Member, FieldProblem> {
@@ -33,7 +35,7 @@ pub(super) fn compile(
         requires = Some(table.find(name, strings)?);
         Ok(())
     };
-    let conditions = conditions(way, &mut role_of, strings, patterns)?;
+    let conditions = conditions(way, &mut role_of, anchors, strings, patterns)?;
     Ok(Member { role, requires, conditions: conditions.into() })
 }
 
@@ -41,6 +43,7 @@ pub(super) fn compile(
 fn conditions(
     way: &document::Member<'_>,
     role: &mut dyn FnMut(&str, &Strings) -> Result<(), PolicyProblem>,
+    anchors: &Anchors,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Vec<Condition>, FieldProblem> {
@@ -56,12 +59,12 @@ fn conditions(
             document::Condition::Email(name) => Condition::Email(email(name.as_str()).map_err(here)?),
             document::Condition::Ip(network) => Condition::Ip(Box::new(ip(network.as_str()).map_err(here)?)),
             document::Condition::Issuer(attributes) => {
-                conditions.extend(issuer(pairs(attributes))?);
+                conditions.extend(issuer(pairs(attributes), anchors)?);
                 continue;
             }
             document::Condition::Key(written) => key(written)?,
             document::Condition::MaxLifetime(text) => Condition::MaxLifetime(lifetime(text.as_str()).map_err(here)?),
-            document::Condition::Not(inner) => Condition::Not(not(inner, strings, patterns)?.into()),
+            document::Condition::Not(inner) => Condition::Not(not(inner, anchors, strings, patterns)?.into()),
             document::Condition::Oid(oids) => Condition::Oid(oid(oids.iter().map(document::Text::as_str))?),
             document::Condition::Role(name) => {
                 role(name.as_str(), strings).map_err(here)?;
@@ -86,6 +89,7 @@ fn conditions(
 /// The conditions of which not all may hold.
 fn not(
     way: &document::Member<'_>,
+    anchors: &Anchors,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Vec<Condition>, FieldProblem> {
@@ -95,7 +99,7 @@ fn not(
     };
     // Whoever lacks a role may lack it because the certificate says nothing of what the role is about.
     let mut no_role = |_: &str, _: &Strings| Err(PolicyProblem::NotWithin { what: "role" });
-    let conditions = conditions(way, &mut no_role, strings, patterns).map_err(place)?;
+    let conditions = conditions(way, &mut no_role, anchors, strings, patterns).map_err(place)?;
     for condition in &conditions {
         let Condition::Spiffe(pattern) = condition else { continue };
         if patterns.steps(*pattern).iter().any(|step| matches!(step, Step::Capture(_))) {
@@ -105,20 +109,32 @@ fn not(
     Ok(conditions)
 }
 
-/// The conditions on who issued a certificate: attributes of its name, or the identifier of its key.
-pub(super) fn issuer<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Result<Vec<Condition>, FieldProblem> {
-    let mut conditions = Vec::new();
+/// The conditions on who issued a certificate: attributes of its name, the identifier of its key, or its hash, which is that
+/// of an anchor.
+pub(super) fn issuer<'t>(
+    pairs: impl Iterator<Item = (&'t str, &'t str)>,
+    anchors: &Anchors,
+) -> Result<Vec<Condition>, FieldProblem> {
+    let mut conditions: Vec<Condition> = Vec::new();
     let mut names = Vec::new();
     for (name, text) in pairs {
         let here = |problem| (format!("issuer.{name}"), problem);
         match name {
-            "sha256" => return Err(here(PolicyProblem::Unsupported("issuer.sha256"))),
+            "sha256" => {
+                let hash = value::sha256(text).map_err(here)?;
+                if !anchors.has(&hash) {
+                    let expected = "the hash of one of the policy's `anchors`; put the issuer's certificate there";
+                    return Err(here(value::bad(text, expected)));
+                }
+                conditions.push(Condition::IssuerAnchor(hash));
+            }
             "key_id" => conditions.push(Condition::IssuerKey(value::bytes(text).map_err(here)?)),
             _ => names.push((name, text)),
         }
     }
-    if conditions.len() > 1 {
-        let problem = PolicyProblem::Duplicate { what: "condition", name: "key_id".to_owned() };
+    let kinds = conditions.iter().map(std::mem::discriminant);
+    if kinds.clone().any(|kind| kinds.clone().filter(|other| *other == kind).count() > 1) {
+        let problem = PolicyProblem::Duplicate { what: "condition", name: "key_id or sha256".to_owned() };
         return Err(("issuer".to_owned(), problem));
     }
     if !names.is_empty() {

@@ -1,5 +1,6 @@
 //! A document to a policy: every name resolved, every pattern indexed, or the first thing that is wrong.
 
+mod anchors;
 mod forwarders;
 mod member;
 mod requirement;
@@ -10,7 +11,9 @@ mod tests;
 mod value;
 
 use std::mem;
+use std::sync::Arc;
 
+use crate::anchor::Anchors;
 use crate::document;
 use crate::document::Document;
 use crate::document::Unsupported;
@@ -39,13 +42,14 @@ pub(crate) const FORMAT: u64 = 1;
 pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     let mut document = document::read(text)?;
     let candidate = document.candidate.take();
+    let anchors = Arc::new(anchors::compile(&document.anchors)?);
     let forwarders = mem::take(&mut document.forwarders);
     let own_xfcc = document.own_xfcc;
-    let mut policy = build(document, &forwarders)?;
+    let mut policy = build(document, &anchors, &forwarders)?;
     if let Some(document) = candidate {
         // It has this of the policy that it is beside.
         let document = Document { own_xfcc, ..(*document).into() };
-        let mut candidate = build(document, &forwarders).map_err(|error| error.within("candidate"))?;
+        let mut candidate = build(document, &anchors, &forwarders).map_err(|error| error.within("candidate"))?;
         candidate.version = Hex(&render::digest(&candidate)).to_string();
         policy.needs = policy.needs.and(candidate.needs);
         policy.candidate = Some(Box::new(candidate));
@@ -54,22 +58,27 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     Ok(policy)
 }
 
-fn build(document: Document<'_>, forwarders: &[document::Forwarder<'_>]) -> Result<Policy, PolicyError> {
+fn build(
+    document: Document<'_>,
+    anchors: &Arc<Anchors>,
+    forwarders: &[document::Forwarder<'_>],
+) -> Result<Policy, PolicyError> {
     let settings = settings(&document)?;
     let Document { roles, rules, distrust, revoked, tests, .. } = document;
 
     let mut strings = Strings::new();
     let mut patterns = Patterns::default();
-    let (roles, members) = roles::compile(roles, &mut strings, &mut patterns)?;
-    let forwarders = forwarders::compile(forwarders, &roles, &mut strings, &mut patterns)?;
+    let (roles, members) = roles::compile(roles, anchors, &mut strings, &mut patterns)?;
+    let forwarders = forwarders::compile(forwarders, &roles, anchors, &mut strings, &mut patterns)?;
     let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
-    let standing = standing::compile(&distrust, &revoked)?;
+    let standing = standing::compile(&distrust, &revoked, anchors)?;
     let tests = tests::compile(tests, &rules, &strings, &standing)?;
     let needs = rules.needs();
     strings.shrink();
     patterns.shrink();
     Ok(Policy {
         settings,
+        anchors: Arc::clone(anchors),
         strings,
         patterns,
         roles,
@@ -89,8 +98,8 @@ fn settings(document: &Document<'_>) -> Result<Settings, PolicyError> {
     if document.version != FORMAT {
         return Err(PolicyError::new("version", PolicyProblem::Version(document.version)));
     }
-    for (feature, used) in [("tokens", document.tokens), ("anchors", document.anchors)] {
-        // `anchors: []` asks for nothing, so it is granted.
+    for (feature, used) in [("tokens", document.tokens)] {
+        // `tokens: {}` asks for nothing, so it is granted.
         if used == Some(Unsupported::Used) {
             return Err(PolicyError::new(feature, PolicyProblem::Unsupported(feature)));
         }

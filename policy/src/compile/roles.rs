@@ -2,6 +2,7 @@
 
 use super::member;
 use super::value;
+use crate::anchor::Anchors;
 use crate::document;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
@@ -85,6 +86,7 @@ impl RoleTable {
 /// Compiles the roles of a document.
 pub(super) fn compile(
     roles: document::Roles<'_>,
+    anchors: &Anchors,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<(RoleTable, Members), PolicyError> {
@@ -97,10 +99,11 @@ pub(super) fn compile(
             return Err(PolicyError::new(place, PolicyProblem::EmptyList));
         }
         for (position, way) in ways.into_iter().enumerate() {
-            let member = member::compile(role, &way, &table, strings, patterns).map_err(|(field, problem)| {
-                let field = if field.is_empty() { field } else { format!(".{field}") };
-                PolicyError::new(format!("{place}[{position}]{field}"), problem)
-            })?;
+            let member =
+                member::compile(role, &way, &table, anchors, strings, patterns).map_err(|(field, problem)| {
+                    let field = if field.is_empty() { field } else { format!(".{field}") };
+                    PolicyError::new(format!("{place}[{position}]{field}"), problem)
+                })?;
             members.push(member);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::member;
 use super::value;
+use crate::anchor::Anchors;
 use crate::document;
 use crate::document::Text;
 use crate::error::PolicyError;
@@ -12,6 +13,7 @@ use crate::standing::Standing;
 pub(super) fn compile(
     distrust: &[document::Distrust<'_>],
     revoked: &document::Revoked<'_>,
+    anchors: &Anchors,
 ) -> Result<Standing, PolicyError> {
     let mut brakes = Vec::with_capacity(distrust.len());
     for (position, written) in distrust.iter().enumerate() {
@@ -23,7 +25,7 @@ pub(super) fn compile(
             None => Vec::new(),
             Some(attributes) => {
                 let pairs = attributes.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-                member::issuer(pairs).map_err(place)?
+                member::issuer(pairs, anchors).map_err(place)?
             }
         };
         if issued_before.is_none() && issuer.is_empty() {
@@ -33,6 +35,7 @@ pub(super) fn compile(
     }
     let fresh_until = revoked.fresh_until.as_ref().map(|text| value::time(text.as_str())).transpose();
     Ok(Standing {
+        anchored: !anchors.is_empty(),
         brakes,
         serials: list("serials", &revoked.serials, member::serial)?,
         spki_sha256: list("spki_sha256", &revoked.spki_sha256, |text| value::sha256(text).map(|hash| *hash))?,

@@ -3,6 +3,7 @@
 use super::member;
 use super::member::FieldProblem;
 use super::value;
+use crate::anchor::Anchors;
 use crate::certificate::AlternativeName;
 use crate::certificate::Leaf;
 use crate::certificate::PublicKey;
@@ -141,8 +142,12 @@ fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {
     };
     let mut issuer = Vec::new();
     let mut authority_key_id = None;
-    if !names.issuer.0.is_empty() {
-        for condition in member::issuer(pairs(&names.issuer.0))? {
+    let of_anchor = names.issuer.0.iter().find(|(name, _)| name == "sha256");
+    let issuer_sha256 = of_anchor.map(|(_, hash)| value::sha256(hash).map(|hash| *hash)).transpose();
+    let issuer_sha256 = issuer_sha256.map_err(here("issuer.sha256"))?;
+    if names.issuer.0.len() > usize::from(of_anchor.is_some()) {
+        let others = pairs(&names.issuer.0).filter(|(name, _)| *name != "sha256");
+        for condition in member::issuer(others, &Anchors::default())? {
             match condition {
                 Condition::Issuer(attributes) => issuer.extend(attributes),
                 Condition::IssuerKey(key) => authority_key_id = Some(key),
@@ -165,6 +170,7 @@ fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {
     let lifetime = names.lifetime.as_deref().map(member::lifetime).transpose().map_err(here("lifetime"))?;
     Ok(Synthetic {
         policies,
+        issuer_sha256,
         public_key: names.key.as_ref().map_or(Ok(unknown_key), public_key)?,
         alternative_names,
         subject: attributes(subject.into()),

@@ -56,8 +56,8 @@ pub(crate) struct Document<'a> {
     pub(crate) forwarders: Vec<Forwarder<'a>>,
     #[serde(default, deserialize_with = "present")]
     pub(crate) tokens: Option<Unsupported>,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) anchors: Option<Unsupported>,
+    #[serde(borrow, default, deserialize_with = "objects")]
+    pub(crate) anchors: Vec<Anchor<'a>>,
     #[serde(default)]
     pub(crate) own_xfcc: bool,
     #[serde(borrow, default, deserialize_with = "optional_object")]
@@ -113,7 +113,7 @@ impl<'a> From<Candidate<'a>> for Document<'a> {
             trust_domain,
             forwarders: Vec::new(),
             tokens: None,
-            anchors: None,
+            anchors: Vec::new(),
             own_xfcc: false,
             candidate: None,
             normalize_path,
@@ -126,6 +126,16 @@ impl<'a> From<Candidate<'a>> for Document<'a> {
             tests,
         }
     }
+}
+
+/// A certificate by which issuers are known: its text, or the file that holds it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Anchor<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) pem: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) file: Option<Text<'a>>,
 }
 
 /// Which decisions leave a record.

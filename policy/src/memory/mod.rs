@@ -15,6 +15,7 @@ use crate::forwarded::Forwarded;
 use crate::forwarded::own_peer;
 use crate::policy::Policy;
 use crate::policy::Subject;
+use crate::signature::Verifier;
 
 pub use recent::Recent;
 
@@ -34,7 +35,13 @@ pub struct Memory {
 
 impl Memory {
     /// The certificate that the peer forwards with a request. Call it before [`Policy::decide`], with the same policy and peer.
-    pub fn forwarded(&mut self, policy: &Policy, peer: &Peer<'_>, head: &Head<'_>) -> Forwarded {
+    pub fn forwarded(
+        &mut self,
+        policy: &Policy,
+        peer: &Peer<'_>,
+        head: &Head<'_>,
+        verifier: &mut dyn Verifier,
+    ) -> Forwarded {
         let fields = Fields::of(head);
         if fields.is_empty() {
             return Forwarded::Nothing;
@@ -46,9 +53,9 @@ impl Memory {
         };
         let leaf = view.as_ref().map(|(leaf, _)| *leaf);
         let forwarder = view.as_ref().and_then(|(_, view)| policy.forwarder(view));
-        let read = || match fields.client(policy.own_xfcc(), leaf, forwarder) {
+        let mut read = || match fields.client(policy.own_xfcc(), leaf, forwarder) {
             Ok(None) => Forwarded::Nothing,
-            Ok(Some(leaf)) => Forwarded::Certificate(Arc::new(policy.subject(leaf))),
+            Ok(Some(leaf)) => Forwarded::Certificate(Arc::new(policy.verified_subject(leaf, verifier))),
             Err(reason) => Forwarded::Refused(reason),
         };
         // Nobody but a forwarder can fill the memory.
@@ -65,12 +72,17 @@ impl Memory {
 
     /// The certificate of the peer itself, where no host but the proxy's own `x-forwarded-client-cert` tells it: see
     /// [`Policy::own_xfcc`]. `None` if the proxy wrote none, `Some(None)` if what it wrote cannot be read.
-    pub fn own_peer(&mut self, policy: &Policy, head: &Head<'_>) -> Option<Option<Arc<Subject>>> {
+    pub fn own_peer(
+        &mut self,
+        policy: &Policy,
+        head: &Head<'_>,
+        verifier: &mut dyn Verifier,
+    ) -> Option<Option<Arc<Subject>>> {
         let header = Fields::of(head).xfcc?;
         self.belong_to(policy);
         let key = Sha256::digest(header).into();
         Some(self.own.get(&key).unwrap_or_else(|| {
-            let subject = own_peer(header).ok().map(|leaf| Arc::new(policy.subject(leaf)));
+            let subject = own_peer(header).ok().map(|leaf| Arc::new(policy.verified_subject(leaf, verifier)));
             self.own.insert(key, subject.clone());
             subject
         }))

@@ -28,6 +28,8 @@ pub(crate) enum Condition {
     Ip(Box<Network>),
     /// The issuer has these attributes, each once.
     Issuer(Box<[Attribute]>),
+    /// The anchor of this hash signed it.
+    IssuerAnchor(Box<[u8; 32]>),
     /// The authority key identifier is this.
     IssuerKey(Box<[u8]>),
     /// The public key is of this kind and has this size at least.
@@ -117,6 +119,7 @@ impl Condition {
             Self::Email(name) => any(leaf.emails(), |san| fold_email(san).as_deref() == Some(name.as_ref())),
             Self::Ip(network) => any(leaf.ips(), |address| network.contains(address)),
             Self::Issuer(wanted) => attributes(wanted, leaf.issuer()),
+            Self::IssuerAnchor(hash) => any(leaf.provenance().issuers(), |issuer| *issuer == **hash),
             Self::IssuerKey(key) => leaf.authority_key_id().map_or(Truth::Unknown, |id| Truth::of(id == key.as_ref())),
             Self::Key { kind, min_bits } => match (KeyKind::of(leaf.public_key()), leaf.public_key().bits()) {
                 (None, _) => Truth::Unknown,
@@ -157,6 +160,7 @@ impl Condition {
             Self::Dns(name) => (3, key(b'd', name.as_bytes())),
             Self::Ip(network) if network.is_single() => (2, key(b'i', &number(network.address).to_le_bytes())),
             Self::Subject(attributes) => (1, attribute_key(b's', attributes.first()?)),
+            Self::IssuerAnchor(hash) => (0, key(b'h', &**hash)),
             Self::IssuerKey(bytes) => (0, key(b'a', bytes)),
             Self::Eku(_)
             | Self::Ip(_)
@@ -190,6 +194,7 @@ pub(super) fn keys(leaf: &Leaf, found: &mut impl FnMut(u64)) {
             found(key(b's', attribute.oid().as_bytes()) ^ mix(hash(value.as_bytes())));
         }
     }
+    leaf.provenance().issuers().for_each(|hash| found(key(b'h', hash)));
     if let Some(bytes) = leaf.authority_key_id() {
         found(key(b'a', bytes));
     }

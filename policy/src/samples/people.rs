@@ -102,6 +102,7 @@ struct Draft<'p> {
     oids: Vec<&'p str>,
     key: Option<(KeyKind, usize)>,
     lifetime: Option<i64>,
+    anchor: Option<[u8; 32]>,
     key_id: Option<&'p [u8]>,
     serial: Option<&'p [u8]>,
     sha256: Option<&'p [u8; 32]>,
@@ -119,6 +120,8 @@ impl<'p> Draft<'p> {
                 Condition::Email(name) => add(&mut draft.emails, &**name),
                 Condition::Ip(network) => add(&mut draft.ips, network.address),
                 Condition::Issuer(wanted) => attributes(&mut draft.issuer, wanted).ok_or("issuer")?,
+                // One certificate may have several: an authority's old one and its new one.
+                Condition::IssuerAnchor(hash) => draft.anchor = Some(**hash),
                 Condition::IssuerKey(key) => only(&mut draft.key_id, &**key).ok_or("issuer.key_id")?,
                 Condition::Key { kind, min_bits } => {
                     let least = match draft.key {
@@ -193,6 +196,7 @@ impl<'p> Draft<'p> {
             },
             public_key: self.key.map_or_else(|| blank.public_key.clone(), |(kind, bits)| public_key(kind, bits)),
             not_after: self.lifetime.map_or(blank.not_after, |lifetime| UnixTime(now.0.saturating_add(lifetime))),
+            issuer_sha256: self.anchor,
             authority_key_id: self.key_id.map(Into::into),
             serial: self.serial.map_or_else(|| blank.serial.clone(), Into::into),
             sha256: self.sha256.copied().unwrap_or(blank.sha256),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::Memory;
+use crate::signature::PureRust;
 
 const EDGE: &str = "spiffe://acme.example/edge";
 const PEER: &str = "spiffe://acme.example/peer";
@@ -100,7 +101,7 @@ fn a_certificate_that_nobody_may_forward_is_refused() {
             asked.head.fields.clone_from(&fields);
             let unread = policy.decide(&asked).reason();
             assert_eq!(unread, Reason::ForwarderUntrusted, "{name}, and nobody looked");
-            let forwarded = Memory::default().forwarded(&policy, &peer, &asked.head);
+            let forwarded = Memory::default().forwarded(&policy, &peer, &asked.head, &mut PureRust);
             let decision = policy.decide(&Request { forwarded: &forwarded, ..asked });
             assert_eq!(decision.reason(), Reason::ForwarderUntrusted, "{name}");
             assert_eq!(decision.identity(), subject.map(|_| PEER), "{name}");
@@ -108,7 +109,7 @@ fn a_certificate_that_nobody_may_forward_is_refused() {
         // A forwarder may send them, and nobody can read this.
         let mut asked = request(presented(Some(&edge)), "GET", None, "/open");
         asked.head.fields = fields;
-        let forwarded = Memory::default().forwarded(&policy, &asked.peer, &asked.head);
+        let forwarded = Memory::default().forwarded(&policy, &asked.peer, &asked.head, &mut PureRust);
         let reason = policy.decide(&Request { forwarded: &forwarded, ..asked }).reason();
         let want = match name {
             "x-forwarded-client-cert" | "X-Forwarded-Client-Cert" => Reason::CertificateUnreadable,
@@ -149,7 +150,7 @@ fn a_field_that_occurs_twice_is_refused_whoever_sent_it() {
         for peer in [Peer::Absent, presented(Some(&edge))] {
             let mut asked = request(peer, "GET", None, "/open");
             asked.head.fields.clone_from(&fields);
-            let forwarded = Memory::default().forwarded(&policy, &peer, &asked.head);
+            let forwarded = Memory::default().forwarded(&policy, &peer, &asked.head, &mut PureRust);
             assert_eq!(policy.decide(&Request { forwarded: &forwarded, ..asked }).reason(), want, "{name}");
         }
     }

@@ -13,6 +13,8 @@
     )
 )]
 
+#[cfg(test)]
+mod anchors;
 mod captures;
 mod checks;
 #[cfg(test)]
@@ -62,6 +64,7 @@ fn unnamed() -> Synthetic {
         issuer: Vec::new(),
         eku: Vec::new(),
         policies: None,
+        issuer_sha256: None,
         public_key: crate::PublicKey::Ec { curve: "1.2.840.10045.3.1.7".to_owned() },
         authority_key_id: None,
         serial: Box::new([7]),

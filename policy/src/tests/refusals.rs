@@ -173,9 +173,9 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ("token", member(r#""token": {"provider": "corp"}"#), "roles.reader[0].token", "`token` is not supported"),
         (
             "issuer hash",
-            member(r#""issuer": {"sha256": "00"}"#),
+            member(&format!(r#""issuer": {{"sha256": "{}"}}"#, "00".repeat(32))),
             "roles.reader[0].issuer.sha256",
-            "`issuer.sha256` is not supported",
+            "put the issuer's certificate there",
         ),
         ("unknown attribute", member(r#""subject": {"cm": "x"}"#), "roles.reader[0].subject.cm", "known are `cn`"),
         (

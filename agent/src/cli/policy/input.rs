@@ -19,6 +19,7 @@ use portcullis_policy::Request;
 use portcullis_policy::Subject;
 use portcullis_policy::Tls;
 use portcullis_policy::UnixTime;
+use portcullis_policy::signature::PureRust;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::Error as _;
@@ -188,7 +189,7 @@ impl Line {
         let fields = self.headers.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
         let tls = self.tls.as_ref().map(|Object(tls)| tls);
         let head = Head::from_pairs(pseudo.chain(fields));
-        let forwarded = memory.forwarded(policy, &peer, &head);
+        let forwarded = memory.forwarded(policy, &peer, &head, &mut PureRust);
         answer(&Request {
             now: self.now.map_or_else(|| UnixTime(whole_seconds(Timestamp::now())), |now| now.0),
             peer,
@@ -220,7 +221,7 @@ impl Presented {
             self.0.clear();
         }
         if !self.0.contains_key(pem) {
-            let subject = Leaf::from_pem(pem.as_bytes()).map(|leaf| policy.subject(leaf));
+            let subject = Leaf::from_pem(pem.as_bytes()).map(|leaf| policy.verified_subject(leaf, &mut PureRust));
             self.0.insert(pem.to_owned(), subject);
         }
         self.0[pem].as_ref()
