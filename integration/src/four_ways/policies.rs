@@ -85,6 +85,17 @@ fn orders() -> Value {
             { "id": "health", "allow": "any", "methods": ["GET", "OPTIONS"], "paths": ["/healthz"] },
             { "id": "everything", "allow": ["operator"], "methods": ["GET"], "paths": ["/files/**"] },
             { "id": "no-debug", "deny": "any", "paths": ["/debug/**"] },
+            {
+                "id": "conditions", "allow": ["checkout"], "paths": ["/conditions"],
+                "headers": { "x-env": ["prod", "stage"] }, "sources": ["10.0.0.0/8", "127.0.0.0/8"],
+                "tls": { "min_version": "1.2" }, "times": [{ "from": "2020-01-01T00:00:00Z" }],
+            },
+            { "id": "no-tests", "deny": ["checkout"], "paths": ["/conditions"], "headers": { "x-mode": "test" } },
+            { "id": "from-elsewhere", "allow": ["checkout"], "paths": ["/from-elsewhere"], "sources": ["192.0.2.0/24"] },
+            { "id": "not-from-elsewhere", "allow": ["checkout"], "paths": ["/not-from-elsewhere"], "not": { "sources": ["192.0.2.0/24"] } },
+            { "id": "long-ago", "allow": ["checkout"], "paths": ["/long-ago"], "times": [{ "until": "2020-01-01T00:00:00Z" }] },
+            { "id": "not-in-test", "allow": ["checkout"], "paths": ["/not-in-test"], "not": { "headers": { "x-mode": "test" } } },
+            { "id": "tried", "deny": ["checkout"], "paths": ["/conditions", "/not-in-test"], "shadow": true },
             { "id": "no-secrets", "deny": ["operator"], "paths": ["/files/secret/**"] },
         ],
         "tests": [

@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<Row> {
     rows.extend(hosts());
     rows.extend(methods());
     rows.extend(header_fields());
+    rows.extend(conditions());
     rows.extend(names());
     rows.extend(states());
     rows.extend(order_of_checks());
@@ -278,6 +279,39 @@ fn methods() -> Vec<Row> {
     let preflight = preflight.header("origin", "https://evil.example").header("access-control-request-method", "GET");
     rows.push(preflight.envoy(NoHandshake));
     rows
+}
+
+/// What rules require beside method, path, host and role.
+fn conditions() -> Vec<Row> {
+    let ask = |name: &str, path: &str, expected: Verdict| {
+        row(format!("conditions: {name}"), "checkout", "GET", path, expected)
+    };
+    let all = |name: &str, expected| ask(name, "/conditions", expected).header("x-env", "prod");
+    let calm = |name: &str, expected| ask(name, "/not-in-test", expected);
+    let allowed = || Verdict::allow("conditions");
+    vec![
+        all("all hold", allowed()),
+        all("a value twice", allowed()).header("X-Env", "stage"),
+        ask("a list of values", "/conditions", allowed()).header("x-env", "stage, prod"),
+        ask("no value", "/conditions", deny(NoRuleMatched)),
+        ask("another value", "/conditions", deny(NoRuleMatched)).header("x-env", "Prod"),
+        all("another value after it", deny(NoRuleMatched)).header("x-env", "test"),
+        ask("another value in a list", "/conditions", deny(NoRuleMatched)).header("x-env", "prod,test"),
+        all("another value in an alias", deny(NoRuleMatched)).header("x_env", "test").envoy(Refuses(&[400])),
+        all("a value that denies", Verdict::denied_by("no-tests")).header("x-mode", "test"),
+        all("one of two values denies", Verdict::denied_by("no-tests"))
+            .header("x-mode", "fast")
+            .header("x-mode", "test"),
+        all("one of a list denies", Verdict::denied_by("no-tests")).header("x-mode", "fast,test"),
+        all("a value that does not deny", allowed()).header("x-mode", "tests"),
+        ask("from another network", "/from-elsewhere", deny(NoRuleMatched)),
+        ask("not from that network", "/not-from-elsewhere", Verdict::allow("not-from-elsewhere")),
+        ask("too late", "/long-ago", deny(NoRuleMatched)),
+        calm("not that value", Verdict::allow("not-in-test")).header("x-mode", "fast"),
+        calm("not, and it is", deny(NoRuleMatched)).header("x-mode", "test"),
+        calm("not, and one of two is", deny(NoRuleMatched)).header("x-mode", "fast").header("x-mode", "test"),
+        calm("not, and nobody knows", deny(NoRuleMatched)),
+    ]
 }
 
 fn header_fields() -> Vec<Row> {

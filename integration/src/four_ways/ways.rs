@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::io::Write as _;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
@@ -83,7 +85,7 @@ pub fn decide_natively(policy: &core::Policy, table: &Table, row: &Row) -> Verdi
         peer,
         forwarded: &forwarded,
         tls: Tls { version: Some("TLSv1.3"), sni: Some("orders.acme.example") },
-        source: None,
+        source: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7))),
         head,
     });
     Verdict {

@@ -133,7 +133,7 @@ fn a_thousand_names_in_a_certificate_are_all_looked_at() {
     let last = names.dns("a.reader.acme.example").issue();
     let mut policy = policy();
     policy["roles"]["reader"] = json!([{ "dns": "*.reader.acme.example" }]);
-    let mut vm = crate::gate::gate_with(&policy);
+    let mut vm = gate_with(&policy);
     let outcome = get(&mut vm, &Connection::mtls(&last), "/orders/1");
     // Read to the end, or refused as a whole: never read in part.
     assert!(matches!(answer(&outcome), (200, _)) || answer(&outcome).1 == "certificate_unreadable", "{outcome:?}");
