@@ -27,6 +27,9 @@ pub(crate) struct Counters {
     configurations_accepted: Metric,
     configurations_refused: Metric,
     policy_rules: Metric,
+    tokens_cached: Metric,
+    tokens_refused: Metric,
+    tokens_verified: Metric,
 }
 
 /// Requests about which another verdict differs from the one that was enforced.
@@ -76,6 +79,9 @@ impl Counters {
             configurations_accepted: Metric::counter("portcullis.configurations.accepted")?,
             configurations_refused: Metric::counter("portcullis.configurations.refused")?,
             policy_rules: Metric::gauge("portcullis.policy.rules")?,
+            tokens_cached: Metric::counter("portcullis.tokens.cached")?,
+            tokens_refused: Metric::counter("portcullis.tokens.refused")?,
+            tokens_verified: Metric::counter("portcullis.tokens.verified")?,
         })
     }
 
@@ -109,6 +115,18 @@ impl Counters {
 
     pub(crate) fn certificate_parsed(&self) {
         self.certificates_parsed.count();
+    }
+
+    pub(crate) fn token_cached(&self) {
+        self.tokens_cached.count();
+    }
+
+    pub(crate) fn token_refused(&self) {
+        self.tokens_refused.count();
+    }
+
+    pub(crate) fn token_verified(&self) {
+        self.tokens_verified.count();
     }
 
     pub(crate) fn configuration_accepted(&self, rules: usize) {

@@ -52,12 +52,15 @@ impl Exchange {
             Some(Ok(subject)) => Peer::Presented { subject, validated: true },
             Some(Err(error)) => Peer::Unreadable(error),
         };
+        let now = host::now()?;
         let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
         let forwarded = generation.forwarded(&peer, &head);
+        let token = generation.token(&head, now, counters);
         let request = Request {
-            now: host::now()?,
+            now,
             peer,
             forwarded: &forwarded,
+            token: &token,
             tls: Tls { version: tls_version.as_deref(), sni: sni.as_deref() },
             source: if needs.source { host::source_address()? } else { None },
             head,
@@ -75,7 +78,7 @@ impl Exchange {
                 Action::Continue
             }
             Decision::Deny(denial) => {
-                reply::refuse(denial.reason(), record::request_id(&request.head).as_deref())?;
+                reply::refuse(denial.reason(), denial.challenge(), record::request_id(&request.head).as_deref())?;
                 counters.request_denied(denial.reason());
                 record::decided(&decision, &request, digest);
                 Action::Pause
@@ -88,7 +91,7 @@ impl Exchange {
     fn fail(&self, error: &HostError, headers: &Headers) -> Action {
         let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
         // Where not even this is possible, the request stays paused until the proxy's time-out.
-        let _ = reply::refuse(error.reason(), record::request_id(&head).as_deref());
+        let _ = reply::refuse(error.reason(), None, record::request_id(&head).as_deref());
         if let Some(counters) = &self.counters {
             counters.request_denied(error.reason());
         }

@@ -16,12 +16,15 @@ use portcullis_policy::PolicyError;
 use portcullis_policy::Recent;
 use portcullis_policy::Subject;
 use portcullis_policy::TestFailure;
+use portcullis_policy::UnixTime;
 use portcullis_policy::signature::PureRust;
+use portcullis_policy::token::Bearer;
 
 use crate::counters::Counters;
 use crate::host;
 use crate::host::Digest;
 use crate::host::HostError;
+use crate::verifier::SignatureVerifier;
 
 /// Certificates remembered for one policy. A worker meets each of its clients' certificates once, then reads a digest.
 const CERTIFICATES_MAX: usize = 8192;
@@ -29,13 +32,18 @@ const CERTIFICATES_MAX: usize = 8192;
 /// Every how-manieth allowed request with another verdict beside the enforced one leaves a record.
 const DIVERGENT_EVERY: u64 = 100;
 
+thread_local! {
+    /// Tokens, of the VM: a configuration that says the same as the one before it finds what was verified under that one.
+    static TOKENS: RefCell<Memory> = RefCell::default();
+}
+
 /// A compiled policy and the certificates that it was asked about.
 ///
 /// Shared by the requests that began under it; a certificate is looked at anew under the next one, because what a policy
 /// says of it (its roles) is part of what is remembered.
 pub(crate) struct Generation {
     policy: Policy,
-    certificates: RefCell<Recent<Digest, Rc<Certificate>, CERTIFICATES_MAX>>,
+    certificates: RefCell<Recent<Digest, Rc<Certificate>>>,
     memory: RefCell<Memory>,
     allowed: Cell<u64>,
     divergent: Cell<u64>,
@@ -68,8 +76,13 @@ impl Generation {
         if !failures.is_empty() {
             return Err(ConfigurationError::Tests(failures));
         }
-        let (certificates, memory) = (RefCell::default(), RefCell::default());
-        Ok(Self { policy, certificates, memory, allowed: Cell::new(0), divergent: Cell::new(0) })
+        Ok(Self {
+            policy,
+            certificates: RefCell::new(Recent::new(CERTIFICATES_MAX, usize::MAX)),
+            memory: RefCell::default(),
+            allowed: Cell::new(0),
+            divergent: Cell::new(0),
+        })
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -90,7 +103,7 @@ impl Generation {
             Err(error) => Err(error),
         };
         let certificate = Rc::new(certificate);
-        self.certificates.borrow_mut().insert(digest, Rc::clone(&certificate));
+        self.certificates.borrow_mut().insert(digest, Rc::clone(&certificate), 0);
         Ok(certificate)
     }
 
@@ -108,6 +121,22 @@ impl Generation {
         let count = self.divergent.get();
         self.divergent.set(count.wrapping_add(1));
         count.is_multiple_of(DIVERGENT_EVERY)
+    }
+
+    /// What becomes of the token of a request. Costs nothing where the policy takes none.
+    pub(crate) fn token(&self, head: &Head<'_>, now: UnixTime, counters: &Counters) -> Bearer {
+        if !self.policy.takes_tokens() {
+            return Bearer::Absent;
+        }
+        let mut verifier = SignatureVerifier::of_vm();
+        let token = TOKENS.with_borrow_mut(|memory| memory.token(&self.policy, head, now, &mut verifier));
+        match &token {
+            Bearer::Absent => {}
+            Bearer::Verified(_) if verifier.asked() == 0 => counters.token_cached(),
+            Bearer::Verified(_) => counters.token_verified(),
+            Bearer::Refused(_) => counters.token_refused(),
+        }
+        token
     }
 
     /// Counts an allowed request; whether it is one of those that leave a record.

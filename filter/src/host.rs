@@ -13,6 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use portcullis_policy::Reason;
 use portcullis_policy::UnixTime;
+use portcullis_policy::signature::HostForm;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::BufferType;
 use proxy_wasm::types::Bytes;
@@ -20,6 +21,8 @@ use proxy_wasm::types::LogLevel;
 use proxy_wasm::types::MapType;
 use proxy_wasm::types::MetricType;
 use proxy_wasm::types::Status;
+
+use crate::protobuf;
 
 /// More header fields than this are not read, so that no request makes the VM grow for nothing.
 const HEADERS_MAX: usize = 1000;
@@ -216,6 +219,23 @@ pub(crate) fn plugin_configuration() -> Result<Option<Bytes>, HostError> {
 pub(crate) fn send_local_response(status: u16, headers: Vec<(&str, &str)>, body: &[u8]) -> Result<(), HostError> {
     hostcalls::send_http_response(u32::from(status), headers, Some(body))
         .map_err(HostError::call("send_local_response"))
+}
+
+/// Asks the proxy's library about a signature. `None` if it has none, or cannot read the key: the answer is open then.
+pub(crate) fn verify_signature(form: &HostForm<'_>, message: &[u8]) -> Option<bool> {
+    // `VerifySignatureArguments` and `VerifySignatureResult` of Envoy's `verify_signature.proto`.
+    const HASH: u8 = 1;
+    const KEY_DER: u8 = 2;
+    const SIGNATURE: u8 = 3;
+    const TEXT: u8 = 4;
+    let mut arguments = Vec::with_capacity(form.key.len() + form.signature.len() + message.len() + 32);
+    for (number, bytes) in
+        [(HASH, form.hash.as_bytes()), (KEY_DER, form.key), (SIGNATURE, &form.signature), (TEXT, message)]
+    {
+        protobuf::bytes_field(number, bytes, &mut arguments);
+    }
+    let answer = hostcalls::call_foreign_function("verify_signature", Some(&arguments)).ok()?;
+    protobuf::first_is_true(&answer.unwrap_or_default())
 }
 
 /// Writes one line to the proxy's log.

@@ -12,9 +12,11 @@ mod counters;
 mod exchange;
 mod generation;
 mod host;
+mod protobuf;
 mod record;
 mod reply;
 mod root;
+mod verifier;
 
 proxy_wasm::main! {{
     // This also makes a panic leave its message in the proxy's log before it traps.

@@ -17,13 +17,14 @@ struct Problem<'a> {
 }
 
 /// Answers the request with the status of `reason`. Nothing of it reaches an upstream once its callback returns
-/// [`proxy_wasm::types::Action::Pause`].
-pub(crate) fn refuse(reason: Reason, request_id: Option<&str>) -> Result<(), HostError> {
+/// [`proxy_wasm::types::Action::Pause`]. `challenge` is the value of `WWW-Authenticate`, if there is one.
+pub(crate) fn refuse(reason: Reason, challenge: Option<&str>, request_id: Option<&str>) -> Result<(), HostError> {
     let status = reason.status();
     let problem = Problem { r#type: "about:blank", title: title(status), status, code: reason.code(), request_id };
     // Without a body the status still says it.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let headers = vec![("content-type", "application/problem+json"), ("cache-control", "no-store")];
+    let mut headers = vec![("content-type", "application/problem+json"), ("cache-control", "no-store")];
+    headers.extend(challenge.map(|challenge| ("www-authenticate", challenge)));
     host::send_local_response(status, headers, &body)
 }
 

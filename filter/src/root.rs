@@ -15,6 +15,7 @@ use crate::exchange::Exchange;
 use crate::generation::ConfigurationError;
 use crate::generation::Generation;
 use crate::host;
+use crate::verifier::SignatureVerifier;
 
 /// Most failing tests that a refusal names.
 const FAILURES_LOGGED: usize = 16;
@@ -60,6 +61,9 @@ impl RootContext for Root {
                     policy.version()
                 );
                 host::log(LogLevel::Info, &line);
+                if policy.takes_tokens() && !SignatureVerifier::of_vm().is_host() {
+                    host::log(LogLevel::Warn, "the proxy verifies no signatures: tokens cost much more time");
+                }
                 self.generation = Some(Rc::new(generation));
                 true
             }

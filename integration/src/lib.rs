@@ -9,4 +9,5 @@ pub mod environment;
 pub mod four_ways;
 pub mod report;
 pub mod stories;
+pub mod tokens;
 pub mod wasm_host;

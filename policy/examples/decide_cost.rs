@@ -20,6 +20,7 @@ use portcullis_policy::Request;
 use portcullis_policy::Subject;
 use portcullis_policy::Tls;
 use portcullis_policy::UnixTime;
+use portcullis_policy::token::Bearer;
 
 /// Requests that are decided in turn.
 const REQUESTS: usize = 4096;
@@ -96,6 +97,7 @@ fn row(name: &str, count: usize, shape: Shape) {
                     now: UnixTime(1_800_000_000),
                     peer: Peer::Presented { subject, validated: true },
                     forwarded: &Forwarded::Nothing,
+                    token: &Bearer::Absent,
                     tls: Tls::default(),
                     source: None,
                     head: Head {

@@ -10,6 +10,9 @@ use crate::policy::Policy;
 use crate::policy::View;
 use crate::reason::Reason;
 use crate::roles::Held;
+use crate::token::Bearer;
+use crate::token::Token;
+use crate::token::TokenError;
 
 /// Who asks, as far as anybody is believed to.
 ///
@@ -22,10 +25,28 @@ pub(crate) struct Asker<'p> {
     forwarder: Option<&'p Leaf>,
     /// Why what was presented or forwarded is not believed. Presenting nothing is no reason yet: a rule may be about anybody.
     doubt: Option<Reason>,
+    /// Why the token is not believed. It is refused whatever the rules say: who shows a bad token is not who the token says.
+    token_doubt: Option<Reason>,
+    /// What the policy says of certificate and token together, if it says more than of the certificate.
+    pair: Option<Cow<'p, View>>,
 }
 
 impl<'p> Asker<'p> {
     pub(crate) fn of(policy: &'p Policy, request: &Request<'p>) -> Self {
+        let asker = Self::of_certificate(policy, request);
+        let leaf = asker.certificate.as_ref().map(|(leaf, _)| *leaf);
+        match token(policy, request.token, leaf) {
+            Ok(Some(token)) if policy.members.ask_tokens() => {
+                let pair = policy.pair(leaf, token);
+                Self { token_doubt: pair.lasting, pair: Some(pair), ..asker }
+            }
+            Ok(_) => asker,
+            Err(reason) => Self { token_doubt: Some(reason), ..asker },
+        }
+    }
+
+    fn of_certificate(policy: &'p Policy, request: &Request<'p>) -> Self {
+        let of = |certificate, forwarder, doubt| Self { certificate, forwarder, doubt, token_doubt: None, pair: None };
         let peer = match request.peer {
             Peer::Presented { subject, .. } => Some((subject.leaf(), policy.view(subject))),
             Peer::Absent | Peer::Unreadable(_) => None,
@@ -37,23 +58,19 @@ impl<'p> Asker<'p> {
         };
         let forwarder = peer.as_ref().filter(|(_, view)| view.forwarder.is_some()).map(|(leaf, _)| *leaf);
         match (forwarder, request.forwarded, doubt) {
-            (None, Forwarded::Nothing, doubt) => Self { certificate: peer, forwarder, doubt },
-            (None, Forwarded::Refused(reason), doubt) => {
-                Self { certificate: peer, forwarder, doubt: doubt.or(Some(*reason)) }
-            }
+            (None, Forwarded::Nothing, doubt) => of(peer, forwarder, doubt),
+            (None, Forwarded::Refused(reason), doubt) => of(peer, forwarder, doubt.or(Some(*reason))),
             // Whoever read the request took somebody else for the peer.
-            (None, Forwarded::Certificate(_), doubt) => {
-                Self { certificate: peer, forwarder, doubt: doubt.or(Some(Reason::InternalError)) }
-            }
-            (Some(_), Forwarded::Nothing, doubt) => Self { certificate: None, forwarder, doubt },
-            (Some(_), Forwarded::Refused(reason), None) => Self { certificate: None, forwarder, doubt: Some(*reason) },
+            (None, Forwarded::Certificate(_), doubt) => of(peer, forwarder, doubt.or(Some(Reason::InternalError))),
+            (Some(_), Forwarded::Nothing, doubt) => of(None, forwarder, doubt),
+            (Some(_), Forwarded::Refused(reason), None) => of(None, forwarder, Some(*reason)),
             (Some(_), Forwarded::Certificate(subject), None) => {
                 let client = Some((subject.leaf(), policy.view(subject)));
                 let doubt = standing(policy, request, client.as_ref());
-                Self { certificate: client, forwarder, doubt }
+                of(client, forwarder, doubt)
             }
             // What somebody sends who is not believed is nobody's identity.
-            (Some(_), _, doubt @ Some(_)) => Self { certificate: None, forwarder, doubt },
+            (Some(_), _, doubt @ Some(_)) => of(None, forwarder, doubt),
         }
     }
 
@@ -61,11 +78,12 @@ impl<'p> Asker<'p> {
     pub(crate) fn doubt(&self, policy: &Policy, request: &Request<'_>, forwarded: bool) -> Option<Reason> {
         // With `own_xfcc` there is one whenever the peer presented a certificate.
         let unread = forwarded && !policy.own_xfcc() && matches!(request.forwarded, Forwarded::Nothing);
-        self.doubt.or_else(|| unread.then_some(Reason::ForwarderUntrusted))
+        self.doubt.or_else(|| unread.then_some(Reason::ForwarderUntrusted)).or(self.token_doubt)
     }
 
     pub(crate) fn held(&self) -> &[Held] {
-        self.certificate.as_ref().map_or(&[][..], |(_, view)| &view.held)
+        let view = self.pair.as_ref().or_else(|| self.certificate.as_ref().map(|(_, view)| view));
+        view.map_or(&[][..], |view| &view.held)
     }
 
     pub(crate) fn is_nobody(&self) -> bool {
@@ -81,11 +99,22 @@ impl<'p> Asker<'p> {
     }
 
     pub(crate) fn into_roles(self) -> Cow<'p, [String]> {
-        match self.certificate {
+        match self.pair.or_else(|| self.certificate.map(|(_, view)| view)) {
             None => Cow::Borrowed(&[]),
-            Some((_, Cow::Borrowed(view))) => Cow::Borrowed(&view.roles),
-            Some((_, Cow::Owned(view))) => Cow::Owned(view.roles),
+            Some(Cow::Borrowed(view)) => Cow::Borrowed(&view.roles),
+            Some(Cow::Owned(view)) => Cow::Owned(view.roles),
         }
+    }
+}
+
+/// The token that was sent and may be sent by who has this certificate, or why it is refused.
+fn token<'t>(policy: &Policy, bearer: &'t Bearer, leaf: Option<&Leaf>) -> Result<Option<&'t Token>, Reason> {
+    match bearer {
+        Bearer::Absent => Ok(None),
+        Bearer::Refused(error) => Err(error.reason()),
+        // What another policy believes is not for this one.
+        Bearer::Verified(token) if token.providers() != policy.providers.version() => Err(Reason::InternalError),
+        Bearer::Verified(token) => token.check_holder(leaf).map_err(TokenError::reason).map(|()| Some(token.as_ref())),
     }
 }
 

@@ -11,8 +11,10 @@ use crate::index::Found;
 use crate::policy::Policy;
 use crate::policy::Subject;
 use crate::reason::Reason;
+use crate::requirement::Lack;
 use crate::rule::RuleId;
 use crate::time::UnixTime;
+use crate::token::Bearer;
 
 /// Everything that a decision may depend on.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct Request<'a> {
     pub peer: Peer<'a>,
     /// The certificate that the peer forwards, from [`crate::Memory`].
     pub forwarded: &'a Forwarded,
+    /// What became of the token, from [`Memory::token`](crate::Memory::token).
+    pub token: &'a Bearer,
     /// The connection.
     pub tls: Tls<'a>,
     /// The peer's address.
@@ -120,6 +124,8 @@ struct Verdict<'p> {
     policy: &'p str,
     shadow: Option<Divergence<'p>>,
     candidate: Option<Divergence<'p>>,
+    /// The policy takes tokens, so a refusal may ask for one.
+    challenges: bool,
 }
 
 /// Another verdict on the same request, which differs from the one that is enforced: it lets through what that refuses, or
@@ -162,7 +168,7 @@ impl<'p> Divergence<'p> {
 /// Decides one request.
 ///
 /// The order of the checks is part of the contract: the form of the request, the state of the peer's certificate, what the
-/// peer forwards and the state of that, deny rules, allow rules, the default.
+/// peer forwards and the state of that, the token, deny rules, allow rules, the default.
 pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<'p> {
     let asker = Asker::of(policy, request);
     let judgement = judge(policy, request, &asker);
@@ -180,6 +186,7 @@ pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<
             let judgement = judge(candidate, request, &Asker::of(candidate, request));
             Divergence::between(enforced, named(candidate, judgement.enforced))
         }),
+        challenges: policy.takes_tokens(),
     };
     match reason {
         Reason::RuleMatched => Decision::Allow(Permit(verdict)),
@@ -204,12 +211,12 @@ fn named(policy: &Policy, (reason, rule): Answer) -> (Reason, Option<&str>) {
 
 /// Whether a reason says that rules were asked and none matched.
 pub(crate) fn is_default(reason: Reason) -> bool {
-    matches!(reason, Reason::NoCertificate | Reason::NoRuleMatched)
+    matches!(reason, Reason::NoCertificate | Reason::NoRuleMatched | Reason::ScopeMissing | Reason::TokenMissing)
 }
 
 fn judge(policy: &Policy, request: &Request<'_>, asker: &Asker<'_>) -> Judgement {
     let refuse = |reason| Judgement { enforced: (reason, None), with_shadows: (reason, None) };
-    let form = match Form::read(&request.head, policy.normalization()) {
+    let form = match Form::read(&request.head, policy) {
         Ok(form) => form,
         Err(reason) => return refuse(reason),
     };
@@ -217,11 +224,13 @@ fn judge(policy: &Policy, request: &Request<'_>, asker: &Asker<'_>) -> Judgement
         return refuse(doubt);
     }
     let found = policy.find(&form, asker.held(), request);
-    let answer = |found: Found| match (found.deny, found.allow) {
-        (Some(rule), _) => (Reason::DenyRuleMatched, Some(rule)),
-        (None, Some(rule)) => (Reason::RuleMatched, Some(rule)),
-        (None, None) if asker.is_nobody() => (Reason::NoCertificate, None),
-        (None, None) => (Reason::NoRuleMatched, None),
+    let answer = |found: Found| match (found.deny, found.allow, found.lacks) {
+        (Some(rule), ..) => (Reason::DenyRuleMatched, Some(rule)),
+        (None, Some(rule), _) => (Reason::RuleMatched, Some(rule)),
+        (None, None, Some(Lack::Scopes)) => (Reason::ScopeMissing, None),
+        (None, None, Some(Lack::Token)) => (Reason::TokenMissing, None),
+        (None, None, None) if asker.is_nobody() => (Reason::NoCertificate, None),
+        (None, None, None) => (Reason::NoRuleMatched, None),
     };
     Judgement { enforced: answer(found), with_shadows: answer(found.with_shadows()) }
 }
@@ -306,5 +315,18 @@ impl Denial<'_> {
     /// Why.
     pub fn reason(&self) -> Reason {
         self.0.reason
+    }
+
+    /// Value for `WWW-Authenticate` (RFC 6750 §3), where the policy takes tokens and another token could help.
+    pub fn challenge(&self) -> Option<&'static str> {
+        let about_token = |error: &'static str| self.0.reason.code().starts_with("token_").then_some(error);
+        match (self.0.challenges, self.0.reason.status(), self.0.reason) {
+            (false, ..) => None,
+            (true, _, Reason::CredentialsAmbiguous) => Some(r#"Bearer error="invalid_request""#),
+            (true, _, Reason::ScopeMissing) => Some(r#"Bearer error="insufficient_scope""#),
+            (true, 401, Reason::TokenMissing) => Some("Bearer"),
+            (true, 401, _) => Some(about_token(r#"Bearer error="invalid_token""#).unwrap_or("Bearer")),
+            (true, ..) => None,
+        }
     }
 }

@@ -89,6 +89,13 @@ pub enum PolicyProblem {
     #[error("no condition is given, so this would match every certificate")]
     NoCondition,
 
+    /// A set of keys that tokens cannot be verified with.
+    #[error("no keys to verify tokens with: {why}")]
+    BadKeys {
+        /// What is wrong with them.
+        why: String,
+    },
+
     /// A name that could not be written into a header or a log as it is.
     #[error(
         "`{name}` is not a name: 1 to {limit} letters, digits, `-`, `_`, `.`, `:`, `/` or `@`, beginning with a letter or digit"
@@ -103,6 +110,15 @@ pub enum PolicyProblem {
     /// A word with a meaning of its own where a role's name is expected.
     #[error("`{0}` is reserved: it is not a role's name")]
     Reserved(String),
+
+    /// Something that is missing, and has to be said.
+    #[error("{what} needs {needs}")]
+    Needs {
+        /// What lacks it.
+        what: &'static str,
+        /// What is missing.
+        needs: &'static str,
+    },
 
     /// Roles that are defined by each other.
     #[error("roles are defined in a circle: {0}")]
@@ -172,11 +188,6 @@ pub enum PolicyProblem {
         /// Those that are.
         known: &'static str,
     },
-
-    /// A field of the format that this version does not carry out. It is refused, because a policy that is half obeyed is
-    /// worse than none.
-    #[error("`{0}` is not supported by this version")]
-    Unsupported(&'static str),
 
     /// Another version of the format.
     #[error("version {0} of the format is not known; this build reads version 1")]

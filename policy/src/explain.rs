@@ -19,6 +19,7 @@ use crate::pattern::Pattern;
 use crate::pattern::Step;
 use crate::policy::Policy;
 use crate::render;
+use crate::requirement;
 use crate::requirement::Truth;
 use crate::roles::Binding;
 use crate::roles::Held;
@@ -147,7 +148,7 @@ pub(crate) fn explain<'p>(policy: &'p Policy, request: &Request<'p>) -> Explanat
     let decision = decide::decide(policy, request);
     let asked = decision.rule().is_some() || decide::is_default(decision.reason());
     let mut rules = Vec::new();
-    if asked && let Ok(form) = Form::read(&request.head, policy.normalization()) {
+    if asked && let Ok(form) = Form::read(&request.head, policy) {
         let asker = Asker::of(policy, request);
         let asking = Asking { policy, request, form, held: asker.held() };
         rules.extend(policy.rules.iter().filter_map(|(_, rule)| asking.outcome(rule)));
@@ -202,13 +203,13 @@ impl<'p> Asking<'p, '_> {
         } else if held.is_empty() {
             let roles = roles.iter().map(|role| self.policy.roles.name(*role, strings));
             Some(Mismatch::Role { roles: names(roles.collect()) })
-        } else if !self.captures_agree(&paths_fit, &hosts_fit, &held) {
-            Some(Mismatch::Capture { names: self.capture_names(&paths_fit, &hosts_fit, strings) })
+        } else if !self.captures_agree(rule, &paths_fit, &hosts_fit, &held) {
+            Some(Mismatch::Capture { names: self.capture_names(rule, &paths_fit, &hosts_fit, strings) })
         } else {
             let truths = rules.requirements(rule).iter().map(|one| (one, one.truth(self.request, rule.effect)));
             truths.into_iter().find(|(_, truth)| *truth != Truth::True).map(|(one, truth)| Mismatch::Requirement {
                 field: one.field(),
-                text: render::requirement(one),
+                text: render::requirement(one, strings),
                 unknown: truth == Truth::Unknown,
             })
         };
@@ -221,24 +222,42 @@ impl<'p> Asking<'p, '_> {
         patterns.fits(pattern, rest_takes, words, strings, &mut |_, _| true)
     }
 
-    fn captures_agree(&self, paths: &[Option<Pattern>], hosts: &[Option<Pattern>], held: &[&Held]) -> bool {
+    fn captures_agree(
+        &self,
+        rule: &Rule,
+        paths: &[Option<Pattern>],
+        hosts: &[Option<Pattern>],
+        held: &[&Held],
+    ) -> bool {
         let host: Option<&Host<'_>> = self.form.host.as_ref();
+        let rules = &self.policy.rules;
+        let claims = requirement::claim_texts(rules.requirements(rule), self.request);
+        let named = || rules.claim_captures(rule).map(|(name, _)| name);
         let agrees = |path: &Option<Pattern>, on: &Option<Pattern>, role: RoleId, bindings: &[Binding]| {
-            let asked = constrained(&slots(self.steps(path), self.steps(on)), self.policy.roles.captures(role));
-            satisfied(&asked, bindings, self.form.path.segments(), host)
+            let asked =
+                constrained(&slots(self.steps(path), self.steps(on), named()), self.policy.roles.captures(role));
+            satisfied(&asked, bindings, self.form.path.segments(), host, &claims)
         };
         paths
             .iter()
             .any(|path| hosts.iter().any(|on| held.iter().any(|held| agrees(path, on, held.role, &held.bindings))))
     }
 
-    fn capture_names(&self, paths: &[Option<Pattern>], hosts: &[Option<Pattern>], strings: &Strings) -> Vec<String> {
+    fn capture_names(
+        &self,
+        rule: &Rule,
+        paths: &[Option<Pattern>],
+        hosts: &[Option<Pattern>],
+        strings: &Strings,
+    ) -> Vec<String> {
+        let claims = self.policy.rules.claim_captures(rule).map(|(name, _)| format!("{{{}}}", strings.text(name)));
         let steps = paths.iter().chain(hosts).flat_map(|pattern| self.steps(pattern));
         let mut names: Vec<String> = steps
             .filter_map(|step| match step {
                 Step::Capture(name) => Some(format!("{{{}}}", strings.text(*name))),
                 Step::Literal(_) | Step::One => None,
             })
+            .chain(claims)
             .collect();
         names.sort_unstable();
         names.dedup();

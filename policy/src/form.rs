@@ -7,9 +7,11 @@ use crate::decide::Head;
 use crate::forwarded::Field;
 use crate::forwarded::Fields;
 use crate::host::Host;
-use crate::path::Normalization;
 use crate::path::RequestPath;
+use crate::policy::Policy;
 use crate::reason::Reason;
+use crate::token::credentials;
+use crate::token::credentials::Credentials;
 
 /// The most header fields that are read.
 const MAX_FIELDS: usize = 256;
@@ -33,7 +35,7 @@ impl<'r> Form<'r> {
     /// # Errors
     ///
     /// The [`Reason`] to refuse it with.
-    pub(crate) fn read(head: &Head<'r>, normalization: Normalization) -> Result<Self, Reason> {
+    pub(crate) fn read(head: &Head<'r>, policy: &Policy) -> Result<Self, Reason> {
         if head.fields.len() > MAX_FIELDS {
             return Err(Reason::TooManyHeaders);
         }
@@ -59,7 +61,7 @@ impl<'r> Form<'r> {
         }
         let method = head.method.filter(|method| is_method(method)).and_then(|method| str::from_utf8(method).ok());
         let method = method.ok_or(Reason::MethodInvalid)?;
-        let path = RequestPath::parse(head.path.ok_or(Reason::PathMissing)?, normalization)?;
+        let path = RequestPath::parse(head.path.ok_or(Reason::PathMissing)?, policy.normalization())?;
         let host = match (head.authority, host) {
             (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
                 return Err(Reason::HostAmbiguous);
@@ -74,6 +76,13 @@ impl<'r> Form<'r> {
         }
         if !text {
             return Err(Reason::HeaderNotUtf8);
+        }
+        // Whoever reads the other one takes the request for somebody else's.
+        if policy.takes_tokens()
+            && credentials::read(head) != Credentials::None
+            && credentials::in_query(head.path.unwrap_or_default())
+        {
+            return Err(Reason::CredentialsAmbiguous);
         }
         Ok(Self { method, path, host, forwarded: !forwarded.is_empty() })
     }

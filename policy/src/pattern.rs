@@ -241,7 +241,7 @@ impl Building<'_> {
 }
 
 /// Whether a segment is a wildcard; one that merely holds a wildcard is refused.
-fn wildcard(segment: &str, strings: &mut Strings) -> Result<Option<Step>, String> {
+pub(crate) fn wildcard(segment: &str, strings: &mut Strings) -> Result<Option<Step>, String> {
     match segment {
         "*" => return Ok(Some(Step::One)),
         "**" => return Err("`**` stands at the end of a path and at the start of a host, and nowhere else".to_owned()),

@@ -34,12 +34,15 @@ use crate::selftest::Test;
 use crate::signature::Verifier;
 use crate::standing::Standing;
 use crate::strings::Strings;
+use crate::token::Token;
+use crate::token::provider::Providers;
 
 /// A compiled policy: immutable, indexed, ready to decide.
 #[derive(Debug)]
 pub struct Policy {
     pub(crate) settings: Settings,
     pub(crate) anchors: Arc<Anchors>,
+    pub(crate) providers: Arc<Providers>,
     pub(crate) strings: Strings,
     pub(crate) patterns: Patterns,
     pub(crate) roles: RoleTable,
@@ -80,7 +83,7 @@ pub struct Subject {
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     /// Version of the policy.
-    policy: String,
+    pub(crate) policy: String,
     /// In the order of the roles' numbers.
     pub(crate) held: Vec<Held>,
     /// The names of the roles, sorted.
@@ -192,6 +195,11 @@ impl Policy {
         self.settings.normalization
     }
 
+    /// Whether bearer tokens are looked at.
+    pub fn takes_tokens(&self) -> bool {
+        !self.providers.is_empty()
+    }
+
     pub(crate) fn standing(&self) -> &Standing {
         &self.standing
     }
@@ -226,14 +234,25 @@ impl Policy {
         self.index.find(&query, &self.rules, &self.strings)
     }
 
+    /// What this policy says of a certificate and a token together.
+    pub(crate) fn pair<'t>(&self, leaf: Option<&Leaf>, token: &'t Token) -> Cow<'t, View> {
+        token.pair(leaf, &self.version, || self.view_of(leaf, Some(token)))
+    }
+
     fn look_at(&self, leaf: &Leaf) -> View {
+        self.view_of(Some(leaf), None)
+    }
+
+    fn view_of(&self, leaf: Option<&Leaf>, token: Option<&Token>) -> View {
         let policy = self.version.clone();
-        let forwarder = self.forwarders.iter().position(|forwarder| forwarder.is(leaf, &self.patterns, &self.strings));
-        let lasting = self.standing.of(leaf, &self.patterns, &self.strings);
+        let forwarder = leaf.and_then(|leaf| {
+            self.forwarders.iter().position(|forwarder| forwarder.is(leaf, &self.patterns, &self.strings))
+        });
+        let lasting = leaf.and_then(|leaf| self.standing.of(leaf, &self.patterns, &self.strings));
         if forwarder.is_some() {
             return View { policy, held: Vec::new(), roles: Vec::new(), forwarder, lasting };
         }
-        match self.members.held(leaf, &self.patterns, &self.strings) {
+        match self.members.held(leaf, token, &self.patterns, &self.strings) {
             Ok(held) => View {
                 policy,
                 roles: held.iter().map(|held| self.roles.name(held.role, &self.strings).to_owned()).collect(),

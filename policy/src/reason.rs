@@ -73,6 +73,58 @@ reasons! {
     ForwardedByMismatch = "forwarded_by_mismatch", 401;
     /// `URI`, `DNS`, `Subject` or `Issuer` is not what the forwarded certificate says.
     ForwardedNamesMismatch = "forwarded_names_mismatch", 401;
+    /// A token in the `Authorization` header and another one in the query.
+    CredentialsAmbiguous = "credentials_ambiguous", 400;
+    /// The token's `alg` is not one of the provider's.
+    TokenAlgorithmNotAllowed = "token_algorithm_not_allowed", 401;
+    /// The token's `alg` is not that of the key.
+    TokenAlgorithmMismatch = "token_algorithm_mismatch", 401;
+    /// The token is for somebody else.
+    TokenAudienceMismatch = "token_audience_mismatch", 401;
+    /// The token does not say whom it is for.
+    TokenAudienceMissing = "token_audience_missing", 401;
+    /// The token is bound to another certificate than the peer's.
+    TokenCertificateMismatch = "token_certificate_mismatch", 401;
+    /// The token is bound to a certificate, and the peer has none.
+    TokenCertificateMissing = "token_certificate_missing", 401;
+    /// The token's claims cannot be read, or one of them has the wrong type.
+    TokenClaimsInvalid = "token_claims_invalid", 401;
+    /// The token's `cnf` is not a JSON object.
+    TokenConfirmationInvalid = "token_confirmation_invalid", 401;
+    /// The token's `cnf` demands something that is not the thumbprint of a certificate.
+    TokenConfirmationUnknown = "token_confirmation_unknown", 401;
+    /// The token demands an extension of JWS.
+    TokenCriticalHeader = "token_critical_header", 401;
+    /// The token has expired.
+    TokenExpired = "token_expired", 401;
+    /// The token does not say when it expires.
+    TokenExpiryMissing = "token_expiry_missing", 401;
+    /// The token's header cannot be read.
+    TokenHeaderInvalid = "token_header_invalid", 401;
+    /// No provider has the token's issuer.
+    TokenIssuerMismatch = "token_issuer_mismatch", 401;
+    /// The token does not say who issued it.
+    TokenIssuerMissing = "token_issuer_missing", 401;
+    /// The token's provider has no key of its `kid`.
+    TokenKeyUnknown = "token_key_unknown", 401;
+    /// What follows `Bearer` is not a token.
+    TokenMalformed = "token_malformed", 401;
+    /// A token in a token, or an encrypted one.
+    TokenNested = "token_nested", 401;
+    /// The token is not bound to a certificate, and has to be.
+    TokenNotBound = "token_not_bound", 401;
+    /// The token is not valid yet.
+    TokenNotYetValid = "token_not_yet_valid", 401;
+    /// The token's signature is not its provider's.
+    TokenSignatureInvalid = "token_signature_invalid", 401;
+    /// The token's thumbprint of a certificate is not one.
+    TokenThumbprintInvalid = "token_thumbprint_invalid", 401;
+    /// The token is longer than the gate reads.
+    TokenTooLarge = "token_too_large", 401;
+    /// A rule would allow it, for a token, and none was sent.
+    TokenMissing = "token_missing", 401;
+    /// A rule would allow it, for a token with more scopes (RFC 6750 §3.1).
+    ScopeMissing = "scope_missing", 403;
     /// More headers than the gate reads.
     TooManyHeaders = "too_many_headers", 400;
     /// `:authority` and `Host` disagree.

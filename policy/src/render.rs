@@ -3,6 +3,9 @@
 //! The version of a policy is the hash of this text, so it is written piece by piece: nobody holds it in memory as a whole
 //! when only the hash is asked for. What it says compiles to the same policy.
 
+mod claims;
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::io;
 
@@ -26,11 +29,18 @@ use crate::roles::RoleId;
 use crate::roles::condition::Attribute;
 use crate::rule::Effect;
 use crate::rule::Rule;
+use crate::strings::Strings;
 use crate::time::UnixTime;
+use crate::token::provider::Provider;
 
 /// The canonical document.
 pub(crate) fn to_json(policy: &Policy) -> String {
     serde_json::to_string(&Whole::new(policy)).unwrap_or_default()
+}
+
+/// SHA-256 of what a document says of tokens: the same for all documents that say the same of them.
+pub(crate) fn tokens_digest(providers: &[Provider]) -> [u8; 32] {
+    Sha256::digest(serde_json::to_vec(&tokens::tokens(providers)).unwrap_or_default()).into()
 }
 
 /// SHA-256 of the canonical document.
@@ -69,6 +79,8 @@ struct Whole<'p> {
     forwarders: Option<Vec<ForwarderText<'p>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     own_xfcc: Option<bool>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tokens: tokens::Tokens<'p>,
     roles: Roles<'p>,
     rules: Rules<'p>,
     distrust: Vec<Distrust<'p>>,
@@ -133,6 +145,10 @@ struct RequirementsText<'r> {
     tls: Option<TlsText>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     times: Vec<WindowText>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    scopes: &'r [Box<str>],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    claims: claims::Claims<'r>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not: Option<Box<Self>>,
 }
@@ -187,6 +203,8 @@ struct MemberText<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_lifetime: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<claims::TokenText<'p>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     not: Option<Box<Self>>,
 }
 
@@ -240,6 +258,7 @@ impl<'p> Whole<'p> {
             records: Some(Records { allow_every: policy.settings.allow_every }),
             forwarders: Some(policy.forwarders.iter().map(|forwarder| ForwarderText::new(forwarder, policy)).collect()),
             own_xfcc: Some(policy.settings.own_xfcc),
+            tokens: tokens::tokens(&policy.providers.list),
             roles: Roles(policy),
             rules: Rules(policy),
             distrust: distrust.collect(),
@@ -253,7 +272,14 @@ impl<'p> Whole<'p> {
             candidate: policy.candidate.as_deref().map(|candidate| {
                 // The rest it has of this policy.
                 let whole = Self::new(candidate);
-                Box::new(Self { anchors: Vec::new(), records: None, forwarders: None, own_xfcc: None, ..whole })
+                Box::new(Self {
+                    anchors: Vec::new(),
+                    records: None,
+                    forwarders: None,
+                    own_xfcc: None,
+                    tokens: BTreeMap::new(),
+                    ..whole
+                })
             }),
         }
     }
@@ -297,21 +323,23 @@ impl<'p> RuleText<'p> {
             hosts: rules.hosts(rule).iter().map(|host| patterns.host_text(*host, strings)).collect(),
             requirements: match rules.requirements(rule) {
                 [] => None,
-                requirements => Some(RequirementsText::new(requirements)),
+                requirements => Some(RequirementsText::new(requirements, strings)),
             },
         }
     }
 }
 
 impl<'r> RequirementsText<'r> {
-    fn new(requirements: impl IntoIterator<Item = &'r Requirement>) -> Self {
+    fn new(requirements: impl IntoIterator<Item = &'r Requirement>, strings: &Strings) -> Self {
         let mut text = Self::default();
         for requirement in requirements {
             match requirement {
-                Requirement::Not(inner) => text.not = Some(Box::new(Self::new(inner.as_ref()))),
+                Requirement::Claims(tests) => text.claims = claims::claims(tests, strings),
+                Requirement::Not(inner) => text.not = Some(Box::new(Self::new(inner.as_ref(), strings))),
                 Requirement::Headers(headers) => {
                     text.headers = headers.iter().map(|header| (&*header.name, &*header.values)).collect();
                 }
+                Requirement::Scopes(scopes) => text.scopes = scopes,
                 Requirement::Sni(names) => text.sni = names,
                 Requirement::Sources(networks) => text.sources = networks.iter().map(ToString::to_string).collect(),
                 Requirement::Times(windows) => text.times = windows.iter().map(WindowText::new).collect(),
@@ -338,8 +366,8 @@ impl WindowText {
 }
 
 /// One thing that a rule requires, as it is written: `sources: ["10.0.0.0/8"]`.
-pub(crate) fn requirement(requirement: &Requirement) -> String {
-    let text = serde_json::to_string(&RequirementsText::new([requirement])).unwrap_or_default();
+pub(crate) fn requirement(requirement: &Requirement, strings: &Strings) -> String {
+    let text = serde_json::to_string(&RequirementsText::new([requirement], strings)).unwrap_or_default();
     let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(&text);
     inner.replacen('"', "", 2).replacen(':', ": ", 1)
 }
@@ -390,6 +418,9 @@ impl<'p> MemberText<'p> {
                 }
                 Condition::SpkiSha256(hash) => text.spki_sha256 = Some(hex(&**hash)),
                 Condition::Subject(wanted) => text.subject.extend(attributes(wanted)),
+                Condition::Token(wanted) => {
+                    text.token = Some(claims::TokenText::new(wanted, &policy.providers, &policy.strings));
+                }
                 Condition::Uri(uri) => text.uri = Some(uri),
             }
         }

@@ -7,6 +7,7 @@ use crate::requirement::Requirement;
 use crate::roles::RoleId;
 use crate::strings::Strings;
 use crate::strings::Symbol;
+use crate::token::claim::ClaimTest;
 
 /// What a rule does with what it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,6 +131,11 @@ impl Rules {
     /// What a rule requires beside its lists: all of it.
     pub(crate) fn requirements(&self, rule: &Rule) -> &[Requirement] {
         slice(&self.requirements, rule.requirements)
+    }
+
+    /// The claims of a rule that a `{name}` stands for.
+    pub(crate) fn claim_captures(&self, rule: &Rule) -> impl Iterator<Item = (Symbol, &ClaimTest)> {
+        self.requirements(rule).iter().flat_map(Requirement::claim_captures)
     }
 
     /// What the rules ask about.

@@ -1,12 +1,15 @@
 //! The policy's own `tests:`, each a question with the answer that its author expects.
 //!
 //! A test's certificate is thought of: it has the names that the test gives it, was issued after every `issued_before` of
-//! the policy (or at the test's own instant), is valid, and the clock stands at its first second. So a test is about roles
-//! and rules, and goes on to pass.
+//! the policy (or at the test's own instant), is valid, and the clock stands at its first second. A test's token is thought of
+//! as well: verified, and sent by who may send it. So a test is about roles and rules, and goes on to pass.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use serde_json::Map;
+use serde_json::Value;
 
 use crate::certificate::Leaf;
 use crate::decide::Decision;
@@ -20,6 +23,9 @@ use crate::policy::Policy;
 use crate::policy::TestFailure;
 use crate::reason::Reason;
 use crate::time::UnixTime;
+use crate::token::Bearer;
+use crate::token::Token;
+use crate::token::provider::ProviderId;
 
 /// A test that can be run.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ pub(crate) struct Test {
     pub(crate) peer: Option<Leaf>,
     /// The certificate of the forwarder that `peer` is behind.
     pub(crate) forwarded_by: Option<Leaf>,
+    pub(crate) token: Option<TestToken>,
     pub(crate) now: UnixTime,
     pub(crate) method: String,
     pub(crate) host: Option<String>,
@@ -39,6 +46,14 @@ pub(crate) struct Test {
     /// As proxies name it: `TLSv1.3`.
     pub(crate) tls_version: Option<String>,
     pub(crate) expectation: Expectation,
+}
+
+/// A token that nobody signed: what a verified one says.
+#[derive(Clone, Debug)]
+pub(crate) struct TestToken {
+    pub(crate) provider: ProviderId,
+    pub(crate) claims: Map<String, Value>,
+    pub(crate) scopes: Option<Vec<String>>,
 }
 
 /// The answer that a test expects, or gets.
@@ -78,7 +93,10 @@ impl Test {
                 (Some(forwarder), forwarded)
             }
         };
+        let token = self.token.as_ref().map(|token| Token::thought_of(policy.providers.version(), token));
+        let token = token.map_or(Bearer::Absent, |token| Bearer::Verified(Arc::new(token)));
         let request = Request {
+            token: &token,
             now: self.now,
             peer: peer.as_ref().map_or(Peer::Absent, |subject| Peer::Presented { subject, validated: true }),
             forwarded: &forwarded,

@@ -46,7 +46,7 @@ impl Standing {
                 && brake
                     .issuer
                     .iter()
-                    .all(|condition| condition.holds(leaf, patterns, strings, &mut Binding::default()))
+                    .all(|condition| condition.holds(Some(leaf), None, patterns, strings, &mut Binding::default()))
         };
         self.brakes.iter().any(covers).then_some(Reason::CertificateDistrusted)
     }

@@ -92,8 +92,8 @@ impl Verify {
         let expected = (!self.signature_only).then_some(Expectations {
             issuer: self.issuer,
             audience: self.audience,
-            waive_expiry: false,
             clock_skew: self.clock_skew,
+            ..Expectations::default()
         });
         let mut out = BufWriter::new(io::stdout().lock());
         // Bytes, since a token that is not UTF-8 has an answer too.

@@ -10,6 +10,7 @@ pub const CAPABILITIES: &[&str] = &[
     "proxy_on_request_headers",
     "proxy_on_vm_start",
     // What the module asks of the proxy.
+    "proxy_call_foreign_function",
     "proxy_get_buffer_bytes",
     "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_pairs",

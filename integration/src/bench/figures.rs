@@ -15,6 +15,7 @@ use portcullis_policy::Policy;
 use portcullis_policy::Request;
 use portcullis_policy::Tls;
 use portcullis_policy::UnixTime;
+use portcullis_policy::token::Bearer;
 
 use super::BenchError;
 use super::Peer;
@@ -118,6 +119,7 @@ fn native(count: usize) -> Result<(Duration, Duration), BenchError> {
         now,
         peer: PolicyPeer::Presented { subject: &subject, validated: true },
         forwarded: &Forwarded::Nothing,
+        token: &Bearer::Absent,
         tls: Tls::default(),
         source: None,
         head: Head {

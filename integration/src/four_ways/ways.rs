@@ -79,11 +79,14 @@ pub fn decide_natively(policy: &core::Policy, table: &Table, row: &Row) -> Verdi
         (None, Some(error)) => core::Peer::Unreadable(error),
         (None, None) => core::Peer::Absent,
     };
-    let forwarded = Memory::default().forwarded(policy, &peer, &head, &mut PureRust);
+    let mut memory = Memory::default();
+    let forwarded = memory.forwarded(policy, &peer, &head, &mut PureRust);
+    let token = memory.token(policy, &head, table.now, &mut PureRust);
     let decision = policy.decide(&Request {
         now: table.now,
         peer,
         forwarded: &forwarded,
+        token: &token,
         tls: Tls { version: Some("TLSv1.3"), sni: Some("orders.acme.example") },
         source: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7))),
         head,

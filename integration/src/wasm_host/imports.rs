@@ -8,6 +8,7 @@ use wasmtime::Caller;
 use wasmtime::Linker;
 use wasmtime::Result;
 
+use super::foreign;
 use super::headers::Headers;
 use super::memory::give;
 use super::memory::read;
@@ -27,7 +28,6 @@ pub(crate) const MODULE: &str = "env";
 
 /// Calls that a module of the SDK imports, used or not, and that this host has nothing behind.
 pub(crate) const UNSUPPORTED: &[&str] = &[
-    "proxy_call_foreign_function",
     "proxy_dequeue_shared_queue",
     "proxy_done",
     "proxy_enqueue_shared_queue",
@@ -107,6 +107,14 @@ pub(crate) fn define(linker: &mut Linker<HostState>) -> Result<()> {
             let (state, id) = (host.data_mut(), id.cast_unsigned());
             let known = state.contexts.contains_key(&id);
             if known { state.effective = Some(id); Ok(()) } else { Err(Status::BadArgument) }
+        };
+        "proxy_call_foreign_function" => |host, name: i32, name_size: i32, arguments: i32, arguments_size: i32,
+                                          data_at: i32, size_at: i32| {
+            let call = span(host, (name, name_size)).and_then(|name| {
+                let arguments = span(host, (arguments, arguments_size))?;
+                foreign::call(&name, &arguments)
+            });
+            call.and_then(|answer| give(host, &answer, data_at, size_at))
         };
         "proxy_define_metric" => |host, kind: i32, name: i32, size: i32, id_at: i32|
             define_metric(host, kind, (name, size), id_at);

@@ -11,6 +11,7 @@
 
 mod capabilities;
 mod connection;
+mod foreign;
 mod headers;
 mod imports;
 mod memory;

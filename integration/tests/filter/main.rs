@@ -14,3 +14,4 @@ mod records;
 mod replies;
 mod requirements;
 mod shadows;
+mod tokens;

@@ -13,6 +13,8 @@ use portcullis_policy::Request;
 use portcullis_policy::Subject;
 use portcullis_policy::Tls;
 use portcullis_policy::UnixTime;
+use portcullis_policy::signature::PureRust;
+use portcullis_policy::token::Bearer;
 
 /// 2026-11-22: the certificates of the corpus are valid.
 const NOW: UnixTime = UnixTime(1_795_341_600);
@@ -50,14 +52,22 @@ pub(crate) fn forwarded(bytes: &[u8]) {
     let values: Vec<&[u8]> = head.fields.iter().map(|(_, value)| *value).collect();
     let peer = Peer::Presented { subject, validated: true };
     let mut memory = Memory::default();
-    let forwarded = memory.forwarded(policy, &peer, &head);
-    let again = memory.forwarded(policy, &peer, &head);
+    let forwarded = memory.forwarded(policy, &peer, &head, &mut PureRust);
+    let again = memory.forwarded(policy, &peer, &head, &mut PureRust);
     assert_eq!(format!("{forwarded:?}"), format!("{again:?}"));
     if let Forwarded::Certificate(client) = &forwarded {
         let hash = client.leaf().sha256();
         assert!(values.iter().any(|value| certificates_in(value).any(|leaf| leaf.sha256() == hash)));
     }
-    let request = Request { now: NOW, peer, forwarded: &forwarded, tls: Tls::default(), source: None, head };
+    let request = Request {
+        now: NOW,
+        peer,
+        forwarded: &forwarded,
+        token: &Bearer::Absent,
+        tls: Tls::default(),
+        source: None,
+        head,
+    };
     let decision = policy.decide(&request);
     match &forwarded {
         Forwarded::Refused(_) => assert!(!decision.is_allowed()),

@@ -15,6 +15,7 @@ use portcullis_policy::RequestPath;
 use portcullis_policy::Tls;
 use portcullis_policy::UnixTime;
 use portcullis_policy::is_own_header;
+use portcullis_policy::token::Bearer;
 
 /// A path that is accepted has nothing left in it that a back end could read in another way.
 pub(crate) fn path(bytes: &[u8]) {
@@ -73,7 +74,15 @@ pub(crate) fn head(bytes: &[u8]) {
     let count = |wanted: &str| pairs.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes())).count();
     let head = Head::from_pairs(pairs.iter().copied());
     let (forwarded, tls) = (&Forwarded::Nothing, Tls::default());
-    let request = Request { now: UnixTime(1_800_000_000), peer: Peer::Absent, forwarded, tls, source: None, head };
+    let request = Request {
+        now: UnixTime(1_800_000_000),
+        peer: Peer::Absent,
+        forwarded,
+        token: &Bearer::Absent,
+        tls,
+        source: None,
+        head,
+    };
     let decision = open().decide(&request);
     assert_eq!(open().explain(&request).decision.reason(), decision.reason());
     let Decision::Allow(permit) = &decision else {

@@ -14,6 +14,7 @@ use crate::forwarded::MAX_ELEMENTS;
 use crate::pattern::Patterns;
 use crate::roles::RoleId;
 use crate::strings::Strings;
+use crate::token::provider::Providers;
 
 /// Forwarders are tried one by one, once for each certificate.
 const MAX_FORWARDERS: usize = 256;
@@ -22,6 +23,7 @@ pub(super) fn compile(
     written: &[document::Forwarder<'_>],
     roles: &RoleTable,
     anchors: &Anchors,
+    providers: &Providers,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Vec<Forwarder>, PolicyError> {
@@ -36,11 +38,14 @@ pub(super) fn compile(
             PolicyError::new(format!("forwarders[{position}]{field}"), problem)
         };
         // A forwarder holds no role, and what it sends beside the certificate is its client's.
-        if let Some(condition) = one.member.0.iter().find(|condition| matches!(condition, Condition::Role(_))) {
+        if let Some(condition) =
+            one.member.0.iter().find(|condition| matches!(condition, Condition::Role(_) | Condition::Token(_)))
+        {
             let problem = PolicyProblem::NotOfForwarders(condition.field());
             return Err(place((condition.field().to_owned(), problem)));
         }
-        let member = member::compile(RoleId::ANY, &one.member, roles, anchors, strings, patterns).map_err(place)?;
+        let member = member::compile(RoleId::ANY, &one.member, roles, anchors, providers, strings, patterns);
+        let member = member.map_err(place)?;
         let hops = hops(one).map_err(place)?;
         forwarders.push(Forwarder { conditions: member.conditions, hops, keep: one.keep });
     }

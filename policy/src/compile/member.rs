@@ -1,5 +1,6 @@
 //! Members of roles: conditions as they are written to conditions that can be checked.
 
+use super::claims;
 use super::roles::RoleTable;
 use super::value;
 use crate::anchor::Anchors;
@@ -17,6 +18,7 @@ use crate::roles::condition::KeyKind;
 use crate::roles::condition::fold_email;
 use crate::roles::condition::trim_serial;
 use crate::strings::Strings;
+use crate::token::provider::Providers;
 
 /// What is wrong with a member, and where in it: `spiffe`, `eku[1]`, empty for the whole.
 pub(super) type FieldProblem = (String, PolicyProblem);
@@ -27,6 +29,7 @@ pub(super) fn compile(
     way: &document::Member<'_>,
     table: &RoleTable,
     anchors: &Anchors,
+    providers: &Providers,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Member, FieldProblem> {
@@ -35,7 +38,7 @@ pub(super) fn compile(
         requires = Some(table.find(name, strings)?);
         Ok(())
     };
-    let conditions = conditions(way, &mut role_of, anchors, strings, patterns)?;
+    let conditions = conditions(way, &mut role_of, anchors, providers, strings, patterns)?;
     Ok(Member { role, requires, conditions: conditions.into() })
 }
 
@@ -44,6 +47,7 @@ fn conditions(
     way: &document::Member<'_>,
     role: &mut dyn FnMut(&str, &Strings) -> Result<(), PolicyProblem>,
     anchors: &Anchors,
+    providers: &Providers,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Vec<Condition>, FieldProblem> {
@@ -64,7 +68,9 @@ fn conditions(
             }
             document::Condition::Key(written) => key(written)?,
             document::Condition::MaxLifetime(text) => Condition::MaxLifetime(lifetime(text.as_str()).map_err(here)?),
-            document::Condition::Not(inner) => Condition::Not(not(inner, anchors, strings, patterns)?.into()),
+            document::Condition::Not(inner) => {
+                Condition::Not(not(inner, anchors, providers, strings, patterns)?.into())
+            }
             document::Condition::Oid(oids) => Condition::Oid(oid(oids.iter().map(document::Text::as_str))?),
             document::Condition::Role(name) => {
                 role(name.as_str(), strings).map_err(here)?;
@@ -79,7 +85,9 @@ fn conditions(
             }
             document::Condition::SpkiSha256(hash) => Condition::SpkiSha256(value::sha256(hash.as_str()).map_err(here)?),
             document::Condition::Subject(attributes) => Condition::Subject(subject(pairs(attributes))?),
-            document::Condition::Unsupported(feature) => return Err(here(PolicyProblem::Unsupported(feature))),
+            document::Condition::Token(fields) => {
+                Condition::Token(Box::new(claims::token(fields, providers, strings)?))
+            }
             document::Condition::Uri(uri) => Condition::Uri(self::uri(uri.as_str()).map_err(here)?),
         });
     }
@@ -90,6 +98,7 @@ fn conditions(
 fn not(
     way: &document::Member<'_>,
     anchors: &Anchors,
+    providers: &Providers,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<Vec<Condition>, FieldProblem> {
@@ -99,11 +108,17 @@ fn not(
     };
     // Whoever lacks a role may lack it because the certificate says nothing of what the role is about.
     let mut no_role = |_: &str, _: &Strings| Err(PolicyProblem::NotWithin { what: "role" });
-    let conditions = conditions(way, &mut no_role, anchors, strings, patterns).map_err(place)?;
+    let conditions = conditions(way, &mut no_role, anchors, providers, strings, patterns).map_err(place)?;
     for condition in &conditions {
-        let Condition::Spiffe(pattern) = condition else { continue };
-        if patterns.steps(*pattern).iter().any(|step| matches!(step, Step::Capture(_))) {
-            return Err(place(("spiffe".to_owned(), PolicyProblem::NotWithin { what: "{capture}" })));
+        let (field, captures) = match condition {
+            Condition::Spiffe(pattern) => {
+                ("spiffe", patterns.steps(*pattern).iter().any(|step| matches!(step, Step::Capture(_))))
+            }
+            Condition::Token(wanted) => ("token.claims", wanted.claims.iter().any(|claim| claim.capture().is_some())),
+            _ => continue,
+        };
+        if captures {
+            return Err(place((field.to_owned(), PolicyProblem::NotWithin { what: "{capture}" })));
         }
     }
     Ok(conditions)

@@ -1,6 +1,7 @@
 //! A document to a policy: every name resolved, every pattern indexed, or the first thing that is wrong.
 
 mod anchors;
+mod claims;
 mod forwarders;
 mod member;
 mod requirement;
@@ -8,6 +9,7 @@ mod roles;
 mod rules;
 mod standing;
 mod tests;
+mod tokens;
 mod value;
 
 use std::mem;
@@ -16,7 +18,6 @@ use std::sync::Arc;
 use crate::anchor::Anchors;
 use crate::document;
 use crate::document::Document;
-use crate::document::Unsupported;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 use crate::hex::Hex;
@@ -27,6 +28,7 @@ use crate::policy::Settings;
 use crate::render;
 use crate::spiffe;
 use crate::strings::Strings;
+use crate::token::provider::Providers;
 
 pub(crate) use roles::RoleTable;
 pub(crate) use tests::peer;
@@ -43,13 +45,15 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     let mut document = document::read(text)?;
     let candidate = document.candidate.take();
     let anchors = Arc::new(anchors::compile(&document.anchors)?);
+    let providers = Arc::new(tokens::compile(&document.tokens)?);
     let forwarders = mem::take(&mut document.forwarders);
     let own_xfcc = document.own_xfcc;
-    let mut policy = build(document, &anchors, &forwarders)?;
+    let mut policy = build(document, &anchors, &providers, &forwarders)?;
     if let Some(document) = candidate {
         // It has this of the policy that it is beside.
         let document = Document { own_xfcc, ..(*document).into() };
-        let mut candidate = build(document, &anchors, &forwarders).map_err(|error| error.within("candidate"))?;
+        let mut candidate =
+            build(document, &anchors, &providers, &forwarders).map_err(|error| error.within("candidate"))?;
         candidate.version = Hex(&render::digest(&candidate)).to_string();
         policy.needs = policy.needs.and(candidate.needs);
         policy.candidate = Some(Box::new(candidate));
@@ -61,6 +65,7 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
 fn build(
     document: Document<'_>,
     anchors: &Arc<Anchors>,
+    providers: &Arc<Providers>,
     forwarders: &[document::Forwarder<'_>],
 ) -> Result<Policy, PolicyError> {
     let settings = settings(&document)?;
@@ -68,17 +73,18 @@ fn build(
 
     let mut strings = Strings::new();
     let mut patterns = Patterns::default();
-    let (roles, members) = roles::compile(roles, anchors, &mut strings, &mut patterns)?;
-    let forwarders = forwarders::compile(forwarders, &roles, anchors, &mut strings, &mut patterns)?;
+    let (roles, members) = roles::compile(roles, anchors, providers, &mut strings, &mut patterns)?;
+    let forwarders = forwarders::compile(forwarders, &roles, anchors, providers, &mut strings, &mut patterns)?;
     let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
     let standing = standing::compile(&distrust, &revoked, anchors)?;
-    let tests = tests::compile(tests, &rules, &strings, &standing)?;
+    let tests = tests::compile(tests, &rules, providers, &strings, &standing)?;
     let needs = rules.needs();
     strings.shrink();
     patterns.shrink();
     Ok(Policy {
         settings,
         anchors: Arc::clone(anchors),
+        providers: Arc::clone(providers),
         strings,
         patterns,
         roles,
@@ -97,12 +103,6 @@ fn build(
 fn settings(document: &Document<'_>) -> Result<Settings, PolicyError> {
     if document.version != FORMAT {
         return Err(PolicyError::new("version", PolicyProblem::Version(document.version)));
-    }
-    for (feature, used) in [("tokens", document.tokens)] {
-        // `tokens: {}` asks for nothing, so it is granted.
-        if used == Some(Unsupported::Used) {
-            return Err(PolicyError::new(feature, PolicyProblem::Unsupported(feature)));
-        }
     }
     let trust_domain = document.trust_domain.as_ref().map(|domain| domain.as_str().to_owned());
     if let Some(domain) = &trust_domain

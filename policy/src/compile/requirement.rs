@@ -1,5 +1,6 @@
 //! What a rule requires, as it is written, to what can be asked of a request.
 
+use super::claims;
 use super::member;
 use super::rules::FieldProblem;
 use super::rules::each;
@@ -14,6 +15,7 @@ use crate::requirement::Header;
 use crate::requirement::Requirement;
 use crate::requirement::TlsVersion;
 use crate::requirement::Window;
+use crate::strings::Strings;
 
 /// The most values of one field: they are tried one by one.
 const MAX_VALUES: usize = 256;
@@ -22,12 +24,17 @@ const MAX_VALUES: usize = 256;
 pub(super) fn compile(
     written: &Requirements<'_>,
     not: Option<&Requirements<'_>>,
+    strings: &mut Strings,
 ) -> Result<Vec<Requirement>, FieldProblem> {
-    let mut requirements = fields(written)?;
+    let mut requirements = fields(written, strings)?;
     if let Some(not) = not {
-        let inner = fields(not).map_err(|(field, problem)| (format!("not.{field}"), problem))?;
+        let inner = fields(not, strings).map_err(|(field, problem)| (format!("not.{field}"), problem))?;
         if inner.is_empty() {
             return Err(("not".to_owned(), PolicyProblem::EmptyList));
+        }
+        if inner.iter().any(|one| one.claim_captures().next().is_some()) {
+            // It would be bound to nothing, or to whatever the claim must not be.
+            return Err(("not.claims".to_owned(), PolicyProblem::NotWithin { what: "{capture}" }));
         }
         requirements.push(Requirement::Not(inner.into()));
     }
@@ -35,8 +42,8 @@ pub(super) fn compile(
 }
 
 // In the order in which they are asked: cheap ones first.
-fn fields(written: &Requirements<'_>) -> Result<Vec<Requirement>, FieldProblem> {
-    let Requirements { headers, sources, sni, tls, times } = written;
+fn fields(written: &Requirements<'_>, strings: &mut Strings) -> Result<Vec<Requirement>, FieldProblem> {
+    let Requirements { headers, sources, sni, tls, times, scopes, claims } = written;
     let mut requirements = Vec::new();
     if let Some(tls) = tls {
         let text = tls.min_version.as_str();
@@ -56,6 +63,13 @@ fn fields(written: &Requirements<'_>) -> Result<Vec<Requirement>, FieldProblem> 
     }
     if let Some(headers) = headers {
         requirements.push(Requirement::Headers(self::headers(headers)?));
+    }
+    if let Some(names) = scopes {
+        bounded("scopes", names.0.len())?;
+        requirements.push(Requirement::Scopes(claims::scopes(&names.0)?));
+    }
+    if let Some(written) = claims {
+        requirements.push(Requirement::Claims(claims::claims(written, strings)?));
     }
     Ok(requirements)
 }

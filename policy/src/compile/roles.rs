@@ -14,6 +14,8 @@ use crate::roles::Members;
 use crate::roles::RoleId;
 use crate::strings::Strings;
 use crate::strings::Symbol;
+use crate::token::claim::ClaimTest;
+use crate::token::provider::Providers;
 
 /// Arrangements of wildcards among the SPIFFE patterns of a policy.
 const MAX_ARRANGEMENTS: usize = 1024;
@@ -87,6 +89,7 @@ impl RoleTable {
 pub(super) fn compile(
     roles: document::Roles<'_>,
     anchors: &Anchors,
+    providers: &Providers,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<(RoleTable, Members), PolicyError> {
@@ -99,11 +102,12 @@ pub(super) fn compile(
             return Err(PolicyError::new(place, PolicyProblem::EmptyList));
         }
         for (position, way) in ways.into_iter().enumerate() {
-            let member =
-                member::compile(role, &way, &table, anchors, strings, patterns).map_err(|(field, problem)| {
+            let member = member::compile(role, &way, &table, anchors, providers, strings, patterns).map_err(
+                |(field, problem)| {
                     let field = if field.is_empty() { field } else { format!(".{field}") };
                     PolicyError::new(format!("{place}[{position}]{field}"), problem)
-                })?;
+                },
+            )?;
             members.push(member);
         }
     }
@@ -177,11 +181,16 @@ fn captures(order: &[RoleId], members: &[Member], patterns: &Patterns) -> Vec<Bo
                 names.extend(captures.get(required.0 as usize).into_iter().flatten());
             }
             for condition in &member.conditions {
-                let Condition::Spiffe(pattern) = condition else { continue };
-                names.extend(patterns.steps(*pattern).iter().filter_map(|step| match step {
-                    Step::Capture(name) => Some(*name),
-                    Step::Literal(_) | Step::One => None,
-                }));
+                match condition {
+                    Condition::Spiffe(pattern) => {
+                        names.extend(patterns.steps(*pattern).iter().filter_map(|step| match step {
+                            Step::Capture(name) => Some(*name),
+                            Step::Literal(_) | Step::One => None,
+                        }));
+                    }
+                    Condition::Token(wanted) => names.extend(wanted.claims.iter().filter_map(ClaimTest::capture)),
+                    _ => {}
+                }
             }
             // Kept short as it grows: many members bind the same few names.
             names.sort_unstable();

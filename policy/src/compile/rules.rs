@@ -63,11 +63,6 @@ fn add(
     patterns: &mut Patterns,
     rules: &mut Rules,
 ) -> Result<(), FieldProblem> {
-    for (feature, used) in [("scopes", rule.scopes), ("claims", rule.claims)] {
-        if used.is_some() {
-            return Err((feature.to_owned(), PolicyProblem::Unsupported(feature)));
-        }
-    }
     let id = value::name(rule.id.as_str()).map_err(|problem| ("id".to_owned(), problem))?;
     let id = strings.intern(id);
     let (effect, field, principals) = match (&rule.allow, &rule.deny) {
@@ -106,7 +101,7 @@ fn add(
     };
     let paths = pattern("paths", &rule.paths, Patterns::path)?;
     let hosts = pattern("hosts", &rule.hosts, Patterns::host)?;
-    let requirements = requirement::compile(&rule.take_requirements(), rule.not.as_deref())?;
+    let requirements = requirement::compile(&rule.take_requirements(), rule.not.as_deref(), strings)?;
     let shadow = rule.shadow;
     rules.push(NewRule { id, effect, shadow, methods, roles, paths, hosts, requirements });
     Ok(())

@@ -1,5 +1,6 @@
 //! `tests:` to questions that can be asked.
 
+use super::claims;
 use super::member;
 use super::member::FieldProblem;
 use super::value;
@@ -25,27 +26,37 @@ use crate::rule::Rules;
 use crate::samples::SampleRequest;
 use crate::selftest::Expectation;
 use crate::selftest::Test;
+use crate::selftest::TestToken;
 use crate::spiffe::SpiffeId;
 use crate::standing::Standing;
 use crate::strings::Strings;
 use crate::time::UnixTime;
+use crate::token::provider::Providers;
+use crate::token::scopes;
 
 pub(super) fn compile(
     written: Vec<document::Test>,
     rules: &Rules,
+    providers: &Providers,
     strings: &Strings,
     standing: &Standing,
 ) -> Result<Vec<Test>, PolicyError> {
     let latest = standing.brakes.iter().filter_map(|brake| brake.issued_before).max();
     let now = latest.unwrap_or(UnixTime(0));
     let tests = written.into_iter().enumerate().map(|(position, test)| {
-        compile_one(test, rules, strings, now)
+        compile_one(test, rules, providers, strings, now)
             .map_err(|(field, problem)| PolicyError::new(format!("tests[{position}].{field}"), problem))
     });
     tests.collect()
 }
 
-fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: UnixTime) -> Result<Test, FieldProblem> {
+fn compile_one(
+    source: document::Test,
+    rules: &Rules,
+    providers: &Providers,
+    strings: &Strings,
+    now: UnixTime,
+) -> Result<Test, FieldProblem> {
     let here = |field: &'static str| move |problem| (field.to_owned(), problem);
     let written = SampleRequest::parse(&source.request)
         .ok_or_else(|| value::bad(&source.request, "a method and a path, such as `GET /orders/42`"))
@@ -78,6 +89,8 @@ fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: Un
     };
     let forwarded_by = source.forwarded_by.as_deref().map(|names| leaf(names, now)).transpose();
     let forwarded_by = forwarded_by.map_err(|(field, problem)| (format!("forwarded_by.{field}"), problem))?;
+    let token = source.token.as_deref().map(|token| self::token(token, providers)).transpose();
+    let token = token.map_err(|(field, problem)| (format!("token.{field}"), problem))?;
     let expectation = match (&source.expect.allow, &source.expect.deny) {
         (Some(rule), None) if is_rule(rule, Effect::Allow, rules, strings) => Expectation::Allow(rule.clone()),
         (Some(name), None) => return Err(here("expect.allow")(unknown(name, "the ids of allow rules"))),
@@ -95,6 +108,7 @@ fn compile_one(source: document::Test, rules: &Rules, strings: &Strings, now: Un
     Ok(Test {
         peer,
         forwarded_by,
+        token,
         now,
         method,
         host,
@@ -120,6 +134,16 @@ pub(crate) fn peer(text: &str, now: UnixTime) -> Result<Option<Leaf>, PolicyErro
             leaf(&names, now).map(Some).map_err(|(field, problem)| PolicyError::new(field, problem))
         }
     }
+}
+
+fn token(written: &document::TestToken, providers: &Providers) -> Result<TestToken, FieldProblem> {
+    let provider = claims::provider(&written.provider, providers)?;
+    for (position, scope) in written.scopes.iter().flatten().enumerate() {
+        if !scopes::is_scope(scope) {
+            return Err((format!("scopes[{position}]"), value::bad(scope, "a scope: visible ASCII without spaces")));
+        }
+    }
+    Ok(TestToken { provider, claims: written.claims.clone(), scopes: written.scopes.clone() })
 }
 
 fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {

@@ -5,14 +5,19 @@
 //! `methods:` must not become "every method"). Nothing in the format nests without end (there is no `not` within `not`), so nothing here recurses
 //! without end.
 
+mod claims;
 mod object;
 mod read;
 mod requirement;
 mod test;
 mod text;
+mod tokens;
 
 use serde::Deserialize;
 
+pub(crate) use claims::Claims;
+pub(crate) use claims::Plain;
+pub(crate) use claims::TokenFields;
 use object::object;
 pub(crate) use object::objects;
 use object::optional_object;
@@ -29,6 +34,7 @@ pub(crate) use test::Peer;
 pub(crate) use test::PeerNames;
 pub(crate) use test::Test;
 pub(crate) use test::TestKey;
+pub(crate) use test::TestToken;
 pub(crate) use text::Attributes;
 pub(crate) use text::Condition;
 pub(crate) use text::Forwarder;
@@ -37,10 +43,13 @@ pub(crate) use text::Member;
 pub(crate) use text::Principals;
 pub(crate) use text::Roles;
 pub(crate) use text::Text;
-pub(crate) use text::Unsupported;
 use text::boxed;
 use text::list;
 pub(crate) use text::present;
+pub(crate) use tokens::Fields as ProviderFields;
+pub(crate) use tokens::Jwks;
+pub(crate) use tokens::Provider;
+pub(crate) use tokens::Tokens;
 
 /// The largest document that is read, in bytes.
 pub(crate) const MAX_DOCUMENT: usize = 32 << 20;
@@ -54,8 +63,8 @@ pub(crate) struct Document<'a> {
     pub(crate) trust_domain: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub(crate) forwarders: Vec<Forwarder<'a>>,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) tokens: Option<Unsupported>,
+    #[serde(borrow, default)]
+    pub(crate) tokens: Tokens<'a>,
     #[serde(borrow, default, deserialize_with = "objects")]
     pub(crate) anchors: Vec<Anchor<'a>>,
     #[serde(default)]
@@ -112,7 +121,7 @@ impl<'a> From<Candidate<'a>> for Document<'a> {
             version,
             trust_domain,
             forwarders: Vec::new(),
-            tokens: None,
+            tokens: Tokens::default(),
             anchors: Vec::new(),
             own_xfcc: false,
             candidate: None,
@@ -162,10 +171,10 @@ pub(crate) struct Rule<'a> {
     pub(crate) paths: Option<Vec<Text<'a>>>,
     #[serde(borrow, default, deserialize_with = "list")]
     pub(crate) hosts: Option<Vec<Text<'a>>>,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) scopes: Option<Unsupported>,
-    #[serde(default, deserialize_with = "present")]
-    pub(crate) claims: Option<Unsupported>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    scopes: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    claims: Option<Box<Claims<'a>>>,
     #[serde(default)]
     pub(crate) shadow: bool,
     #[serde(borrow, default, deserialize_with = "boxed")]
@@ -191,6 +200,8 @@ impl<'a> Rule<'a> {
             sni: self.sni.take(),
             tls: self.tls.take(),
             times: self.times.take(),
+            scopes: self.scopes.take(),
+            claims: self.claims.take(),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::de::Error;
 use serde::de::SeqAccess;
 use serde::de::Visitor;
 
+use super::claims::Claims;
 use super::object::objects;
 use super::object::optional_object;
 use super::text::Entries;
@@ -30,6 +31,10 @@ pub(crate) struct Requirements<'a> {
     pub(crate) tls: Option<Box<Tls<'a>>>,
     #[serde(borrow, default, deserialize_with = "boxed")]
     pub(crate) times: Option<Box<Windows<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    pub(crate) scopes: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    pub(crate) claims: Option<Box<Claims<'a>>>,
 }
 
 /// Values by the name of the header field.

@@ -12,8 +12,11 @@ use serde::de::SeqAccess;
 use serde::de::Unexpected;
 use serde::de::Visitor;
 use serde::de::value::MapAccessDeserializer;
+use serde_json::Map;
+use serde_json::Value;
 
 use super::object::object;
+use super::object::optional_object;
 use super::object::some_object;
 use super::text::Entries;
 use super::text::present;
@@ -27,6 +30,8 @@ pub(crate) struct Test {
     /// The forwarder that the peer is behind.
     #[serde(default, deserialize_with = "optional_names", skip_serializing_if = "Option::is_none")]
     pub(crate) forwarded_by: Option<Box<PeerNames>>,
+    #[serde(default, deserialize_with = "optional_object", skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Box<TestToken>>,
     pub(crate) request: String,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
@@ -59,6 +64,17 @@ pub(crate) struct Expect {
     pub(crate) allow: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) deny: Option<String>,
+}
+
+/// The token that a test sends, thought of as verified and as the peer's.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TestToken {
+    pub(crate) provider: String,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub(crate) claims: Map<String, Value>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) scopes: Option<Vec<String>>,
 }
 
 /// The peer of a test: the word `none`, or the names in its certificate.

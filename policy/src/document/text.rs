@@ -9,13 +9,13 @@ use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
 use serde::de::Error;
-use serde::de::IgnoredAny;
 use serde::de::IntoDeserializer as _;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
 use serde::de::Unexpected;
 use serde::de::Visitor;
 
+use super::claims::TokenFields;
 use super::object::Object;
 
 /// Text that is borrowed from the document where it holds no escape: a large policy is read without a copy.
@@ -85,67 +85,6 @@ impl<'de> Visitor<'de> for ListVisitor {
 /// For `Option` fields that hold a list: as [`present`].
 pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Text<'de>>>, D::Error> {
     deserializer.deserialize_seq(ListVisitor).map(Some)
-}
-
-/// A field of the format that this version does not carry out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unsupported {
-    /// An empty list or map: nothing is asked for.
-    Empty,
-    /// Anything else.
-    Used,
-}
-
-struct UnsupportedVisitor;
-
-impl<'de> Visitor<'de> for UnsupportedVisitor {
-    type Value = Unsupported;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Unsupported::Used)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Unsupported::Used)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Unsupported::Used)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Unsupported::Used)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Unsupported::Used)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut found = Unsupported::Empty;
-        while seq.next_element::<IgnoredAny>()?.is_some() {
-            found = Unsupported::Used;
-        }
-        Ok(found)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = Unsupported::Empty;
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-            found = Unsupported::Used;
-        }
-        Ok(found)
-    }
-}
-
-impl<'de> Deserialize<'de> for Unsupported {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UnsupportedVisitor)
-    }
 }
 
 /// Whom a rule is about: the word `any`, or a list of roles.
@@ -253,7 +192,7 @@ pub(crate) enum Condition<'a> {
     Spiffe(Text<'a>),
     SpkiSha256(Text<'a>),
     Subject(Attributes<'a>),
-    Unsupported(&'static str),
+    Token(Box<TokenFields<'a>>),
     Uri(Text<'a>),
 }
 
@@ -276,7 +215,7 @@ impl Condition<'_> {
             Self::Spiffe(_) => "spiffe",
             Self::SpkiSha256(_) => "spki_sha256",
             Self::Subject(_) => "subject",
-            Self::Unsupported(field) => field,
+            Self::Token(_) => "token",
             Self::Uri(_) => "uri",
         }
     }
@@ -291,7 +230,7 @@ pub(crate) struct Forwarder<'a> {
     pub(crate) keep: bool,
 }
 
-/// The fields of a member. Those that this version does not carry out come last, as they are listed in errors.
+/// The fields of a member, as they are listed in errors.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Field {
@@ -311,7 +250,6 @@ enum Field {
     MaxLifetime,
     Role,
     Token,
-    Claims,
     Not,
 }
 
@@ -356,10 +294,7 @@ fn add_condition<'de, A: MapAccess<'de>>(
     field: Field,
     map: &mut A,
 ) -> Result<(), A::Error> {
-    let mut unsupported = |feature| map.next_value().map(|_: IgnoredAny| Condition::Unsupported(feature));
     let condition = match field {
-        Field::Claims => unsupported("claims")?,
-        Field::Token => unsupported("token")?,
         Field::Dns => Condition::Dns(map.next_value()?),
         Field::Eku => Condition::Eku(map.next_value()?),
         Field::Email => Condition::Email(map.next_value()?),
@@ -376,6 +311,7 @@ fn add_condition<'de, A: MapAccess<'de>>(
         Field::Spiffe => Condition::Spiffe(map.next_value()?),
         Field::SpkiSha256 => Condition::SpkiSha256(map.next_value()?),
         Field::Subject => Condition::Subject(map.next_value()?),
+        Field::Token => Condition::Token(Box::new(map.next_value::<Object<_>>()?.0)),
         Field::Uri => Condition::Uri(map.next_value()?),
     };
     if conditions.iter().any(|known| known.field() == condition.field()) {

@@ -61,7 +61,7 @@ impl Forwarder {
     /// Whether this is its certificate.
     pub(crate) fn is(&self, leaf: &Leaf, patterns: &Patterns, strings: &Strings) -> bool {
         let mut binding = Binding::default();
-        self.conditions.iter().all(|condition| condition.holds(leaf, patterns, strings, &mut binding))
+        self.conditions.iter().all(|condition| condition.holds(Some(leaf), None, patterns, strings, &mut binding))
     }
 }
 

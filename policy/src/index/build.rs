@@ -95,7 +95,7 @@ impl Builder {
                 let path_steps = path.map_or(&[][..], |path| patterns.steps(path));
                 let rest = path.is_none_or(|path| path.rest);
                 let terminal = self.paths.insert(root, path_steps.iter().copied(), rest).0;
-                let slots = slots(path_steps, host_steps);
+                let slots = slots(path_steps, host_steps, rules.claim_captures(rule).map(|(name, _)| name));
                 let everybody = [RoleId::ANY];
                 let roles = match rules.roles(rule) {
                     [] => &everybody,

@@ -19,7 +19,8 @@ use std::borrow::Cow;
 
 use crate::decide::Request;
 use crate::host::Host;
-use crate::requirement::Truth;
+use crate::requirement;
+use crate::requirement::Lack;
 use crate::roles::Binding;
 use crate::roles::Held;
 use crate::roles::RoleId;
@@ -58,6 +59,8 @@ pub(crate) struct Query<'q> {
 pub(crate) struct Found {
     pub(crate) deny: Option<RuleId>,
     pub(crate) allow: Option<RuleId>,
+    /// What else an allow rule would have needed of the token, where that is all that it lacked.
+    pub(crate) lacks: Option<Lack>,
     shadow_deny: Option<RuleId>,
     shadow_allow: Option<RuleId>,
 }
@@ -69,6 +72,7 @@ impl Found {
         Self {
             deny: first(self.deny, self.shadow_deny),
             allow: first(self.allow, self.shadow_allow),
+            lacks: self.lacks,
             ..Self::default()
         }
     }
@@ -172,10 +176,16 @@ impl Index {
             if best.is_some_and(|best| best <= entry.rule) || !rule.methods.meets(query.method) {
                 continue;
             }
-            let agree = entry.constraint == 0 || satisfied(self.constraint(entry), bindings, query.path, query.host);
-            if agree && rules.requirements(rule).iter().all(|one| one.truth(query.request, rule.effect) == Truth::True)
-            {
-                *best = Some(entry.rule);
+            let requirements = rules.requirements(rule);
+            let claims = requirement::claim_texts(requirements, query.request);
+            let constraint = self.constraint(entry);
+            if entry.constraint != 0 && !satisfied(constraint, bindings, query.path, query.host, &claims) {
+                continue;
+            }
+            match requirement::lack(requirements, query.request, rule.effect) {
+                Ok(()) => *best = Some(entry.rule),
+                Err(lack) if rule.effect == Effect::Allow && !rule.shadow => found.lacks = found.lacks.max(lack),
+                Err(_) => {}
             }
         }
     }

@@ -1,6 +1,10 @@
 //! What was learned from requests and holds for later ones: bounded, and of one policy only.
+//!
+//! Of tokens only what is good is remembered, so that a flood of forgeries pushes nothing out.
 
 mod recent;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -16,21 +20,47 @@ use crate::forwarded::own_peer;
 use crate::policy::Policy;
 use crate::policy::Subject;
 use crate::signature::Verifier;
+use crate::time::UnixTime;
+use crate::token::Bearer;
+use crate::token::Token;
+use crate::token::TokenError;
+use crate::token::credentials;
+use crate::token::credentials::Credentials;
 
 pub use recent::Recent;
 
 /// Forwarded certificates that are remembered. A forwarder sends that of each of its clients again and again.
 const FORWARDED_MAX: usize = 4096;
 
-/// Certificates that came in headers. One for each thread that decides; it forgets everything when the policy is another.
-#[derive(Debug, Default)]
+/// Most tokens that are remembered.
+const TOKENS_MAX: usize = 16 * 1024;
+
+/// About how many bytes the remembered tokens may take.
+const TOKEN_BYTES_MAX: usize = 16 << 20;
+
+/// Certificates and tokens that came in headers. One for each thread that decides. It forgets the certificates when the
+/// policy is another. A token is found under every policy that says the same of tokens, keys included, and under no other.
+#[derive(Debug)]
 pub struct Memory {
     /// Version of the policy.
     policy: String,
     /// By [`key`].
-    forwarded: Recent<[u8; 32], Forwarded, FORWARDED_MAX>,
+    forwarded: Recent<[u8; 32], Forwarded>,
     /// By the hash of the header.
-    own: Recent<[u8; 32], Option<Arc<Subject>>, FORWARDED_MAX>,
+    own: Recent<[u8; 32], Option<Arc<Subject>>>,
+    /// By the hash of what the policy says of tokens, and of the token's text.
+    tokens: Recent<[u8; 32], Arc<Token>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            policy: String::new(),
+            forwarded: Recent::new(FORWARDED_MAX, usize::MAX),
+            own: Recent::new(FORWARDED_MAX, usize::MAX),
+            tokens: Recent::new(TOKENS_MAX, TOKEN_BYTES_MAX),
+        }
+    }
 }
 
 impl Memory {
@@ -65,7 +95,7 @@ impl Memory {
         let key = key(leaf, &fields);
         self.forwarded.get(&key).unwrap_or_else(|| {
             let forwarded = read();
-            self.forwarded.insert(key, forwarded.clone());
+            self.forwarded.insert(key, forwarded.clone(), 0);
             forwarded
         })
     }
@@ -83,14 +113,55 @@ impl Memory {
         let key = Sha256::digest(header).into();
         Some(self.own.get(&key).unwrap_or_else(|| {
             let subject = own_peer(header).ok().map(|leaf| Arc::new(policy.verified_subject(leaf, verifier)));
-            self.own.insert(key, subject.clone());
+            self.own.insert(key, subject.clone(), 0);
             subject
         }))
     }
 
+    /// What becomes of the token of a request under a policy: remembered, or verified now.
+    ///
+    /// The answer is for this policy and this request. A policy that takes no tokens is told of none, whatever is sent.
+    pub fn token(&mut self, policy: &Policy, head: &Head<'_>, now: UnixTime, verifier: &mut dyn Verifier) -> Bearer {
+        if !policy.takes_tokens() {
+            return Bearer::Absent;
+        }
+        match credentials::read(head) {
+            Credentials::None => Bearer::Absent,
+            Credentials::Malformed => Bearer::Refused(TokenError::Malformed),
+            Credentials::Bearer(text) => match self.recall(policy, text, now, verifier) {
+                Ok(token) => Bearer::Verified(token),
+                Err(error) => Bearer::Refused(error),
+            },
+        }
+    }
+
+    fn recall(
+        &mut self,
+        policy: &Policy,
+        text: &[u8],
+        now: UnixTime,
+        verifier: &mut dyn Verifier,
+    ) -> Result<Arc<Token>, TokenError> {
+        // Versions have one length, so no two pairs are the same bytes.
+        let key = Sha256::new().chain_update(policy.providers.version()).chain_update(text).finalize().into();
+        if let Some(token) = self.tokens.get(&key) {
+            let provider = policy.providers.get(token.provider()).ok_or(TokenError::IssuerMismatch)?;
+            let good = token.claims().check_time(&provider.expected, now);
+            if good.is_err() {
+                self.tokens.remove(&key);
+            }
+            return good.map(|()| token);
+        }
+        let token = Arc::new(policy.providers.verify(text, now, verifier)?);
+        self.tokens.insert(key, Arc::clone(&token), token.size());
+        Ok(token)
+    }
+
     fn belong_to(&mut self, policy: &Policy) {
         if self.policy != policy.version() {
-            *self = Self { policy: policy.version().to_owned(), ..Self::default() };
+            policy.version().clone_into(&mut self.policy);
+            self.forwarded = Recent::new(FORWARDED_MAX, usize::MAX);
+            self.own = Recent::new(FORWARDED_MAX, usize::MAX);
         }
     }
 }

@@ -14,6 +14,10 @@ use crate::decide::Tls;
 use crate::network::Network;
 use crate::roles::condition::dns_matches;
 use crate::rule::Effect;
+use crate::strings::Symbol;
+use crate::token::Bearer;
+use crate::token::Token;
+use crate::token::claim::ClaimTest;
 
 pub(crate) use headers::Header;
 pub(crate) use headers::Quantity;
@@ -23,12 +27,16 @@ pub(crate) use times::Window;
 /// One thing that a rule requires.
 #[derive(Debug)]
 pub(crate) enum Requirement {
+    /// The token's claims are as these want them, sorted by path. What their captures stand for is for the index.
+    Claims(Box<[ClaimTest]>),
     /// Each of these header fields has one of its values.
     Headers(Box<[Header]>),
     /// These do not all hold, though all that matters to that is known.
     Not(Box<[Self]>),
     /// The server name of the handshake is one of these, in lower case, or has one label where a text begins with `*.`.
     Sni(Box<[Box<str>]>),
+    /// The token has all of these scopes, sorted.
+    Scopes(Box<[Box<str>]>),
     /// The peer's address lies in one of these networks.
     Sources(Box<[Network]>),
     /// The wall clock is in one of these windows.
@@ -93,6 +101,8 @@ impl Needs {
                 Requirement::Headers(_) | Requirement::Times(_) => {}
                 Requirement::Not(inner) => needs = needs.and(Self::of(inner.as_ref())),
                 Requirement::Sni(_) => needs.sni = true,
+                // The token is read with the request's head, whatever rules ask of it.
+                Requirement::Claims(_) | Requirement::Scopes(_) => {}
                 Requirement::Sources(_) => needs.source = true,
                 Requirement::Tls(_) => needs.tls_version = true,
             }
@@ -150,13 +160,24 @@ impl Requirement {
     /// The field of a rule that it is written under.
     pub(crate) fn field(&self) -> &'static str {
         match self {
+            Self::Claims(_) => "claims",
             Self::Headers(_) => "headers",
             Self::Not(_) => "not",
+            Self::Scopes(_) => "scopes",
             Self::Sni(_) => "sni",
             Self::Sources(_) => "sources",
             Self::Times(_) => "times",
             Self::Tls(_) => "tls",
         }
+    }
+
+    /// The claims that a `{name}` stands for, with its name.
+    pub(crate) fn claim_captures(&self) -> impl Iterator<Item = (Symbol, &ClaimTest)> {
+        let claims = match self {
+            Self::Claims(claims) => claims,
+            _ => &[][..],
+        };
+        claims.iter().filter_map(|claim| Some((claim.capture()?, claim)))
     }
 
     /// Whether a request fulfils it, in a rule with this effect.
@@ -170,6 +191,11 @@ impl Requirement {
 
     fn ask(&self, request: &Request<'_>, quantity: Quantity) -> Truth {
         match self {
+            Self::Claims(claims) => match token(request) {
+                None => Truth::Unknown,
+                Some(token) => Truth::all(claims.iter().map(|one| Truth::from(one.holds(token.claims().all())))),
+            },
+            Self::Scopes(scopes) => Truth::from(token(request).and_then(|token| token.has_scopes(scopes))),
             Self::Headers(headers) => Truth::all(headers.iter().map(|header| header.truth(&request.head, quantity))),
             Self::Not(inner) => Truth::all(inner.iter().map(|one| one.ask(request, quantity.opposite()))).not(),
             Self::Sni(names) => match request.tls.sni {
@@ -195,4 +221,51 @@ impl Requirement {
             }
         }
     }
+}
+
+impl From<Option<bool>> for Truth {
+    fn from(holds: Option<bool>) -> Self {
+        holds.map_or(Self::Unknown, Self::of)
+    }
+}
+
+/// The request's token. Rules are asked only when the peer may send it.
+pub(crate) fn token<'r>(request: &Request<'r>) -> Option<&'r Token> {
+    match request.token {
+        Bearer::Verified(token) => Some(token),
+        Bearer::Absent | Bearer::Refused(_) => None,
+    }
+}
+
+/// What a request lacks for a rule, where another token would have been enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lack {
+    /// There is no token.
+    Token,
+    /// The token has other scopes.
+    Scopes,
+}
+
+/// Whether a request fulfils all requirements of a rule, or else whether only the token is to blame.
+pub(crate) fn lack(requirements: &[Requirement], request: &Request<'_>, effect: Effect) -> Result<(), Option<Lack>> {
+    let mut lacks = None;
+    for requirement in requirements {
+        if requirement.truth(request, effect) == Truth::True {
+            continue;
+        }
+        let lack = match (requirement, token(request)) {
+            (Requirement::Claims(_) | Requirement::Scopes(_), None) => Lack::Token,
+            (Requirement::Scopes(_), Some(_)) => Lack::Scopes,
+            _ => return Err(None),
+        };
+        lacks = lacks.max(Some(lack));
+    }
+    lacks.map_or(Ok(()), |lack| Err(Some(lack)))
+}
+
+/// What the claims of a rule offer for its captures. Without a token the rule does not match anyway.
+pub(crate) fn claim_texts<'r>(requirements: &[Requirement], request: &Request<'r>) -> Vec<(Symbol, Vec<&'r str>)> {
+    let Some(token) = token(request) else { return Vec::new() };
+    let captures = requirements.iter().flat_map(Requirement::claim_captures);
+    captures.map(|(name, claim)| (name, claim.texts(token.claims().all()).collect())).collect()
 }

@@ -27,6 +27,12 @@ impl Binding {
         self.0.iter().map(|(name, text)| (*name, text.as_ref()))
     }
 
+    /// The same with one name more; `None` if it is bound to another text.
+    pub(crate) fn with(&self, name: Symbol, text: &str) -> Option<Self> {
+        let mut more = self.clone();
+        more.bind(name, text).then_some(more)
+    }
+
     /// Both at once; `None` if they bind a name to different texts.
     pub(crate) fn join(&self, other: &Self) -> Option<Self> {
         let mut joined = self.clone();

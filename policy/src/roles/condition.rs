@@ -14,6 +14,8 @@ use crate::spiffe::SpiffeId;
 use crate::strings::Strings;
 use crate::strings::hash;
 use crate::strings::mix;
+use crate::token::Token;
+use crate::token::condition::TokenCondition;
 
 /// A condition on a leaf. Each names the kind of name that it looks at; no kind stands in for another.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(crate) enum Condition {
     SpkiSha256(Box<[u8; 32]>),
     /// The subject has these attributes, each once.
     Subject(Box<[Attribute]>),
+    /// The token fulfils this. The only condition that is not about the certificate.
+    Token(Box<TokenCondition>),
     /// A `uniformResourceIdentifier` is this, byte by byte.
     Uri(Box<str>),
 }
@@ -98,14 +102,38 @@ pub(crate) struct Attribute {
 pub(super) const RARER_THAN_SPIFFE: u8 = 6;
 
 impl Condition {
-    /// Whether the certificate fulfils it, adding what it captures to `binding`.
-    pub(crate) fn holds(&self, leaf: &Leaf, patterns: &Patterns, strings: &Strings, binding: &mut Binding) -> bool {
-        self.truth(leaf, patterns, strings, binding) == Truth::True
+    /// Whether certificate and token fulfil it, adding what a pattern captures to `binding`. What claims capture is left to
+    /// the member: they can stand for several texts.
+    pub(crate) fn holds(
+        &self,
+        leaf: Option<&Leaf>,
+        token: Option<&Token>,
+        patterns: &Patterns,
+        strings: &Strings,
+        binding: &mut Binding,
+    ) -> bool {
+        self.truth(leaf, token, patterns, strings, binding) == Truth::True
     }
 
-    /// The same with three values: unknown where the certificate has nothing of the kind that is asked about, or has it more
-    /// than once where it should be single.
-    fn truth(&self, leaf: &Leaf, patterns: &Patterns, strings: &Strings, binding: &mut Binding) -> Truth {
+    /// The same with three values: unknown where there is no certificate or token to ask, or where it has nothing of the kind
+    /// that is asked about, or has it more than once where it should be single.
+    fn truth(
+        &self,
+        leaf: Option<&Leaf>,
+        token: Option<&Token>,
+        patterns: &Patterns,
+        strings: &Strings,
+        binding: &mut Binding,
+    ) -> Truth {
+        let leaf = match (self, leaf) {
+            (Self::Not(inner), _) => {
+                let truths = inner.iter().map(|condition| condition.truth(leaf, token, patterns, strings, binding));
+                return Truth::all(truths).not();
+            }
+            (Self::Token(wanted), _) => return token.map_or(Truth::Unknown, |token| wanted.truth(token)),
+            (_, Some(leaf)) => leaf,
+            (_, None) => return Truth::Unknown,
+        };
         match self {
             Self::Dns(name) => match any(leaf.dns_names(), |san| dns_matches(name, san)) {
                 // A wildcard in the certificate names many hosts, this one perhaps among them.
@@ -128,9 +156,6 @@ impl Condition {
                 (Some(_), bits) => bits.map_or(Truth::Unknown, |bits| Truth::of(bits >= *min_bits)),
             },
             Self::MaxLifetime(seconds) => Truth::of(leaf.not_after().0.saturating_sub(leaf.not_before().0) <= *seconds),
-            Self::Not(inner) => {
-                Truth::all(inner.iter().map(|condition| condition.truth(leaf, patterns, strings, binding))).not()
-            }
             Self::Oid(wanted) => {
                 let policies = leaf.policies();
                 let held = leaf.extensions().iter().chain(policies.unwrap_or_default());
@@ -145,7 +170,18 @@ impl Condition {
                 .map_or(Truth::Unknown, |id| Truth::of(spiffe_matches(*pattern, id, patterns, strings, binding))),
             Self::SpkiSha256(hash) => Truth::of(leaf.spki_sha256() == hash.as_ref()),
             Self::Subject(wanted) => attributes(wanted, leaf.subject()),
+            // Answered above, whether or not there is a certificate.
+            Self::Not(_) | Self::Token(_) => Truth::Unknown,
             Self::Uri(uri) => any(leaf.uris(), |san| san == uri.as_ref()),
+        }
+    }
+
+    /// Whether it asks for a token, at any depth.
+    pub(super) fn asks_token(&self) -> bool {
+        match self {
+            Self::Token(_) => true,
+            Self::Not(inner) => inner.iter().any(Self::asks_token),
+            _ => false,
         }
     }
 
@@ -169,7 +205,8 @@ impl Condition {
             | Self::MaxLifetime(_)
             | Self::Not(_)
             | Self::Oid(_)
-            | Self::Spiffe(_) => return None,
+            | Self::Spiffe(_)
+            | Self::Token(_) => return None,
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::index::Trie;
 use crate::pattern::Patterns;
 use crate::strings::Strings;
 use crate::strings::Symbol;
+use crate::token::Token;
 
 /// In how many ways the captures of one role may be bound by one certificate. Beyond it nothing is decided for that
 /// certificate: it takes a policy in which roles multiply each other's captures to get there.
@@ -47,6 +48,8 @@ pub(crate) struct Members {
     by_role: Vec<(RoleId, u32)>,
     /// Members without a key that require none.
     tried: Vec<u32>,
+    /// Some member asks for a token.
+    ask_tokens: bool,
 }
 
 /// The captures of one role are bound in more ways than are tried.
@@ -67,7 +70,9 @@ impl Members {
             root,
             by_role: vec![],
             tried: vec![],
+            ask_tokens: false,
         };
+        index.ask_tokens = index.members.iter().any(|member| member.conditions.iter().any(Condition::asks_token));
         for (number, member) in (0_u32..).zip(&index.members) {
             let rarest = member.conditions.iter().filter_map(Condition::key).max_by_key(|(rarity, _)| *rarity);
             let spiffe = member.conditions.iter().find_map(|condition| match condition {
@@ -106,21 +111,28 @@ impl Members {
         self.patterns.arrangements()
     }
 
-    /// The roles that a certificate holds, in the order of their numbers.
+    /// Whether roles can depend on a token at all.
+    pub(crate) fn ask_tokens(&self) -> bool {
+        self.ask_tokens
+    }
+
+    /// The roles that a certificate and a token hold together, in the order of their numbers.
     ///
     /// # Errors
     ///
     /// [`TooManyBindings`]: then nothing can be said about this certificate.
     pub(crate) fn held(
         &self,
-        leaf: &Leaf,
+        leaf: Option<&Leaf>,
+        token: Option<&Token>,
         patterns: &Patterns,
         strings: &Strings,
     ) -> Result<Vec<Held>, TooManyBindings> {
+        let asked = Asked { leaf, token, patterns, strings };
         // Members whose own conditions hold, by the rank of the role that they give: when a rank is looked at, every role
         // that its members may require is complete.
         let mut waiting: BTreeMap<u32, Vec<(&Member, Binding)>> = BTreeMap::new();
-        self.candidates(leaf, strings, &mut |number| self.try_member(number, leaf, patterns, strings, &mut waiting));
+        self.candidates(leaf, strings, &mut |number| self.try_member(number, &asked, &mut waiting));
 
         let mut held: BTreeMap<RoleId, Vec<Binding>> = BTreeMap::new();
         while let Some((_, members)) = waiting.pop_first() {
@@ -139,7 +151,7 @@ impl Members {
                         let start = self.by_role.partition_point(|(required, _)| *required < member.role);
                         let dependents = self.by_role.get(start..).unwrap_or_default();
                         for (_, number) in dependents.iter().take_while(|(required, _)| *required == member.role) {
-                            self.try_member(*number, leaf, patterns, strings, &mut waiting);
+                            self.try_member(*number, &asked, &mut waiting);
                         }
                     }
                 }
@@ -148,7 +160,9 @@ impl Members {
         Ok(held.into_iter().map(|(role, bindings)| Held { role, bindings }).collect())
     }
 
-    fn candidates(&self, leaf: &Leaf, strings: &Strings, found: &mut impl FnMut(u32)) {
+    fn candidates(&self, leaf: Option<&Leaf>, strings: &Strings, found: &mut impl FnMut(u32)) {
+        self.tried.iter().for_each(|number| found(*number));
+        let Some(leaf) = leaf else { return };
         let mut keys = Vec::new();
         condition::keys(leaf, &mut |key| keys.push(key));
         // The same key twice (the same name twice) must not find a member twice.
@@ -168,23 +182,56 @@ impl Members {
                 equal.take_while(|(known, _)| *known == terminal).for_each(|(_, number)| found(*number));
             });
         }
-        self.tried.iter().for_each(|number| found(*number));
     }
 
     fn try_member<'a>(
         &'a self,
         number: u32,
-        leaf: &Leaf,
-        patterns: &Patterns,
-        strings: &Strings,
+        asked: &Asked<'_>,
         waiting: &mut BTreeMap<u32, Vec<(&'a Member, Binding)>>,
     ) {
         let Some(member) = self.members.get(number as usize) else { return };
         let mut binding = Binding::default();
-        if member.conditions.iter().all(|condition| condition.holds(leaf, patterns, strings, &mut binding)) {
+        let Asked { leaf, token, patterns, strings } = *asked;
+        if member.conditions.iter().all(|condition| condition.holds(leaf, token, patterns, strings, &mut binding)) {
             let rank = self.ranks.get(member.role.0 as usize).copied().unwrap_or(0);
-            waiting.entry(rank).or_default().push((member, binding));
+            let ways = member.with_claims(binding, token);
+            waiting.entry(rank).or_default().extend(ways.into_iter().map(|way| (member, way)));
         }
+    }
+}
+
+/// Who asks, and what members' conditions are checked with.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    leaf: Option<&'a Leaf>,
+    token: Option<&'a Token>,
+    patterns: &'a Patterns,
+    strings: &'a Strings,
+}
+
+impl Member {
+    /// The ways in which the captures in claims can be bound beside those that are: a claim that is a list has several.
+    fn with_claims(&self, binding: Binding, token: Option<&Token>) -> Vec<Binding> {
+        let mut ways = vec![binding];
+        let claims = self.conditions.iter().filter_map(|condition| match condition {
+            Condition::Token(wanted) => Some(wanted.claims.iter()),
+            _ => None,
+        });
+        let Some(token) = token else { return ways };
+        for claim in claims.flatten() {
+            let Some(name) = claim.capture() else { continue };
+            let all = token.claims().all();
+            let mut more: Vec<Binding> = Vec::new();
+            for way in ways.iter().flat_map(|way| claim.texts(all).filter_map(|text| way.with(name, text))) {
+                // One more than may be: whoever adds them up finds that there are too many.
+                if more.len() <= MAX_BINDINGS && !more.contains(&way) {
+                    more.push(way);
+                }
+            }
+            ways = more;
+        }
+        ways
     }
 }
 

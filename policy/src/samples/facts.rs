@@ -65,6 +65,8 @@ impl Facts {
                 };
                 vec![with(|header| header.values.first().map(|value| &**value)), with(|_| Some("other"))]
             }
+            // No token is made.
+            Requirement::Claims(_) | Requirement::Scopes(_) => Vec::new(),
             Requirement::Not(inner) => inner.iter().flat_map(|inner| self.tried(inner)).collect(),
             Requirement::Sni(names) => {
                 let names = names.iter().map(|name| name.replacen('*', "any", 1)).chain(["other.example".to_owned()]);

@@ -78,7 +78,7 @@ pub(crate) fn holder(policy: &Policy, member: &Member, words: &Words, now: UnixT
 }
 
 fn holds(policy: &Policy, role: RoleId, synthetic: &Synthetic) -> bool {
-    let held = policy.members.held(&synthetic.clone().leaf(), &policy.patterns, &policy.strings);
+    let held = policy.members.held(Some(&synthetic.clone().leaf()), None, &policy.patterns, &policy.strings);
     held.is_ok_and(|held| held.iter().any(|held| held.role == role))
 }
 
@@ -142,6 +142,8 @@ impl<'p> Draft<'p> {
                 Condition::Spiffe(pattern) => draft.spiffe.push(*pattern),
                 Condition::SpkiSha256(hash) => only(&mut draft.spki_sha256, &**hash).ok_or("spki_sha256")?,
                 Condition::Subject(wanted) => attributes(&mut draft.subject, wanted).ok_or("subject")?,
+                // No token is made: whoever needs one is found to hold nothing, and nothing is concluded from that.
+                Condition::Token(_) => {}
                 Condition::Uri(uri) => add(&mut draft.uris, &**uri),
             }
         }

@@ -42,7 +42,7 @@ pub fn who(
     each: &mut dyn FnMut(&SampleRequest, &SamplePeer, &Decision<'_>),
 ) -> Result<(), Reason> {
     let now = clock(&[policy]);
-    let form = Form::read(&request.by(Peer::Absent, now).head, policy.normalization())?;
+    let form = Form::read(&request.by(Peer::Absent, now).head, policy)?;
     let mut known: Vec<(Facts, Option<&str>, Option<Synthetic>)> = Vec::new();
     for (_, rule) in policy.rules.iter() {
         let facts = Facts::fulfilling(policy.rules.requirements(rule), rule.effect);
@@ -173,7 +173,7 @@ fn way(
         methods: methods.as_ref().map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
         host: host.map(|host| patterns.host_text_with(host, strings, &own)),
         path: path.map(|path| patterns.path_text_with(path, strings, &own)),
-        conditions: rules.requirements(rule).iter().map(render::requirement).collect(),
+        conditions: rules.requirements(rule).iter().map(|one| render::requirement(one, strings)).collect(),
         open: false,
         refused_by: Vec::new(),
     };

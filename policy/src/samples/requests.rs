@@ -17,6 +17,7 @@ use crate::pattern::path_of_words;
 use crate::policy::Policy;
 use crate::rule::Rule;
 use crate::time::UnixTime;
+use crate::token::Bearer;
 
 /// The most requests that are made for one rule. Each of its paths, hosts and methods is among them all the same, unless
 /// there are more of these.
@@ -65,6 +66,7 @@ impl SampleRequest {
             now: self.facts.now.unwrap_or(now),
             peer,
             forwarded: &Forwarded::Nothing,
+            token: &Bearer::Absent,
             tls: Tls { version: self.facts.tls_version.as_deref(), sni: self.facts.sni.as_deref() },
             source: self.facts.source,
             head: Head {

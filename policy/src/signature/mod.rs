@@ -7,6 +7,7 @@
 mod algorithm;
 mod ecdsa;
 mod key;
+mod probe;
 mod pure_rust;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod write;
 pub use algorithm::Algorithm;
 pub use key::HostForm;
 pub use key::VerifyingKey;
+pub use probe::probe;
 pub use pure_rust::PureRust;
 
 pub(crate) use algorithm::Hash;

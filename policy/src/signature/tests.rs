@@ -189,6 +189,19 @@ fn what_is_not_a_good_key_is_none() {
     assert!(VerifyingKey::ed25519(&[1; 31]).is_none());
 }
 
+#[test]
+fn who_says_yes_or_no_to_everything_verifies_nothing() {
+    struct Says(bool);
+    impl Verifier for Says {
+        fn verify(&mut self, _: &VerifyingKey, _: &[u8], _: &[u8]) -> bool {
+            self.0
+        }
+    }
+    assert!(probe(&mut PureRust));
+    assert!(!probe(&mut Says(true)));
+    assert!(!probe(&mut Says(false)));
+}
+
 /// RFC 7515 appendix A.3: R and S as the appendix lists them.
 #[test]
 fn the_published_signature_in_der() {

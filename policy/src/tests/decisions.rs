@@ -9,6 +9,7 @@ use crate::Reason;
 use crate::Request;
 use crate::Tls;
 use crate::UnixTime;
+use crate::token::Bearer;
 
 const POLICY: &str = r#"{
     "version": 1,
@@ -65,6 +66,7 @@ fn requests_are_decided_by_role_method_path_and_host() {
     ];
     for (name, subject, method, path, reason, rule) in cases {
         let request = Request {
+            token: &Bearer::Absent,
             now: UnixTime(1_800_000_000),
             peer: subject.as_ref().map_or(Peer::Absent, |subject| Peer::Presented { subject, validated: true }),
             forwarded: &Forwarded::Nothing,
@@ -82,6 +84,7 @@ fn requests_are_decided_by_role_method_path_and_host() {
     }
     let decision_roles = |subject: &Option<crate::Subject>| {
         let request = Request {
+            token: &Bearer::Absent,
             now: UnixTime(0),
             peer: Peer::Presented { subject: subject.as_ref().unwrap(), validated: false },
             forwarded: &Forwarded::Nothing,

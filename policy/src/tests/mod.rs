@@ -24,17 +24,24 @@ pub(crate) mod drawn;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+pub(crate) mod issuer;
+#[cfg(test)]
 mod members;
 mod order;
 mod properties;
 mod reference;
 mod reference_requirements;
+mod reference_tokens;
 mod refusals;
 mod requirements;
 mod samples;
 mod scale;
 mod shadows;
 mod standing;
+#[cfg(test)]
+mod token_refusals;
+#[cfg(test)]
+mod tokens;
 
 use crate::Decision;
 use crate::Forwarded;
@@ -49,6 +56,7 @@ use crate::Tls;
 use crate::UnixTime;
 use crate::certificate::AlternativeName;
 use crate::certificate::Synthetic;
+use crate::token::Bearer;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -96,7 +104,15 @@ fn request<'a>(peer: Peer<'a>, method: &'a str, host: Option<&'a str>, path: &'a
         fields: Vec::new(),
         duplicated: false,
     };
-    Request { now: NOW, peer, forwarded: &Forwarded::Nothing, tls: Tls::default(), source: None, head }
+    Request {
+        now: NOW,
+        peer,
+        forwarded: &Forwarded::Nothing,
+        token: &Bearer::Absent,
+        tls: Tls::default(),
+        source: None,
+        head,
+    }
 }
 
 /// Reason and rule.

@@ -4,11 +4,16 @@ use std::sync::Arc;
 
 use super::*;
 use crate::CertificateError;
+use crate::token::Claims;
+use crate::token::Token;
+use crate::token::TokenError;
+use crate::token::provider::ProviderId;
 
 /// `NOW` is 2027-01-15T08:00:00Z.
 const POLICY: &str = r#"{
     "version": 1,
     "forwarders": [{"spiffe": "spiffe://acme.example/edge"}],
+    "tokens": {"corp": {"issuer": "corp", "audience": ["a"], "jwks": {"keys": []}}},
     "roles": {"peer": [{"spiffe": "spiffe://acme.example/peer"}]},
     "rules": [
         {"id": "allow-both", "allow": "any", "paths": ["/both"]},
@@ -34,6 +39,7 @@ struct World {
     /// The certificate in it.
     client: Option<Synthetic>,
     head: Head<'static>,
+    token: Bearer,
 }
 
 impl World {
@@ -52,7 +58,9 @@ impl World {
             (None, None) => Forwarded::Nothing,
         };
         let head = self.head.clone();
-        let request = Request { now: self.now, peer, forwarded: &forwarded, tls: Tls::default(), source: None, head };
+        let token = &self.token;
+        let request =
+            Request { now: self.now, peer, forwarded: &forwarded, token, tls: Tls::default(), source: None, head };
         let decision = policy.decide(&request);
         (decision.reason(), decision.rule().map(str::to_owned))
     }
@@ -67,10 +75,11 @@ fn each_check_comes_after_the_one_before_it() {
     const XFCC: (&[u8], &[u8]) = (b"X-Forwarded-Client-Cert", b"URI=spiffe://acme.example/peer");
     const CLIENT_CERT: (&[u8], &[u8]) = (b"Client-Cert", b":AAAA:");
     const LATIN: (&[u8], &[u8]) = (b"x-name", b"J\xf6rg");
+    const TOKEN: (&[u8], &[u8]) = (b"Authorization", b"Bearer x");
     const HOST: (&[u8], &[u8]) = (b"Host", b"other.example");
 
     let policy = policy(POLICY);
-    let mut fields = vec![CONNECTION, XFCC, LATIN, CLIENT_CERT, HOST];
+    let mut fields = vec![CONNECTION, XFCC, LATIN, CLIENT_CERT, TOKEN, HOST];
     fields.resize(300, (b"x", b""));
     let certificate = |id: &str| Synthetic {
         alternative_names: vec![AlternativeName::Uri(id.to_owned())],
@@ -86,18 +95,26 @@ fn each_check_comes_after_the_one_before_it() {
         validated: false,
         refused: Some(Reason::ForwardedUnparsable),
         client: Some(certificate("spiffe://acme.example/peer")),
-        head: Head { method: Some(b"G T"), authority: Some(b"a@b"), path: Some(b"/both//"), fields, duplicated: true },
+        head: Head {
+            method: Some(b"G T"),
+            authority: Some(b"a@b"),
+            path: Some(b"/both//?access_token=x"),
+            fields,
+            duplicated: true,
+        },
+        token: Bearer::Refused(TokenError::Malformed),
     };
     let steps: &[(Reason, Option<&str>, Repair)] = &[
-        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(5)),
+        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(6)),
         (Reason::HeaderDuplicated, None, |world| world.head.duplicated = false),
         (Reason::MethodInvalid, None, |world| world.head.method = Some(b"GET")),
-        (Reason::PathEmptySegment, None, |world| world.head.path = Some(b"/both")),
-        (Reason::HostAmbiguous, None, |world| world.head.fields.truncate(4)),
+        (Reason::PathEmptySegment, None, |world| world.head.path = Some(b"/both?access_token=x")),
+        (Reason::HostAmbiguous, None, |world| world.head.fields.truncate(5)),
         (Reason::HostInvalid, None, |world| world.head.authority = Some(b"acme.example")),
-        (Reason::HeaderForbidden, None, |world| world.head.fields = vec![XFCC, CLIENT_CERT, LATIN]),
-        (Reason::ForwardedAmbiguous, None, |world| world.head.fields = vec![XFCC, LATIN]),
-        (Reason::HeaderNotUtf8, None, |world| world.head.fields = vec![XFCC]),
+        (Reason::HeaderForbidden, None, |world| world.head.fields = vec![XFCC, CLIENT_CERT, LATIN, TOKEN]),
+        (Reason::ForwardedAmbiguous, None, |world| world.head.fields = vec![XFCC, LATIN, TOKEN]),
+        (Reason::HeaderNotUtf8, None, |world| world.head.fields = vec![XFCC, TOKEN]),
+        (Reason::CredentialsAmbiguous, None, |world| world.head.path = Some(b"/both")),
         (Reason::CertificateUnreadable, None, |world| world.readable = true),
         (Reason::CertificateNotValidated, None, |world| world.validated = true),
         (Reason::CertificateNotYetValid, None, |world| world.certificate.not_before = UnixTime(NOW.0 - 1000)),
@@ -110,6 +127,8 @@ fn each_check_comes_after_the_one_before_it() {
         (Reason::CertificateExpired, None, |world| client(world).not_after = UnixTime(NOW.0 + 1000)),
         (Reason::CertificateRevoked, None, |world| client(world).sha256 = [9; 32]),
         (Reason::CertificateDistrusted, None, |world| client(world).not_before = UnixTime(NOW.0 - 500)),
+        (Reason::TokenMalformed, None, |world| world.token = of_another_certificate()),
+        (Reason::TokenCertificateMismatch, None, |world| world.token = Bearer::Absent),
         (Reason::DenyRuleMatched, Some("deny-both"), |world| world.head.path = Some(b"/elsewhere")),
         (Reason::NoRuleMatched, None, |world| world.head.path = Some(b"/peer")),
         (Reason::RuleMatched, Some("allow-peer"), |world| {
@@ -125,6 +144,13 @@ fn each_check_comes_after_the_one_before_it() {
         assert_eq!(world.decide(&policy), (*reason, rule.map(str::to_owned)), "{}", reason.code());
         repair(&mut world);
     }
+}
+
+fn of_another_certificate() -> Bearer {
+    let policy = policy(POLICY);
+    let claims = Claims::parse(b"{}").expect("claims");
+    let token = Token::new(policy.providers.version(), ProviderId(0), claims, None, Some([3; 32]));
+    Bearer::Verified(Arc::new(token))
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Random policies and requests: the engine says what [the reference](super::reference) says.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -14,7 +16,11 @@ use super::reference::rule_name;
 use super::reference_requirements::Facts;
 use super::reference_requirements::Requirements;
 use super::reference_requirements::Window;
+use super::reference_tokens::Token as SampleToken;
+use super::reference_tokens::Wanted;
 use super::*;
+use crate::selftest::TestToken;
+use crate::token::Token;
 
 fn segments(from: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<&'static str>> {
     vec(select(from), 0..=most)
@@ -46,14 +52,35 @@ fn member(roles_before: usize) -> impl Strategy<Value = Member> {
     let role = if roles_before == 0 { Just(None).boxed() } else { option::of(0..roles_before).boxed() };
     let dns = option::weighted(0.2, select(&["a.t", "b.t", "*.t"][..]).prop_map(str::to_owned));
     let not_dns = option::weighted(0.1, select(&["a.t", "*.t"][..]).prop_map(str::to_owned));
-    (option::weighted(0.7, spiffe_pattern()), dns, not_dns, role).prop_map(|(spiffe, dns, not_dns, role)| {
-        // A member without a condition is refused.
-        let spiffe = if dns.is_none() && not_dns.is_none() && role.is_none() {
-            spiffe.or_else(|| Some("spiffe://t/**".to_owned()))
-        } else {
-            spiffe
-        };
-        Member { spiffe, dns, not_dns, role }
+    let token = option::weighted(0.2, (select(&["one", "two"][..]), wanted(0.4, &["a", "b", "{x}", "{y}"])));
+    (option::weighted(0.6, spiffe_pattern()), dns, not_dns, token, role).prop_map(
+        |(spiffe, dns, not_dns, token, role)| {
+            // A member without a condition is refused.
+            let spiffe = if dns.is_none() && not_dns.is_none() && role.is_none() && token.is_none() {
+                spiffe.or_else(|| Some("spiffe://t/**".to_owned()))
+            } else {
+                spiffe
+            };
+            Member { spiffe, dns, not_dns, token, role }
+        },
+    )
+}
+
+fn wanted(likely: f64, values: &'static [&'static str]) -> impl Strategy<Value = Wanted> {
+    let scopes = option::weighted(likely, vec(select(&["r", "w"][..]), 1..3)).prop_map(Option::unwrap_or_default);
+    let claim = || option::weighted(likely, select(values));
+    (scopes, claim(), claim()).prop_map(|(scopes, one, other)| {
+        let claims = [("c", one), ("d", other)].into_iter().filter_map(|(name, value)| Some((name, value?)));
+        Wanted { scopes, claims: claims.collect() }
+    })
+}
+
+fn token() -> impl Strategy<Value = SampleToken> {
+    let scopes = option::weighted(0.8, vec(select(&["r", "w", "rw"][..]), 0..3));
+    let claim = || option::weighted(0.8, vec(select(&["a", "b", "c"][..]), 0..3));
+    (select(&["one", "two"][..]), scopes, claim(), claim()).prop_map(|(provider, scopes, one, other)| {
+        let claims = [("c", one), ("d", other)].into_iter().filter_map(|(name, value)| Some((name, value?)));
+        SampleToken { provider, scopes, claims: claims.collect() }
     })
 }
 
@@ -118,8 +145,9 @@ pub(super) fn rule(roles: usize) -> impl Strategy<Value = Rule> {
         option::weighted(0.9, vec(path_pattern(), 1..3)),
         option::weighted(0.3, vec(host_pattern(), 1..3)),
         (requirements(0.08), not()),
+        (wanted(0.12, &["a", "b", "{x}", "{y}"]), option::weighted(0.1, wanted(0.4, &["a", "b"]))),
     )
-        .prop_map(|(kind, roles, methods, paths, hosts, (requirements, not))| Rule {
+        .prop_map(|(kind, roles, methods, paths, hosts, (requirements, not), (token, not_token))| Rule {
             deny: kind < 64,
             shadow: kind % 8 == 0,
             roles,
@@ -127,7 +155,9 @@ pub(super) fn rule(roles: usize) -> impl Strategy<Value = Rule> {
             paths,
             hosts,
             requirements,
+            token,
             not,
+            not_token: not_token.filter(|not| !not.is_empty()),
         })
 }
 
@@ -149,8 +179,8 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
         let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
         if slash || path.is_empty() { path + "/" } else { path }
     });
-    (peer, select(&["GET", "POST", "DELETE"][..]), host, path, facts())
-        .prop_map(|(peer, method, host, path, facts)| Request { peer, method, host, path, facts })
+    (peer, select(&["GET", "POST", "DELETE"][..]), host, path, facts(), option::weighted(0.6, token()))
+        .prop_map(|(peer, method, host, path, facts, token)| Request { peer, method, host, path, facts, token })
 }
 
 fn certificate(peer: &Peer) -> Option<Leaf> {
@@ -163,6 +193,18 @@ fn certificate(peer: &Peer) -> Option<Leaf> {
     Some(Synthetic { alternative_names, not_before, not_after, ..unnamed() }.leaf())
 }
 
+/// The token as the policy would have verified it.
+fn bearer(policy: &Policy, token: Option<&SampleToken>) -> Bearer {
+    let Some(token) = token else { return Bearer::Absent };
+    let claims = token.claims.iter().map(|(name, texts)| ((*name).to_owned(), serde_json::json!(texts)));
+    let token = TestToken {
+        provider: policy.providers.named(token.provider).expect("a provider"),
+        claims: claims.collect(),
+        scopes: token.scopes.as_ref().map(|scopes| scopes.iter().map(|scope| (*scope).to_owned()).collect()),
+    };
+    Bearer::Verified(Arc::new(Token::thought_of(policy.providers.version(), &token)))
+}
+
 /// Panics unless the engine, its explanation and its checks say what the reference says.
 pub(super) fn agree(document: &Document, requests: &[Request]) {
     let policy = policy(&document.to_json().to_string());
@@ -171,14 +213,15 @@ pub(super) fn agree(document: &Document, requests: &[Request]) {
     let findings = policy.check();
     for request in requests {
         let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
-        let asked = asked(request, subject.as_ref());
+        let token = bearer(&policy, request.token.as_ref());
+        let asked = asked(request, subject.as_ref(), &token);
         let decision = policy.decide(&asked);
         let (reason, rule) = document.decide(request, false);
         let rule = rule.map(rule_name);
         assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{:?}", request);
         let with_shadows = document.decide(request, true);
         assert_eq!(told(decision.shadow()), differing(&decision, with_shadows), "{:?}", request);
-        assert_eq!(decision.roles(), document.roles(&request.peer), "{:?}", request);
+        assert_eq!(decision.roles(), document.roles(request), "{:?}", request);
 
         // The explanation looks at each rule on its own and must come to the same end.
         let explanation = policy.explain(&asked);
@@ -201,9 +244,10 @@ pub(super) fn agree(document: &Document, requests: &[Request]) {
     }
 }
 
-fn asked<'a>(request: &'a Request, subject: Option<&'a Subject>) -> crate::Request<'a> {
+fn asked<'a>(request: &'a Request, subject: Option<&'a Subject>, token: &'a Bearer) -> crate::Request<'a> {
     let facts = &request.facts;
     let mut asked = super::request(presented(subject), request.method, request.host.as_deref(), &request.path);
+    asked.token = token;
     asked.now = UnixTime(facts.now);
     asked.source = facts.source.map(|source| source.parse().unwrap());
     asked.tls = Tls { version: facts.version, sni: facts.sni };
@@ -241,12 +285,15 @@ proptest! {
         let alone = policy(&document.to_json().to_string());
         let mut both = document.to_json();
         both["candidate"] = other.to_json();
+        // Which tokens are believed is the other's word.
+        both["candidate"].as_object_mut().unwrap().remove("tokens");
         let policy = policy(&both.to_string());
         prop_assert_eq!(super::policy(&policy.to_json()).to_json(), policy.to_json());
         prop_assert_ne!(alone.version(), policy.version());
         for request in &requests {
             let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
-            let asked = asked(request, subject.as_ref());
+            let token = bearer(&policy, request.token.as_ref());
+            let asked = asked(request, subject.as_ref(), &token);
             let decision = policy.decide(&asked);
             let enforced = alone.decide(&asked);
             prop_assert_eq!(verdict(&decision), verdict(&enforced), "{:?}", request);

@@ -8,9 +8,13 @@ use serde_json::json;
 
 use super::reference_requirements::Facts;
 use super::reference_requirements::Requirements;
+use super::reference_tokens::Outcome;
+use super::reference_tokens::Token;
+use super::reference_tokens::Wanted;
+use super::reference_tokens::providers;
 
 /// What names stand for.
-type Bound = BTreeMap<String, String>;
+pub(super) type Bound = BTreeMap<String, String>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Document {
@@ -24,6 +28,8 @@ pub(super) struct Member {
     pub(super) dns: Option<String>,
     /// `not: { dns: … }`
     pub(super) not_dns: Option<String>,
+    /// The provider, and what its token must say.
+    pub(super) token: Option<(&'static str, Wanted)>,
     /// One of the roles before, so that there is no circle.
     pub(super) role: Option<usize>,
 }
@@ -38,7 +44,9 @@ pub(super) struct Rule {
     pub(super) paths: Option<Vec<String>>,
     pub(super) hosts: Option<Vec<String>>,
     pub(super) requirements: Requirements,
+    pub(super) token: Wanted,
     pub(super) not: Option<Requirements>,
+    pub(super) not_token: Option<Wanted>,
 }
 
 #[derive(Clone, Debug)]
@@ -55,35 +63,59 @@ pub(super) struct Request {
     pub(super) host: Option<String>,
     pub(super) path: String,
     pub(super) facts: Facts,
+    pub(super) token: Option<Token>,
 }
 
 impl Document {
     /// The reason's code and the number of the rule.
     pub(super) fn decide(&self, request: &Request, shadows: bool) -> (&'static str, Option<usize>) {
+        let outcomes: Vec<Outcome> = self.rules.iter().map(|rule| self.outcome(rule, request)).collect();
         let first = |deny| {
-            let mut rules =
-                self.rules.iter().enumerate().filter(|(_, rule)| rule.deny == deny && (shadows || !rule.shadow));
-            rules.find(|(_, rule)| self.matches(rule, request)).map(|(number, _)| number)
+            let mut rules = self.rules.iter().zip(&outcomes);
+            rules.position(|(rule, outcome)| {
+                rule.deny == deny && (shadows || !rule.shadow) && *outcome == Outcome::Matches
+            })
+        };
+        let lacks = |lack| {
+            self.rules.iter().zip(&outcomes).any(|(rule, outcome)| !rule.deny && !rule.shadow && *outcome == lack)
         };
         match (first(true), first(false), &request.peer) {
             (Some(rule), ..) => ("deny_rule_matched", Some(rule)),
             (None, Some(rule), _) => ("rule_matched", Some(rule)),
+            (None, None, _) if lacks(Outcome::LacksScopes) => ("scope_missing", None),
+            (None, None, _) if lacks(Outcome::LacksToken) => ("token_missing", None),
             (None, None, Peer::Absent) => ("no_certificate", None),
             (None, None, _) => ("no_rule_matched", None),
         }
     }
 
-    pub(super) fn roles(&self, peer: &Peer) -> Vec<String> {
-        let held = (0..self.roles.len()).filter(|role| !self.ways(*role, peer).is_empty());
+    pub(super) fn roles(&self, request: &Request) -> Vec<String> {
+        let held = (0..self.roles.len()).filter(|role| !self.ways(*role, request).is_empty());
         held.map(role_name).collect()
     }
 
+    fn outcome(&self, rule: &Rule, request: &Request) -> Outcome {
+        let outcome = rule.token.outcome(request.token.as_ref());
+        if self.matches(rule, request) { outcome } else { Outcome::Fails }
+    }
+
+    /// Whether all of a rule holds, but for what it asks of the token beside captures.
     fn matches(&self, rule: &Rule, request: &Request) -> bool {
         if rule.methods.as_ref().is_some_and(|methods| !methods.contains(&request.method)) {
             return false;
         }
         let facts = &request.facts;
-        let not = rule.not.as_ref().map_or(Some(true), |not| not.hold(facts, !rule.deny).map(|hold| !hold));
+        let inner = [
+            rule.not.as_ref().map(|not| not.hold(facts, !rule.deny)),
+            rule.not_token.as_ref().map(|not| not.hold(request.token.as_ref())),
+        ];
+        let inner: Vec<Option<bool>> = inner.into_iter().flatten().collect();
+        let not = match inner.as_slice() {
+            [] => Some(true),
+            inner if inner.contains(&Some(false)) => Some(true),
+            inner if inner.contains(&None) => None,
+            _ => Some(false),
+        };
         if (rule.requirements.hold(facts, rule.deny), not) != (Some(true), Some(true)) {
             return false;
         }
@@ -101,15 +133,20 @@ impl Document {
         let agree = |way: &Bound, names: &BTreeSet<String>| {
             let places = paths.iter().flat_map(|path| hosts.iter().filter_map(|host| join(path, host)));
             places.into_iter().any(|place| {
-                let unbound = place.keys().any(|name| names.contains(name) && !way.contains_key(name));
-                !unbound && join(way, &place).is_some()
+                let missing = |name: &str| names.contains(name) && !way.contains_key(name);
+                let unbound = place.keys().any(|name| missing(name)) || rule.token.names().any(missing);
+                let claims = |bound: &Bound| match &request.token {
+                    Some(token) if rule.token.hold(Some(token)) == Some(true) => rule.token.agree(bound, names, token),
+                    _ => true,
+                };
+                !unbound && join(way, &place).is_some_and(|bound| claims(&bound))
             })
         };
         match &rule.roles {
             None => agree(&Bound::new(), &BTreeSet::new()),
             Some(roles) => roles.iter().any(|role| {
                 let names = self.names(*role);
-                self.ways(*role, &request.peer).iter().any(|way| agree(way, &names))
+                self.ways(*role, request).iter().any(|way| agree(way, &names))
             }),
         }
     }
@@ -120,13 +157,15 @@ impl Document {
         for member in &self.roles[role] {
             let segments = member.spiffe.iter().flat_map(|pattern| pattern.split('/'));
             names.extend(segments.filter_map(capture).map(str::to_owned));
+            names.extend(member.token.iter().flat_map(|(_, wanted)| wanted.names()).map(str::to_owned));
             names.extend(member.role.iter().flat_map(|required| self.names(*required)));
         }
         names
     }
 
     /// Every way in which the peer holds the role.
-    fn ways(&self, role: usize, peer: &Peer) -> Vec<Bound> {
+    fn ways(&self, role: usize, request: &Request) -> Vec<Bound> {
+        let peer = &request.peer;
         let mut ways = Vec::new();
         for member in &self.roles[role] {
             let mut own = vec![Bound::new()];
@@ -150,8 +189,15 @@ impl Document {
                     continue;
                 }
             }
+            if let Some((provider, wanted)) = &member.token {
+                let Some(token) = request.token.as_ref().filter(|token| token.provider == *provider) else { continue };
+                if wanted.hold(Some(token)) != Some(true) {
+                    continue;
+                }
+                own = wanted.ways(own, token);
+            }
             if let Some(required) = member.role {
-                let required = self.ways(required, peer);
+                let required = self.ways(required, request);
                 own = own.iter().flat_map(|way| required.iter().filter_map(|other| join(way, other))).collect();
             }
             ways.extend(own);
@@ -166,6 +212,10 @@ impl Document {
                 member.spiffe.iter().for_each(|text| value["spiffe"] = json!(text));
                 member.dns.iter().for_each(|text| value["dns"] = json!(text));
                 member.not_dns.iter().for_each(|text| value["not"] = json!({ "dns": text }));
+                member.token.iter().for_each(|(provider, wanted)| {
+                    value["token"] = wanted.to_json();
+                    value["token"]["provider"] = json!(provider);
+                });
                 member.role.iter().for_each(|role| value["role"] = json!(role_name(*role)));
                 value
             };
@@ -186,12 +236,18 @@ impl Document {
             }
             let required = rule.requirements.to_json();
             value.as_object_mut().unwrap().extend(required.as_object().unwrap().clone());
+            value.as_object_mut().unwrap().extend(rule.token.to_json().as_object().unwrap().clone());
             rule.not.iter().for_each(|not| value["not"] = not.to_json());
+            if let Some(wanted) = &rule.not_token {
+                for (name, part) in wanted.to_json().as_object().unwrap() {
+                    value["not"][name] = part.clone();
+                }
+            }
             value
         });
         let roles: BTreeMap<String, Vec<Value>> =
             self.roles.iter().enumerate().map(|(number, role)| (role_name(number), members(role))).collect();
-        json!({"version": 1, "roles": roles, "rules": rules.collect::<Vec<_>>()})
+        json!({"version": 1, "tokens": providers(), "roles": roles, "rules": rules.collect::<Vec<_>>()})
     }
 }
 
@@ -239,7 +295,7 @@ fn segment_matches(segment: &str, word: &str, bound: &mut Bound) -> Option<()> {
     fits.then_some(())
 }
 
-fn capture(segment: &str) -> Option<&str> {
+pub(super) fn capture(segment: &str) -> Option<&str> {
     segment.strip_prefix('{').and_then(|name| name.strip_suffix('}'))
 }
 

@@ -1,5 +1,6 @@
 //! The registered claims (RFC 7519 §4.1), checked against what the configuration expects.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Map;
@@ -15,10 +16,14 @@ const MAX_INSTANT: f64 = 253_402_300_799.0;
 /// What a token must say to be taken. A claim that is expected and missing is a refusal unless it is waived by name.
 #[derive(Clone, Debug, Default)]
 pub struct Expectations {
-    /// The only `iss`; `None` waives the claim.
+    /// The only `iss`; `None` takes every one.
     pub issuer: Option<String>,
-    /// One of these must be in `aud`; empty waives the claim.
+    /// A token without `iss` is taken too.
+    pub waive_issuer: bool,
+    /// One of these must be in `aud`; empty takes every audience.
     pub audience: Vec<String>,
+    /// A token without `aud` is taken too.
+    pub waive_audience: bool,
     /// A token without `exp` is taken too.
     pub waive_expiry: bool,
     /// How far the issuer's clock may be off.
@@ -26,11 +31,18 @@ pub struct Expectations {
 }
 
 /// The claims of a token whose signature was verified.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Claims {
     all: Map<String, Value>,
     not_after: Option<i64>,
     not_before: Option<i64>,
+    size: usize,
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claims").finish_non_exhaustive()
+    }
 }
 
 impl Claims {
@@ -44,7 +56,29 @@ impl Claims {
         let not_after = instant(all.get("exp"))?;
         let not_before = instant(all.get("nbf"))?;
         instant(all.get("iat"))?;
-        Ok(Self { all, not_after, not_before })
+        Ok(Self { all, not_after, not_before, size: payload.len() })
+    }
+
+    /// Claims that nobody signed.
+    pub(super) fn thought_of(all: Map<String, Value>) -> Self {
+        Self { all, not_after: None, not_before: None, size: 0 }
+    }
+
+    /// About how many bytes the claims take in memory: a JSON value takes several times its text.
+    pub(super) fn size(&self) -> usize {
+        self.size.saturating_mul(8)
+    }
+
+    /// `iss`.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::ClaimsInvalid`], if it is not text.
+    pub(super) fn issuer(&self) -> Result<Option<&str>, TokenError> {
+        match self.all.get("iss") {
+            None => Ok(None),
+            Some(iss) => iss.as_str().map(Some).ok_or(TokenError::ClaimsInvalid),
+        }
     }
 
     /// Checks the registered claims.
@@ -53,6 +87,30 @@ impl Claims {
     ///
     /// The first expectation that does not hold.
     pub fn check(&self, expected: &Expectations, now: UnixTime) -> Result<(), TokenError> {
+        self.check_time(expected, now)?;
+        match self.issuer()? {
+            None if !expected.waive_issuer => return Err(TokenError::IssuerMissing),
+            Some(iss) if expected.issuer.as_ref().is_some_and(|issuer| issuer != iss) => {
+                return Err(TokenError::IssuerMismatch);
+            }
+            _ => {}
+        }
+        let wanted = |aud: &str| expected.audience.is_empty() || expected.audience.iter().any(|one| one == aud);
+        let found = match self.all.get("aud") {
+            None if expected.waive_audience => true,
+            None => return Err(TokenError::AudienceMissing),
+            Some(Value::String(aud)) => wanted(aud),
+            Some(Value::Array(list)) => {
+                let list: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+                list.ok_or(TokenError::ClaimsInvalid)?.into_iter().any(wanted)
+            }
+            Some(_) => return Err(TokenError::ClaimsInvalid),
+        };
+        if found { Ok(()) } else { Err(TokenError::AudienceMismatch) }
+    }
+
+    /// Checks the claims whose answer changes with time: a token that is remembered is asked again with every request.
+    pub(crate) fn check_time(&self, expected: &Expectations, now: UnixTime) -> Result<(), TokenError> {
         let skew = i64::try_from(expected.clock_skew.as_secs()).unwrap_or(i64::MAX);
         match self.not_after {
             // RFC 7519 §4.1.4: on or after `exp` the token must not be taken.
@@ -62,29 +120,6 @@ impl Claims {
         }
         if self.not_before.is_some_and(|nbf| now.0.saturating_add(skew) < nbf) {
             return Err(TokenError::NotYetValid);
-        }
-        if let Some(issuer) = &expected.issuer {
-            match self.all.get("iss") {
-                None => return Err(TokenError::IssuerMissing),
-                Some(Value::String(iss)) if iss == issuer => {}
-                Some(Value::String(_)) => return Err(TokenError::IssuerMismatch),
-                Some(_) => return Err(TokenError::ClaimsInvalid),
-            }
-        }
-        if !expected.audience.is_empty() {
-            let wanted = |aud: &str| expected.audience.iter().any(|one| one == aud);
-            let found = match self.all.get("aud") {
-                None => return Err(TokenError::AudienceMissing),
-                Some(Value::String(aud)) => wanted(aud),
-                Some(Value::Array(list)) => {
-                    let list: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
-                    list.ok_or(TokenError::ClaimsInvalid)?.into_iter().any(wanted)
-                }
-                Some(_) => return Err(TokenError::ClaimsInvalid),
-            };
-            if !found {
-                return Err(TokenError::AudienceMismatch);
-            }
         }
         Ok(())
     }

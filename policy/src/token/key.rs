@@ -24,6 +24,7 @@ pub struct Key {
     id: Option<String>,
     algorithm: Algorithm,
     public: VerifyingKey,
+    jwk: Map<String, Value>,
 }
 
 impl Key {
@@ -35,6 +36,11 @@ impl Key {
     /// The algorithm that this key is for.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    /// The key as a JWK: its public members, and the algorithm that it is for.
+    pub(crate) fn jwk(&self) -> &Map<String, Value> {
+        &self.jwk
     }
 
     /// The key itself.
@@ -83,6 +89,11 @@ impl KeySet {
         let Some(Value::Array(entries)) = document.get("keys") else {
             return Err(KeySetError::NoKeys);
         };
+        Self::from_entries(entries, allowed)
+    }
+
+    /// The same from the elements of `keys`, no name in which occurs twice.
+    pub(crate) fn from_entries(entries: &[Value], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
         let mut set = Self::default();
         for entry in entries {
             let Value::Object(entry) = entry else {
@@ -112,22 +123,37 @@ impl KeySet {
     ///
     /// [`TokenError::KeyUnknown`], [`TokenError::AlgorithmMismatch`] or [`TokenError::SignatureInvalid`].
     pub fn verify(&self, token: &Jws<'_>, verifier: &mut dyn Verifier) -> Result<&Key, TokenError> {
+        self.candidates(token)?.verify(verifier)
+    }
+
+    /// The keys that may have signed, found without arithmetic.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::KeyUnknown`] or [`TokenError::AlgorithmMismatch`].
+    pub(super) fn candidates<'s, 't>(&'s self, token: &'t Jws<'t>) -> Result<Candidates<'s, 't>, TokenError> {
         let fits = |key: &&Key| token.kid().is_none() || key.id().is_none() || key.id() == token.kid();
         if !self.keys.iter().any(|key| fits(&key)) {
             return Err(TokenError::KeyUnknown);
         }
-        let mut candidates = self
-            .keys
-            .iter()
-            .filter(fits)
-            .filter(|key| key.algorithm == token.algorithm())
-            .take(MAX_CANDIDATES)
-            .peekable();
-        if candidates.peek().is_none() {
-            return Err(TokenError::AlgorithmMismatch);
-        }
+        let of_algorithm = |key: &&Key| key.algorithm == token.algorithm();
+        let keys: Vec<&Key> = self.keys.iter().filter(fits).filter(of_algorithm).take(MAX_CANDIDATES).collect();
+        if keys.is_empty() { Err(TokenError::AlgorithmMismatch) } else { Ok(Candidates { token, keys }) }
+    }
+}
+
+/// A token and the keys that may have signed it.
+pub(super) struct Candidates<'s, 't> {
+    token: &'t Jws<'t>,
+    keys: Vec<&'s Key>,
+}
+
+impl<'s> Candidates<'s, '_> {
+    /// Which of the keys signed the token.
+    pub(super) fn verify(self, verifier: &mut dyn Verifier) -> Result<&'s Key, TokenError> {
+        let Self { token, keys } = self;
         let signed = |key: &&Key| key.public.verify(token.signed(), token.signature(), verifier);
-        candidates.find(signed).ok_or(TokenError::SignatureInvalid)
+        keys.into_iter().find(signed).ok_or(TokenError::SignatureInvalid)
     }
 }
 
@@ -169,7 +195,12 @@ fn read_key(entry: &Map<String, Value>, allowed: &[Algorithm]) -> Option<Key> {
         _ => return None,
     };
     let usable = declared.is_none_or(|declared| declared == algorithm) && allowed.contains(&algorithm);
-    usable.then(|| Key { id: text("kid").map(str::to_owned), algorithm, public })
+    usable.then_some(())?;
+    let members = ["kid", "kty", "crv", "x", "y", "n", "e"].into_iter();
+    let mut jwk: Map<String, Value> =
+        members.filter_map(|name| Some((name.to_owned(), entry.get(name)?.clone()))).collect();
+    jwk.insert("alg".to_owned(), algorithm.name().into());
+    Some(Key { id: text("kid").map(str::to_owned), algorithm, public, jwk })
 }
 
 fn bytes(text: &str) -> Option<Vec<u8>> {

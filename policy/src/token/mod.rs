@@ -4,10 +4,17 @@
 //! belongs to the key, never to the token. Absent: fetching of keys, the clock (`now` is an argument), symmetric keys,
 //! encryption.
 
+pub(crate) mod binding;
+pub(crate) mod claim;
 mod claims;
-mod json;
+pub(crate) mod condition;
+pub(crate) mod credentials;
+pub(crate) mod json;
 mod jws;
 mod key;
+pub(crate) mod provider;
+pub(crate) mod scopes;
+mod verified;
 
 pub use claims::Claims;
 pub use claims::Expectations;
@@ -15,7 +22,10 @@ pub use jws::Jws;
 pub use key::Key;
 pub use key::KeySet;
 pub use key::KeySetError;
+pub use verified::Bearer;
+pub use verified::Token;
 
+use crate::reason::Reason;
 pub use crate::signature::Algorithm;
 
 /// Why a token is not good. The codes are an interface: they are never renamed.
@@ -31,8 +41,16 @@ pub enum TokenError {
     AudienceMismatch,
     /// `aud` is missing.
     AudienceMissing,
+    /// The token is bound to another certificate than the peer's (RFC 8705 §3).
+    CertificateMismatch,
+    /// The token is bound to a certificate, and the peer has none.
+    CertificateMissing,
     /// The payload is not a JSON object, holds a name twice, or a registered claim has the wrong type.
     ClaimsInvalid,
+    /// `cnf` is not a JSON object.
+    ConfirmationInvalid,
+    /// `cnf` lacks the thumbprint of a certificate, or demands something else as well.
+    ConfirmationUnknown,
     /// The header has `crit`: an extension that must be understood and is not.
     CriticalHeader,
     /// `exp` has passed.
@@ -51,10 +69,14 @@ pub enum TokenError {
     Malformed,
     /// A token in a token, or an encrypted one.
     Nested,
+    /// `cnf` is missing: the token is not bound to a certificate, and has to be.
+    NotBound,
     /// `nbf` has not come.
     NotYetValid,
     /// The signature is not the key's.
     SignatureInvalid,
+    /// `x5t#S256` is not the base64url of a SHA-256, without padding.
+    ThumbprintInvalid,
     /// Longer than the gate reads.
     TooLarge,
 }
@@ -62,24 +84,35 @@ pub enum TokenError {
 impl TokenError {
     /// The stable code, `snake_case`.
     pub const fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// What a request that carries the token is refused with.
+    pub const fn reason(self) -> Reason {
         match self {
-            Self::AlgorithmNotAllowed => "token_algorithm_not_allowed",
-            Self::AlgorithmMismatch => "token_algorithm_mismatch",
-            Self::AudienceMismatch => "token_audience_mismatch",
-            Self::AudienceMissing => "token_audience_missing",
-            Self::ClaimsInvalid => "token_claims_invalid",
-            Self::CriticalHeader => "token_critical_header",
-            Self::Expired => "token_expired",
-            Self::ExpiryMissing => "token_expiry_missing",
-            Self::HeaderInvalid => "token_header_invalid",
-            Self::IssuerMismatch => "token_issuer_mismatch",
-            Self::IssuerMissing => "token_issuer_missing",
-            Self::KeyUnknown => "token_key_unknown",
-            Self::Malformed => "token_malformed",
-            Self::Nested => "token_nested",
-            Self::NotYetValid => "token_not_yet_valid",
-            Self::SignatureInvalid => "token_signature_invalid",
-            Self::TooLarge => "token_too_large",
+            Self::AlgorithmNotAllowed => Reason::TokenAlgorithmNotAllowed,
+            Self::AlgorithmMismatch => Reason::TokenAlgorithmMismatch,
+            Self::AudienceMismatch => Reason::TokenAudienceMismatch,
+            Self::AudienceMissing => Reason::TokenAudienceMissing,
+            Self::CertificateMismatch => Reason::TokenCertificateMismatch,
+            Self::CertificateMissing => Reason::TokenCertificateMissing,
+            Self::ClaimsInvalid => Reason::TokenClaimsInvalid,
+            Self::ConfirmationInvalid => Reason::TokenConfirmationInvalid,
+            Self::ConfirmationUnknown => Reason::TokenConfirmationUnknown,
+            Self::CriticalHeader => Reason::TokenCriticalHeader,
+            Self::Expired => Reason::TokenExpired,
+            Self::ExpiryMissing => Reason::TokenExpiryMissing,
+            Self::HeaderInvalid => Reason::TokenHeaderInvalid,
+            Self::IssuerMismatch => Reason::TokenIssuerMismatch,
+            Self::IssuerMissing => Reason::TokenIssuerMissing,
+            Self::KeyUnknown => Reason::TokenKeyUnknown,
+            Self::Malformed => Reason::TokenMalformed,
+            Self::Nested => Reason::TokenNested,
+            Self::NotBound => Reason::TokenNotBound,
+            Self::NotYetValid => Reason::TokenNotYetValid,
+            Self::SignatureInvalid => Reason::TokenSignatureInvalid,
+            Self::ThumbprintInvalid => Reason::TokenThumbprintInvalid,
+            Self::TooLarge => Reason::TokenTooLarge,
         }
     }
 }

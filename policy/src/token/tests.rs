@@ -288,8 +288,8 @@ fn registered_claims_are_checked_one_by_one() {
     let expected = Expectations {
         issuer: Some("https://login.example".to_owned()),
         audience: vec!["orders".to_owned(), "stock".to_owned()],
-        waive_expiry: false,
         clock_skew: std::time::Duration::from_secs(10),
+        ..Expectations::default()
     };
     let check = |text: &str| Claims::parse(text.as_bytes()).and_then(|claims| claims.check(&expected, UnixTime(1_000)));
     let base = json!({ "iss": "https://login.example", "aud": "orders", "exp": 2_000 });
@@ -339,35 +339,10 @@ fn registered_claims_are_checked_one_by_one() {
 
 #[test]
 fn waived_claims_may_be_missing_and_are_still_checked_where_present() {
-    let waived = Expectations { waive_expiry: true, ..Expectations::default() };
+    let waived =
+        Expectations { waive_issuer: true, waive_audience: true, waive_expiry: true, ..Expectations::default() };
     let check = |text: &str| Claims::parse(text.as_bytes()).and_then(|claims| claims.check(&waived, UnixTime(1_000)));
     assert_eq!(check("{}"), Ok(()));
     assert_eq!(check(r#"{"exp":999}"#), Err(TokenError::Expired));
     assert_eq!(check(r#"{"nbf":1001}"#), Err(TokenError::NotYetValid));
-}
-
-#[test]
-fn codes_are_distinct() {
-    let codes = [
-        TokenError::AlgorithmMismatch,
-        TokenError::AlgorithmNotAllowed,
-        TokenError::AudienceMismatch,
-        TokenError::AudienceMissing,
-        TokenError::ClaimsInvalid,
-        TokenError::CriticalHeader,
-        TokenError::Expired,
-        TokenError::ExpiryMissing,
-        TokenError::HeaderInvalid,
-        TokenError::IssuerMismatch,
-        TokenError::IssuerMissing,
-        TokenError::KeyUnknown,
-        TokenError::Malformed,
-        TokenError::Nested,
-        TokenError::NotYetValid,
-        TokenError::SignatureInvalid,
-        TokenError::TooLarge,
-    ]
-    .map(TokenError::code);
-    let unique: std::collections::BTreeSet<_> = codes.iter().collect();
-    assert_eq!(unique.len(), codes.len());
 }

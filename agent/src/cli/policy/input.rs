@@ -177,6 +177,7 @@ impl Line {
         answer: impl FnOnce(&Request<'_>) -> T,
     ) -> T {
         let Certificates { presented, memory } = certificates;
+        let now = self.now.map_or_else(|| UnixTime(whole_seconds(Timestamp::now())), |now| now.0);
         let peer = match &self.peer {
             None => Peer::Absent,
             Some(Object(peer)) => match presented.subject(policy, &peer.certificate) {
@@ -190,10 +191,12 @@ impl Line {
         let tls = self.tls.as_ref().map(|Object(tls)| tls);
         let head = Head::from_pairs(pseudo.chain(fields));
         let forwarded = memory.forwarded(policy, &peer, &head, &mut PureRust);
+        let token = memory.token(policy, &head, now, &mut PureRust);
         answer(&Request {
-            now: self.now.map_or_else(|| UnixTime(whole_seconds(Timestamp::now())), |now| now.0),
+            now,
             peer,
             forwarded: &forwarded,
+            token: &token,
             tls: Tls {
                 version: tls.and_then(|tls| tls.version.as_deref()),
                 sni: tls.and_then(|tls| tls.sni.as_deref()),

@@ -1,0 +1,146 @@
+//! Where a token may be: one `Authorization` header of the scheme `Bearer` (RFC 6750 §2.1), and nowhere else.
+
+use crate::decide::Head;
+
+/// What the `Authorization` header of a request holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credentials<'h> {
+    /// No token: there is no such header, or it is of another scheme.
+    None,
+    /// The text after `Bearer`.
+    Bearer(&'h [u8]),
+    /// The scheme `Bearer`, and after it anything but one space and one token.
+    Malformed,
+}
+
+const SCHEME: &[u8] = b"bearer";
+
+/// Reads the header.
+pub(crate) fn read<'h>(head: &Head<'h>) -> Credentials<'h> {
+    let mut values = head.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization"));
+    let Some((_, value)) = values.next() else {
+        return Credentials::None;
+    };
+    // A program behind the gate may skip white space that it should not: what it could take for a token is one.
+    let trimmed = value.trim_ascii_start();
+    let Some((scheme, rest)) = trimmed.split_at_checked(SCHEME.len()) else {
+        return Credentials::None;
+    };
+    if !scheme.eq_ignore_ascii_case(SCHEME) || rest.first().is_some_and(|next| is_token_byte(*next)) {
+        return Credentials::None;
+    }
+    match rest.split_first() {
+        Some((b' ', token)) if is_token68(token) && trimmed.len() == value.len() && values.next().is_none() => {
+            Credentials::Bearer(token)
+        }
+        _ => Credentials::Malformed,
+    }
+}
+
+/// Whether the request's target carries a token as well (RFC 6750 §2.3).
+pub(crate) fn in_query(path: &[u8]) -> bool {
+    let query = path.iter().position(|&byte| byte == b'?').and_then(|mark| path.get(mark + 1..)).unwrap_or_default();
+    // Some programs divide a query at semicolons too.
+    query.split(|byte| matches!(byte, b'&' | b';')).any(|field| {
+        let name = field.split(|&byte| byte == b'=').next().unwrap_or_default();
+        unescape(name).eq(*b"access_token")
+    })
+}
+
+/// The bytes of a query's name, as programs behind the gate read them.
+fn unescape(name: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = name.iter().copied();
+    std::iter::from_fn(move || {
+        let byte = rest.next()?;
+        let mut ahead = rest.clone();
+        let digits = (byte == b'%').then(|| Some((hex(ahead.next()?)?, hex(ahead.next()?)?))).flatten();
+        Some(match digits {
+            Some((high, low)) => {
+                rest = ahead;
+                high << 4 | low
+            }
+            None => byte,
+        })
+    })
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    crate::hex::digit(digit)
+}
+
+/// A character of a scheme's name (RFC 9110 §5.6.2).
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The syntax of RFC 6750 §2.1. Commas and spaces are not in it: no list of tokens passes for one.
+fn is_token68(token: &[u8]) -> bool {
+    let end = token.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
+    let (text, _) = token.split_at_checked(end).unwrap_or_default();
+    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_space_and_one_token_after_the_scheme() {
+        let cases: &[(&str, &[&[u8]], Credentials<'_>)] = &[
+            ("no header", &[], Credentials::None),
+            ("a token", &[b"Bearer a.b-c_d"], Credentials::Bearer(b"a.b-c_d")),
+            ("the scheme has no case", &[b"bEARER a"], Credentials::Bearer(b"a")),
+            ("padding is left to the token's form", &[b"Bearer a=="], Credentials::Bearer(b"a==")),
+            ("another scheme", &[b"Basic dXNlcjpwYXNz"], Credentials::None),
+            ("a scheme that begins alike", &[b"BearerX a"], Credentials::None),
+            ("a scheme that begins alike, with a hyphen", &[b"Bearer-X a"], Credentials::None),
+            ("a part of the scheme", &[b"Bear"], Credentials::None),
+            ("an empty value", &[b""], Credentials::None),
+            ("no token", &[b"Bearer"], Credentials::Malformed),
+            ("an empty token", &[b"Bearer "], Credentials::Malformed),
+            ("padding alone", &[b"Bearer =="], Credentials::Malformed),
+            ("two spaces", &[b"Bearer  a"], Credentials::Malformed),
+            ("a tab", &[b"Bearer\ta"], Credentials::Malformed),
+            ("white space before it", &[b" Bearer a"], Credentials::Malformed),
+            ("white space after it", &[b"Bearer a "], Credentials::Malformed),
+            ("a list of tokens", &[b"Bearer a, Bearer b"], Credentials::Malformed),
+            ("a list without spaces", &[b"Bearer a,b"], Credentials::Malformed),
+            ("two words", &[b"Bearer a b"], Credentials::Malformed),
+            ("quotes", &[b"Bearer \"a\""], Credentials::Malformed),
+            ("a comma after the scheme", &[b"Bearer,a"], Credentials::Malformed),
+            ("NUL", &[b"Bearer a\0"], Credentials::Malformed),
+            ("not ASCII", &[b"Bearer \xff"], Credentials::Malformed),
+            ("padding in the middle", &[b"Bearer a=b"], Credentials::Malformed),
+            ("two headers", &[b"Bearer a", b"Bearer b"], Credentials::Malformed),
+            ("two headers of one value", &[b"Bearer a", b"Bearer a"], Credentials::Malformed),
+        ];
+        for (name, values, expected) in cases {
+            let fields = values.iter().map(|value| (&b"Authorization"[..], *value)).collect();
+            assert_eq!(read(&Head { fields, ..Head::default() }), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_the_query_is_found_however_it_is_written() {
+        let cases = [
+            ("/a", false),
+            ("/a?x=1", false),
+            ("/a?access_token=t", true),
+            ("/a?x=1&access_token=t", true),
+            ("/a?x=1;access_token=t", true),
+            ("/a?access_token", true),
+            ("/a?access%5Ftoken=t", true),
+            ("/a?%61ccess_token=t", true),
+            ("/a?y=?access_token=t", false),
+            ("/a?access_tokens=t", false),
+            ("/a?xaccess_token=t", false),
+            ("/a?x=access_token", false),
+            ("/access_token=t", false),
+            ("/a?access%5_token=t", false),
+            ("/a?%", false),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(in_query(path.as_bytes()), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Who issues tokens, and the one path from a token's text to a verified token.
+
+use super::Algorithm;
+use super::Claims;
+use super::Expectations;
+use super::Jws;
+use super::KeySet;
+use super::TokenError;
+use super::binding::Binding;
+use super::claim::ClaimPath;
+use super::scopes;
+use super::verified::Token;
+use crate::hex::Hex;
+use crate::render;
+use crate::signature::Verifier;
+use crate::time::UnixTime;
+
+/// One issuer of tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Provider {
+    pub(crate) name: Box<str>,
+    pub(crate) expected: Expectations,
+    pub(crate) algorithms: Box<[Algorithm]>,
+    pub(crate) binding: Binding,
+    pub(crate) scope_claim: Option<ClaimPath>,
+    pub(crate) keys: KeySet,
+}
+
+/// A provider's place among the policy's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ProviderId(pub(crate) u32);
+
+/// The providers of a policy, sorted by name. No two have one issuer; one that takes tokens without `iss` is the only one.
+#[derive(Clone, Debug)]
+pub(crate) struct Providers {
+    pub(crate) list: Vec<Provider>,
+    /// Hash of all that they say. What is verified is verified for providers that say the same.
+    version: String,
+}
+
+impl Providers {
+    pub(crate) fn new(list: Vec<Provider>) -> Self {
+        let version = Hex(&render::tokens_digest(&list)).to_string();
+        Self { list, version }
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether no tokens are taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn get(&self, id: ProviderId) -> Option<&Provider> {
+        self.list.get(id.0 as usize)
+    }
+
+    /// The provider of a name.
+    pub(crate) fn named(&self, name: &str) -> Option<ProviderId> {
+        self.list
+            .binary_search_by(|provider| provider.name.as_ref().cmp(name))
+            .ok()
+            .map(|place| ProviderId(place as u32))
+    }
+
+    /// Verifies a token: what is cheap to find out comes first, the arithmetic last. Until then the claims only say which
+    /// provider to ask, and can only be a reason to refuse.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    pub(crate) fn verify(&self, text: &[u8], now: UnixTime, verifier: &mut dyn Verifier) -> Result<Token, TokenError> {
+        let jws = Jws::parse(text)?;
+        let claims = Claims::parse(jws.payload())?;
+        let (id, provider) = self.issuer(claims.issuer()?)?;
+        if !provider.algorithms.contains(&jws.algorithm()) {
+            return Err(TokenError::AlgorithmNotAllowed);
+        }
+        let candidates = provider.keys.candidates(&jws)?;
+        claims.check(&provider.expected, now)?;
+        candidates.verify(verifier)?;
+
+        let bound = provider.binding.thumbprint(claims.all())?;
+        let scopes = scopes::read(&claims, provider.scope_claim.as_ref())?;
+        Ok(Token::new(&self.version, id, claims, scopes, bound))
+    }
+
+    /// The provider of an `iss` that nobody has verified yet.
+    fn issuer(&self, iss: Option<&str>) -> Result<(ProviderId, &Provider), TokenError> {
+        let mut providers = (0..).map(ProviderId).zip(&self.list);
+        let takes = |provider: &Provider| match (iss, &provider.expected.issuer) {
+            (Some(iss), Some(issuer)) => iss == issuer,
+            (Some(_), None) => true,
+            (None, _) => provider.expected.waive_issuer,
+        };
+        let wrong = if iss.is_some() { TokenError::IssuerMismatch } else { TokenError::IssuerMissing };
+        providers.find(|(_, provider)| takes(provider)).ok_or(wrong)
+    }
+}
