@@ -246,7 +246,7 @@ fn anchors_are_read_from_beside_the_policy() {
     let output = desk.run(&["check", "policy.yaml"], b"");
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("policy.yaml:14:21: anchors[0].file: cannot read `clients.pem`"),
+        stderr(&output).contains("policy.yaml:13:20: anchors[0].file: cannot read `clients.pem`"),
         "{}",
         stderr(&output)
     );

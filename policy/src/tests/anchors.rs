@@ -15,13 +15,13 @@ use crate::signature::PureRust;
 use crate::signature::Verifier;
 use crate::signature::VerifyingKey;
 
-struct Authority {
-    pem: String,
-    sha256: String,
-    issuer: Issuer<'static, KeyPair>,
+pub(super) struct Authority {
+    pub(super) pem: String,
+    pub(super) sha256: String,
+    pub(super) issuer: Issuer<'static, KeyPair>,
 }
 
-fn named(name: &str) -> CertificateParams {
+pub(super) fn named(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -31,7 +31,7 @@ fn named(name: &str) -> CertificateParams {
 }
 
 impl Authority {
-    fn new(params: CertificateParams) -> Self {
+    pub(super) fn new(params: CertificateParams) -> Self {
         Self::with_key(params, KeyPair::generate().unwrap())
     }
 

@@ -115,6 +115,32 @@ fn a_candidate_has_its_own_roles_rules_and_lists() {
     assert_eq!((again.to_json(), again.version()), (policy.to_json(), policy.version()));
 }
 
+/// Who may speak for others is not the candidate's to say: it is asked about the same client.
+#[test]
+fn a_candidate_knows_the_forwarders_of_the_policy_beside_it() {
+    let policy = policy(
+        r#"{"version": 1,
+        "forwarders": [{"dns": "proxy.t"}],
+        "roles": {"a": [{"dns": "a.t"}]},
+        "rules": [{"id": "x", "allow": ["a"]}],
+        "candidate": {
+            "version": 1,
+            "roles": {"a": [{"dns": "a.t"}], "proxy": [{"dns": "proxy.t"}]},
+            "rules": [{"id": "x", "allow": ["a"], "paths": ["/x"]}, {"id": "p", "allow": ["proxy"]}]
+        }}"#,
+    );
+    let proxy = policy.subject(dns(&["proxy.t"]));
+    let client = Forwarded::Certificate(std::sync::Arc::new(policy.subject(dns(&["a.t"]))));
+    for (path, candidate) in [("/x", None), ("/y", Some(Reason::NoRuleMatched))] {
+        let ask = Request { forwarded: &client, ..request(presented(Some(&proxy)), "GET", None, path) };
+        let decision = policy.decide(&ask);
+        assert_eq!(verdict(&decision), (Reason::RuleMatched, Some("x")), "{path}");
+        assert_eq!(decision.candidate().map(|other| other.reason()), candidate, "{path}");
+    }
+    let again = super::policy(&policy.to_json());
+    assert_eq!((again.to_json(), again.version()), (policy.to_json(), policy.version()));
+}
+
 #[test]
 fn a_candidate_that_is_no_policy_is_refused_with_its_place() {
     let cases = [
