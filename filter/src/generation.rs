@@ -17,7 +17,6 @@ use portcullis_policy::Recent;
 use portcullis_policy::Subject;
 use portcullis_policy::TestFailure;
 use portcullis_policy::UnixTime;
-use portcullis_policy::signature::PureRust;
 use portcullis_policy::token::Bearer;
 
 use crate::counters::Counters;
@@ -99,7 +98,7 @@ impl Generation {
         let text = host::peer_certificate()?;
         let certificate = match Leaf::from_url_encoded_pem(&text) {
             Ok(leaf) if leaf.sha256() != digest.as_bytes() => return Err(HostError::DigestMismatch),
-            Ok(leaf) => Ok(self.policy.verified_subject(leaf, &mut PureRust)),
+            Ok(leaf) => Ok(self.policy.verified_subject(leaf, &mut SignatureVerifier::of_vm())),
             Err(error) => Err(error),
         };
         let certificate = Rc::new(certificate);
@@ -109,7 +108,7 @@ impl Generation {
 
     /// The certificate that the peer forwards.
     pub(crate) fn forwarded(&self, peer: &Peer<'_>, head: &Head<'_>) -> Forwarded {
-        self.memory.borrow_mut().forwarded(&self.policy, peer, head, &mut PureRust)
+        self.memory.borrow_mut().forwarded(&self.policy, peer, head, &mut SignatureVerifier::of_vm())
     }
 
     /// Counts an allowed request on which shadow rules or a candidate differ; whether it is one of those that leave a record:

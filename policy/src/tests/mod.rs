@@ -34,6 +34,8 @@ mod reference_requirements;
 mod reference_tokens;
 mod refusals;
 mod requirements;
+#[cfg(test)]
+mod sample;
 mod samples;
 mod scale;
 mod shadows;
