@@ -482,8 +482,9 @@ impl Rotor {
         for event in &events {
             self.note(event);
         }
-        self.verifications.clear();
+        // Whoever waits for the look reads the board next.
         self.context.board.certificate(self.status());
+        self.verifications.clear();
     }
 
     fn look_is_good(&mut self, events: &mut Vec<Event>) {
