@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::status::BundleStatus;
 use crate::status::CertificateStatus;
 use crate::status::PolicyStatus;
+use crate::status::ProviderStatus;
 use crate::status::ProxyStatus;
 use crate::status::Status;
 
@@ -56,6 +57,26 @@ impl Board {
             let mut policy = status.policy.clone();
             change(&mut policy);
             replace(&mut status.policy, policy)
+        });
+    }
+
+    /// Names the providers that there will be, in this order; who is not named leaves the picture.
+    pub(crate) fn providers(&self, names: &[&str]) {
+        self.draw(|status| {
+            let all = names.iter().map(|name| {
+                let known = status.providers.iter().find(|provider| provider.name == *name);
+                known.cloned().unwrap_or_else(|| ProviderStatus::new(name, ""))
+            });
+            let all = all.collect();
+            replace(&mut status.providers, all)
+        });
+    }
+
+    /// Replaces the entry of that name.
+    pub(crate) fn provider(&self, new: ProviderStatus) {
+        self.draw(|status| {
+            let slot = status.providers.iter_mut().find(|old| old.name == new.name);
+            slot.is_some_and(|slot| replace(slot, new))
         });
     }
 
@@ -119,6 +140,10 @@ fn reasons(status: &Status, now: Timestamp) -> Vec<String> {
     }
     for bundle in status.bundles.iter().filter(|bundle| !bundle.acknowledged) {
         reasons.push(format!("bundle `{}` was not taken by every proxy yet", bundle.name));
+    }
+    for provider in status.providers.iter().filter(|provider| provider.keys == 0) {
+        let why = provider.last_error.as_deref().unwrap_or("they were not fetched yet");
+        reasons.push(format!("provider `{}` has no keys, and none of its tokens is taken: {why}", provider.name));
     }
     if let Some(error) = &status.policy.error {
         reasons.push(format!("the policy is not in force: {error}"));

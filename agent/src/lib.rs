@@ -14,6 +14,7 @@ pub mod errors;
 pub mod generation;
 pub mod health;
 pub mod issue;
+pub mod jwks;
 pub mod keys;
 pub mod leaf;
 pub mod metrics;

@@ -43,6 +43,7 @@ struct Inner {
     rotations: Family<RotationLabels, Counter>,
     nacks: Family<ResourceLabels, Counter>,
     last_success: Family<NameLabels, Gauge>,
+    keys_not_fetched: Family<CauseLabels, Counter>,
 }
 
 /// Everything that a [`Status`] determines.
@@ -60,6 +61,8 @@ struct Gauges {
     state: Family<StateLabels, Gauge>,
     policy: Family<VersionLabels, Gauge>,
     policy_acknowledged: Gauge,
+    provider_keys: Family<ProviderLabels, Gauge>,
+    provider_fetched: Family<ProviderLabels, Gauge>,
     proxies: Gauge,
     ready: Gauge,
 }
@@ -125,6 +128,17 @@ struct ResourceLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderLabels {
+    provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: String,
+    provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabels {
     version: String,
 }
@@ -155,9 +169,22 @@ impl Metrics {
             "When a rotation of the certificate was last completed",
             last_success.clone(),
         );
+        let keys_not_fetched = Family::default();
+        registry.register(
+            "jwks_fetch_failures",
+            "Attempts to fetch a provider's keys that failed, by cause",
+            keys_not_fetched.clone(),
+        );
         let version = VersionLabels { version: env!("CARGO_PKG_VERSION").to_owned() };
         registry.register("build", "Version of the agent", Info::new(version));
-        Self(Arc::new(Inner { registry: Mutex::new(registry), gauges, rotations, nacks, last_success }))
+        Self(Arc::new(Inner {
+            registry: Mutex::new(registry),
+            gauges,
+            rotations,
+            nacks,
+            last_success,
+            keys_not_fetched,
+        }))
     }
 
     /// Sets every gauge from the picture; what left the picture leaves the metrics. Done at every scrape.
@@ -171,6 +198,12 @@ impl Metrics {
         if let Outcome::Refused { name, .. } = outcome {
             self.0.nacks.get_or_create(&ResourceLabels { resource: name.clone() }).inc();
         }
+    }
+
+    /// Counts an attempt to fetch keys that failed, by its stable cause.
+    pub fn keys_not_fetched(&self, provider: &str, cause: &str) {
+        let labels = CauseLabels { cause: cause.to_owned(), provider: provider.to_owned() };
+        self.0.keys_not_fetched.get_or_create(&labels).inc();
     }
 
     /// Counts an attempt that ended: `step` is the last step taken.
@@ -247,6 +280,12 @@ impl Gauges {
             "Whether every connected proxy took the policy",
             self.policy_acknowledged.clone(),
         );
+        registry.register("jwks_keys", "Keys of a provider of tokens that are in use", self.provider_keys.clone());
+        registry.register(
+            "jwks_last_success_timestamp_seconds",
+            "When a provider's keys were last fetched, or found to be the same",
+            self.provider_fetched.clone(),
+        );
         registry.register("xds_connected_proxies", "Proxies connected over xDS", self.proxies.clone());
         registry.register(
             "ready",
@@ -267,6 +306,15 @@ impl Gauges {
         self.failures.clear();
         self.state.clear();
         self.policy.clear();
+        self.provider_keys.clear();
+        self.provider_fetched.clear();
+        for provider in &status.providers {
+            let labels = ProviderLabels { provider: provider.name.clone() };
+            self.provider_keys.get_or_create(&labels).set(i64::try_from(provider.keys).unwrap_or(i64::MAX));
+            if let Some(fetched_at) = provider.fetched_at {
+                self.provider_fetched.get_or_create(&labels).set(fetched_at.as_second());
+            }
+        }
         for certificate in &status.certificates {
             self.set_certificate(certificate, now);
         }
@@ -331,6 +379,7 @@ mod tests {
     use crate::status::BundleStatus;
     use crate::status::LeafStatus;
     use crate::status::PolicyStatus;
+    use crate::status::ProviderStatus;
     use crate::status::ServedStatus;
 
     fn leaf(not_after: i64) -> LeafStatus {
@@ -375,6 +424,11 @@ mod tests {
                 acknowledged: true,
             }],
             policy: PolicyStatus { version: Some("p1".to_owned()), ..PolicyStatus::default() },
+            providers: vec![ProviderStatus {
+                keys: 2,
+                fetched_at: Some(Timestamp::constant(1_500, 0)),
+                ..ProviderStatus::new("corp", "https://login.acme.example/jwks")
+            }],
             proxies: Vec::new(),
         }
     }
@@ -412,6 +466,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.0.gauges.set(&status(), Timestamp::constant(2_000, 0));
         metrics.rotation("a", "check", RotationResult::Failure);
+        metrics.keys_not_fetched("corp", "status");
         metrics.outcome(&Outcome::Refused {
             node: "n".to_owned(),
             name: "clients".to_owned(),
@@ -435,6 +490,9 @@ mod tests {
             ("portcullis_policy_info{version=\"p1\"}".to_owned(), 1.0),
             ("portcullis_policy_acknowledged".to_owned(), 0.0),
             ("portcullis_xds_connected_proxies".to_owned(), 0.0),
+            ("portcullis_jwks_keys{provider=\"corp\"}".to_owned(), 2.0),
+            ("portcullis_jwks_last_success_timestamp_seconds{provider=\"corp\"}".to_owned(), 1_500.0),
+            ("portcullis_jwks_fetch_failures_total{cause=\"status\",provider=\"corp\"}".to_owned(), 1.0),
             ("portcullis_ready".to_owned(), 1.0),
             ("portcullis_rotation_total{name=\"a\",result=\"failure\",step=\"check\"}".to_owned(), 1.0),
             ("portcullis_xds_nack_total{resource=\"clients\"}".to_owned(), 1.0),

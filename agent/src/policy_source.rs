@@ -1,13 +1,21 @@
 //! A policy as people write it: from a file to a compiled policy, and every complaint back to a line of the file.
+//!
+//! Keys of token providers that the document only refers to are put into it before it is compiled: those in files by
+//! everybody, those behind URLs by the agent, who fetches them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use portcullis_policy::Policy;
 use serde_json::Value;
 
+use crate::jwks::Keys;
+use crate::jwks::Providers;
+use crate::jwks::Remote;
 use crate::yaml::Located;
 use crate::yaml::ReadError;
 use crate::yaml::Source;
@@ -16,6 +24,7 @@ use crate::yaml::Source;
 #[derive(Debug)]
 pub struct PolicySource {
     source: Source,
+    providers: Providers,
     tests: usize,
     policy: Policy,
 }
@@ -41,20 +50,50 @@ impl PolicySource {
         Ok(Self::compile(Source::read(file)?)?)
     }
 
-    /// Compiles a text.
+    /// Compiles a text. Providers whose keys are behind a URL have none.
     ///
     /// # Errors
     ///
     /// The first thing that is wrong, at its place.
     pub fn compile(source: Source) -> Result<Self, Located> {
+        Self::compile_with(source, &BTreeMap::new())
+    }
+
+    /// Compiles a text with the keys that are known of its providers.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, at its place.
+    pub fn compile_with(source: Source, known: &BTreeMap<Remote, Arc<Keys>>) -> Result<Self, Located> {
         let mut value = source.value()?;
+        let providers = Providers::find(&value, &source, source.directory())?;
+        providers.fill(&mut value, &source, known)?;
         inline_anchors(&mut value, &source)?;
         let tests = value.get("tests").and_then(|tests| tests.as_array()).map_or(0, Vec::len);
         let configuration = value.to_string();
         match Policy::from_json(configuration.as_bytes()) {
-            Ok(policy) => Ok(Self { source, tests, policy }),
+            Ok(policy) => Ok(Self { source, providers, tests, policy }),
             Err(error) => Err(source.error_at(error.path(), &error.to_string())),
         }
+    }
+
+    /// The providers of a text, whose keys are not in it.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a document, or names a URL that nothing is fetched from.
+    pub fn providers_of(source: &Source) -> Result<Providers, Located> {
+        Providers::find(&source.value()?, source, source.directory())
+    }
+
+    /// The providers whose keys are not in the text.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    /// What was compiled.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// The compiled policy.
@@ -90,7 +129,7 @@ fn inline_anchors(policy: &mut Value, source: &Source) -> Result<(), Located> {
         // Whatever else it has stays, and is refused with its place.
         let Some(file) = anchor.get("file").and_then(Value::as_str).map(PathBuf::from) else { continue };
         let path = format!("anchors[{position}].file");
-        let file = source.file().parent().unwrap_or(Path::new("")).join(file);
+        let file = source.directory().join(file);
         let refuse = |why: String| source.error_at(&path, &format!("cannot read `{}`: {why}", file.display()));
         let mut text = String::new();
         let read = File::open(&file).and_then(|opened| opened.take(MAX_ANCHOR).read_to_string(&mut text));

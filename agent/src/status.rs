@@ -18,6 +18,9 @@ pub struct Status {
     pub bundles: Vec<BundleStatus>,
     /// The policy.
     pub policy: PolicyStatus,
+    /// Those whose tokens the policy takes, where their keys are fetched.
+    #[serde(default)]
+    pub providers: Vec<ProviderStatus>,
     /// Proxies connected over xDS now.
     pub proxies: Vec<ProxyStatus>,
 }
@@ -105,6 +108,41 @@ pub struct PolicyStatus {
     pub acknowledged: bool,
     /// Why what is in the file now was refused, with file, line and field; the version above stays in force.
     pub error: Option<String>,
+}
+
+/// Where the keys of a provider of tokens come from, and how that goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderStatus {
+    /// Name in the policy.
+    pub name: String,
+    /// The URL, without its query.
+    pub source: String,
+    /// Keys in use; none of its tokens is taken while there are none.
+    pub keys: usize,
+    /// When they were last fetched, or found to be the same.
+    pub fetched_at: Option<Timestamp>,
+    /// When they will be fetched again.
+    pub next_attempt: Option<Timestamp>,
+    /// Failed attempts since the last success.
+    pub failures: u64,
+    /// The last failure, if the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+impl ProviderStatus {
+    /// Nothing fetched yet.
+    pub fn new(name: &str, url: &str) -> Self {
+        let source = url.split('?').next().unwrap_or_default().to_owned();
+        Self {
+            name: name.to_owned(),
+            source,
+            keys: 0,
+            fetched_at: None,
+            next_attempt: None,
+            failures: 0,
+            last_error: None,
+        }
+    }
 }
 
 /// A proxy on the xDS socket.

@@ -55,6 +55,8 @@ pub enum Kind {
     Installed,
     /// A certificate was signed for somebody else.
     IssuedForOther,
+    /// A provider of tokens has other keys than before.
+    KeysChanged,
     /// A torn last line was closed. It is the line before this one.
     LogClosed,
     /// A proxy refused something.

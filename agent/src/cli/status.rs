@@ -82,6 +82,16 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
             if bundle.acknowledged { (Tone::Plain, "in force") } else { (Tone::Waiting, "not yet in force") };
         rows.push([(Tone::Plain, "bundle".to_owned()), (tone, format!("{}: {count}{expiry}, {taken}", bundle.name))]);
     }
+    for provider in &status.providers {
+        let keys = if provider.keys == 1 { "1 key".to_owned() } else { format!("{} keys", provider.keys) };
+        let fetched = provider.fetched_at.map_or_else(String::new, |at| format!(", fetched {} ago", span(at, now)));
+        let (tone, error) = match &provider.last_error {
+            None if provider.keys == 0 => (Tone::Waiting, String::new()),
+            None => (Tone::Plain, String::new()),
+            Some(error) => (Tone::Bad, format!(", {error}")),
+        };
+        rows.push([(Tone::Plain, "provider".to_owned()), (tone, format!("{}: {keys}{fetched}{error}", provider.name))]);
+    }
     if status.proxies.is_empty() {
         rows.push([(Tone::Plain, "proxy".to_owned()), (Tone::Waiting, "none connected".to_owned())]);
     }
@@ -164,6 +174,7 @@ mod tests {
     use super::*;
     use crate::status::BundleStatus;
     use crate::status::LeafStatus;
+    use crate::status::ProviderStatus;
     use crate::status::ProxyStatus;
     use crate::status::ServedStatus;
 
@@ -224,6 +235,7 @@ mod tests {
                 acknowledged: true,
                 error: None,
             },
+            providers: Vec::new(),
             proxies: vec![ProxyStatus { node: "gateway-1".to_owned(), pid: Some(42), nacks: 0 }],
         }
     }
@@ -242,6 +254,18 @@ bundle  clients: 1 CA, expires in 1 d, in force
 proxy   gateway-1, pid 42
 ";
         assert_eq!(render(&status(), NOW, Colour::Never), want);
+    }
+
+    #[test]
+    fn providers_of_tokens_have_a_line_each() {
+        let mut status = status();
+        let provider = ProviderStatus::new("corp", "https://login.acme.example/jwks");
+        let good = ProviderStatus { keys: 2, fetched_at: Some(Timestamp::constant(940, 0)), ..provider.clone() };
+        let bad = ProviderStatus { name: "other".to_owned(), last_error: Some("no answer".to_owned()), ..provider };
+        status.providers = vec![good, bad];
+        let text = render(&status, NOW, Colour::Never);
+        assert!(text.contains("\nprovider  corp: 2 keys, fetched 1 min ago\n"), "{text}");
+        assert!(text.contains("\nprovider  other: 0 keys, no answer\n"), "{text}");
     }
 
     #[test]

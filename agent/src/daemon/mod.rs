@@ -33,6 +33,10 @@ use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
 use crate::health;
 use crate::health::Heartbeat;
+use crate::jwks;
+use crate::jwks::Fetcher;
+use crate::jwks::Jwks;
+use crate::keys;
 use crate::leaf;
 use crate::metrics::Metrics;
 use crate::policy_file::PolicyFile;
@@ -170,7 +174,16 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let (for_loop, for_outcomes) = (publisher.outcomes(), publisher.outcomes());
 
     let bundles = outcomes::publish_bundles(&publisher, &config.bundles, &authority);
-    let policy_file = PolicyFile::open(&config, &publisher, &board, &store, &noted).map_err(DaemonError::Policy)?;
+    let followers = jwks::Context {
+        store: Arc::clone(&store),
+        noted: Arc::clone(&noted),
+        board: board.clone(),
+        metrics: metrics.clone(),
+        fetcher: Fetcher::default(),
+        draw: keys::draw,
+    };
+    let policy_file =
+        PolicyFile::open(&config, &publisher, Jwks::new(followers.clone())).map_err(DaemonError::Policy)?;
     let config = Arc::new(config);
     let prover = Prover::new(vec![authority.der().clone()], None).map_err(DaemonError::Prover)?;
     let context = Arc::new(Context {
@@ -212,6 +225,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         filter,
         tasks: tasks.clone(),
         policy: None,
+        followers,
         shutdown,
     };
     reload.follow_policy(policy_file);

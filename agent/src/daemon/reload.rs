@@ -16,6 +16,8 @@ use crate::config::Config;
 use crate::errors::chain;
 use crate::generation::GenerationError;
 use crate::generation::Generations;
+use crate::jwks;
+use crate::jwks::Jwks;
 use crate::policy_file::PolicyFile;
 use crate::rotation::Context;
 use crate::status::BundleStatus;
@@ -35,6 +37,8 @@ pub(super) struct Reload {
     pub(super) tasks: TaskTracker,
     /// Ends the following of the policy file.
     pub(super) policy: Option<CancellationToken>,
+    /// For those who follow the keys of token providers.
+    pub(super) followers: jwks::Context,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -113,8 +117,8 @@ impl Reload {
         check_files(&new, old)?;
         let context = &self.context;
         if (&new.policy, &new.filter) != (&old.policy, &old.filter) {
-            let (publisher, board) = (&context.publisher, &context.board);
-            let policy_file = PolicyFile::open(&new, publisher, board, &context.store, &context.noted);
+            let publisher = &context.publisher;
+            let policy_file = PolicyFile::open(&new, publisher, Jwks::new(self.followers.clone()));
             let policy_file = policy_file.map_err(super::DaemonError::Policy)?;
             if let Some(gone) =
                 old.filter.as_ref().filter(|old| new.filter.as_ref().map(|new| &new.name) != Some(&old.name))
@@ -122,12 +126,13 @@ impl Reload {
                 publisher.remove(&gone.name);
             }
             self.filter.send_replace(new.filter.clone());
-            let board = board.clone();
+            let board = context.board.clone();
             let none = policy_file.is_none();
             self.follow_policy(policy_file);
             if none {
                 // Nothing is in force any more, and nothing is waited for.
                 board.policy(|policy| *policy = PolicyStatus::default());
+                board.providers(&[]);
             }
         }
         let context = &self.context;

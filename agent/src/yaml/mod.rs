@@ -137,9 +137,14 @@ impl Source {
         Self { file: file.into(), text: text.into() }
     }
 
-    /// The file that it came from.
-    pub fn file(&self) -> &Path {
-        &self.file
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What relative paths in the document begin at.
+    pub fn directory(&self) -> &Path {
+        self.file.parent().unwrap_or_else(|| Path::new(""))
     }
 
     /// What the document says.

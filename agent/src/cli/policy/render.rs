@@ -28,6 +28,12 @@ impl Args {
         if !failures.is_empty() {
             return Ok(ExitCode::FAILURE);
         }
+        if let Some(remote) = source.providers().remote.first() {
+            let message = "the agent fetches the keys behind a URL, and here is none: save them and name the `file`";
+            let at = format!("tokens.{}.jwks.url", remote.provider);
+            complain(&format!("{:#}", source.remark(&at, message)));
+            return Ok(ExitCode::FAILURE);
+        }
         writeln!(io::stdout(), "{}", source.policy().to_json())?;
         Ok(ExitCode::SUCCESS)
     }
