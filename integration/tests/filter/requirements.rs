@@ -90,10 +90,13 @@ fn the_handshake_is_asked_for_its_name_and_version() {
     }
 }
 
+/// What it is called, the fields, and the status of two requests.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a [u8])], [u16; 2]);
+
 #[test]
 fn every_header_counts() {
     let mut vm = requiring(json!({ "headers": { "x-environment": "test" } }));
-    let cases: [(&str, &[(&str, &[u8])], [u16; 2]); 5] = [
+    let cases: [Case<'_>; 5] = [
         ("the value", &[("x-environment", b"test")], [200, 403]),
         ("none", &[], [401, 200]),
         ("a second field", &[("x-environment", b"test"), ("x-environment", b"prod")], [401, 403]),
