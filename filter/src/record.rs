@@ -3,15 +3,23 @@
 //! Holds no secret: of the header fields only the request's identifier, no query, no user information. What a client
 //! wrote is cut to a bound and reduced to visible ASCII, so that it can neither end the line nor steer a terminal.
 
+use std::io;
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use portcullis_policy::Decision;
+use portcullis_policy::Description;
 use portcullis_policy::Divergence;
+use portcullis_policy::Forwarded;
 use portcullis_policy::Head;
+use portcullis_policy::Peer;
 use portcullis_policy::Reason;
 use portcullis_policy::Request;
 use portcullis_policy::UnixTime;
 use proxy_wasm::types::LogLevel;
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
 use crate::host;
 use crate::host::Digest;
@@ -44,6 +52,16 @@ struct Record<'a> {
     request_id: Option<String>,
     connection: Option<u64>,
     certificate: Option<String>,
+    /// What the certificate says, so that the decision can be made again; absent if that is more than a record holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<Description>,
+    /// The same of the certificate that the peer, a forwarder, forwarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarded: Option<Description>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsText>,
     /// What failed, where the gate itself did.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -70,6 +88,15 @@ impl<'a> Other<'a> {
     }
 }
 
+/// What the policy asked about the connection.
+#[derive(Serialize)]
+struct TlsText {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<String>,
+}
+
 /// Records what the policy decided.
 pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Option<Digest>) {
     let mut record = Record::new(decision.reason(), &request.head, Some(request.now), digest);
@@ -79,6 +106,18 @@ pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Op
     record.roles = decision.roles();
     record.shadow = decision.shadow().map(Other::new);
     record.candidate = decision.candidate().map(Other::new);
+    if let Peer::Presented { subject, .. } = request.peer {
+        record.peer = subject.leaf().describe();
+    }
+    if let Forwarded::Certificate(subject) = request.forwarded {
+        record.forwarded = subject.leaf().describe();
+        // The one without the other would be another request.
+        record.peer = record.peer.filter(|_| record.forwarded.is_some());
+    }
+    record.source = request.source;
+    let text = |text: Option<&str>| text.map(|text| visible(text.as_bytes()));
+    let tls = TlsText { version: text(request.tls.version), sni: text(request.tls.sni) };
+    record.tls = Some(tls).filter(|tls| tls.version.is_some() || tls.sni.is_some());
     record.write();
 }
 
@@ -116,6 +155,10 @@ impl Record<'_> {
             request_id: request_id(head),
             connection: host::connection_id(),
             certificate: digest.map(|digest| digest.to_string()),
+            peer: None,
+            forwarded: None,
+            source: None,
+            tls: None,
             error: None,
         }
     }
@@ -123,9 +166,29 @@ impl Record<'_> {
     fn write(&self) {
         let level = if self.status < 400 { LogLevel::Info } else { LogLevel::Warn };
         // Strings, numbers and a time always serialise; without a line there would be nothing to say.
-        if let Ok(line) = serde_json::to_string(self) {
-            host::log(level, &line);
+        let mut line = Vec::new();
+        let written = self.serialize(&mut Serializer::with_formatter(&mut line, Ascii));
+        if let (Ok(()), Ok(line)) = (written, str::from_utf8(&line)) {
+            host::log(level, line);
         }
+    }
+}
+
+/// JSON in visible ASCII: what is outside of it, in names of a certificate, is escaped without a loss.
+struct Ascii;
+
+impl Formatter for Ascii {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        for character in fragment.chars() {
+            if character.is_ascii_graphic() || character == ' ' {
+                writer.write_all(&[character as u8])?;
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -18,6 +18,13 @@ use crate::signature::VerifyingKey;
 #[derive(Debug, Default)]
 pub(crate) struct Anchors(pub(crate) Vec<Anchor>);
 
+impl Anchors {
+    /// Whether one of these hashes is of an anchor; of no anchors all are.
+    pub(crate) fn know<'h>(&self, mut hashes: impl Iterator<Item = &'h [u8; 32]>) -> bool {
+        self.0.is_empty() || hashes.any(|hash| self.0.iter().any(|anchor| anchor.issuer.sha256 == *hash))
+    }
+}
+
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct Anchor {

@@ -49,6 +49,7 @@ pub mod token;
 pub use certificate::AlternativeName;
 pub use certificate::Attribute;
 pub use certificate::CertificateError;
+pub use certificate::Description;
 pub use certificate::DistinguishedName;
 pub use certificate::KeyUsage;
 pub use certificate::Leaf;

@@ -186,6 +186,11 @@ impl Policy {
         Subject { leaf, view, candidate }
     }
 
+    /// Whether it is known of a certificate that one of this policy's anchors signed it, if the policy has anchors.
+    pub fn knows_issuer(&self, leaf: &Leaf) -> bool {
+        self.anchors.know(leaf.provenance().issuers())
+    }
+
     /// Decides one request. The cost does not grow with the number of rules.
     pub fn decide<'p>(&'p self, request: &Request<'p>) -> Decision<'p> {
         decide::decide(self, request)

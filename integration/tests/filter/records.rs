@@ -5,6 +5,7 @@ use portcullis_integration::wasm_host::Connection;
 use portcullis_integration::wasm_host::LogLevel;
 use portcullis_integration::wasm_host::LogLine;
 use portcullis_integration::wasm_host::Vm;
+use portcullis_policy::Leaf;
 use serde_json::Value;
 use serde_json::json;
 
@@ -59,8 +60,15 @@ fn a_refusal_leaves_one_record_that_says_why() {
         "request_id": "7d6f1a",
         "connection": 77,
         "certificate": sha256_hex(leaf.der()),
+        "peer": record["peer"],
     });
     assert_eq!(*record, expected);
+    assert_eq!(record["peer"]["spiffe"], CART);
+    assert_eq!(record["peer"]["sha256"], record["certificate"]);
+    // So that the decision can be made again: the names are those of the certificate.
+    let described = Leaf::described(&record["peer"].to_string()).unwrap().unwrap();
+    assert_eq!(described.identity(), CART);
+    assert!(described.not_before() < described.not_after());
     assert!(record["policy"].as_str().is_some_and(|version| !version.is_empty()));
 }
 

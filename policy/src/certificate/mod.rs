@@ -6,6 +6,7 @@
 //! anchors of a policy that has some, see [`crate::anchor`].
 
 pub(crate) mod der;
+mod description;
 mod distinguished_name;
 mod error;
 mod extensions;
@@ -25,6 +26,7 @@ use std::net::IpAddr;
 use crate::spiffe::SpiffeId;
 use crate::time::UnixTime;
 
+pub use description::Description;
 pub use distinguished_name::Attribute;
 pub use distinguished_name::DistinguishedName;
 pub use error::CertificateError;

@@ -1,6 +1,6 @@
-//! Certificates that no CA ever signed: what a policy's own tests present.
+//! Certificates that no CA ever signed: what a policy's own tests present, samples, and what records describe.
 //!
-//! Nothing outside this crate makes one, and no bytes become one.
+//! Nothing outside this crate makes one, but for [`Leaf::described`], and nothing that a client sends becomes one.
 
 use super::AlternativeName;
 use super::DistinguishedName;

@@ -185,13 +185,23 @@ fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {
         Some(text) => value::sha256(text).map(|hash| *hash).map_err(here(field)),
     };
     let serial = names.serial.as_deref().map(member::serial).transpose().map_err(here("serial"))?;
+    let time =
+        |field: &'static str, text: &Option<String>| text.as_deref().map(value::time).transpose().map_err(here(field));
+    let not_before = time("not_before", &names.not_before)?.unwrap_or(now);
+    let lifetime = names.lifetime.as_deref().map(member::lifetime).transpose().map_err(here("lifetime"))?;
+    let not_after = match (lifetime, time("not_after", &names.not_after)?) {
+        (None, not_after) => not_after.unwrap_or(UnixTime(i64::MAX)),
+        (Some(lifetime), None) => UnixTime(not_before.0.saturating_add(lifetime)),
+        (Some(_), Some(_)) => {
+            return Err(here("not_after")(PolicyProblem::ExactlyOne { first: "lifetime", second: "not_after" }));
+        }
+    };
     let attributes = |list: Vec<Attribute>| list.into_iter().map(|one| (one.oid.into(), one.value.into())).collect();
     let policies = match names.oid.0.as_slice() {
         [] => None,
         oids => Some(member::oid(oids.iter().map(String::as_str))?.iter().map(|oid| oid.as_ref().to_owned()).collect()),
     };
     let unknown_key = PublicKey::Other { algorithm: String::new() };
-    let lifetime = names.lifetime.as_deref().map(member::lifetime).transpose().map_err(here("lifetime"))?;
     Ok(Synthetic {
         policies,
         issuer_sha256,
@@ -204,8 +214,8 @@ fn leaf(names: &PeerNames, now: UnixTime) -> Result<Leaf, FieldProblem> {
         serial: serial.unwrap_or_default(),
         sha256: hash("sha256", &names.sha256)?,
         spki_sha256: hash("spki_sha256", &names.spki_sha256)?,
-        not_before: now,
-        not_after: lifetime.map_or(UnixTime(i64::MAX), |lifetime| UnixTime(now.0.saturating_add(lifetime))),
+        not_before,
+        not_after,
     }
     .leaf())
 }

@@ -37,6 +37,7 @@ pub(crate) use test::TestKey;
 pub(crate) use test::TestToken;
 pub(crate) use text::Attributes;
 pub(crate) use text::Condition;
+pub(crate) use text::Entries;
 pub(crate) use text::Forwarder;
 pub(crate) use text::Key;
 pub(crate) use text::Member;

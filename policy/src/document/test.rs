@@ -117,6 +117,12 @@ pub(crate) struct PeerNames {
     pub(crate) sha256: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) spki_sha256: Option<String>,
+    /// Since when the certificate is valid: just now if it is left out.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) not_before: Option<String>,
+    /// Until when it is valid: for ever if it is left out.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) not_after: Option<String>,
 }
 
 /// The key of a test's certificate.

@@ -84,6 +84,8 @@ impl fmt::Display for TlsVersion {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Needs {
+    /// Fields of [`Head::fields`](crate::Head), which every proxy reads; records do not hold them.
+    pub headers: bool,
     /// [`Request::source`].
     pub source: bool,
     /// [`Tls::sni`].
@@ -98,7 +100,8 @@ impl Needs {
         let mut needs = Self::default();
         for requirement in requirements {
             match requirement {
-                Requirement::Headers(_) | Requirement::Times(_) => {}
+                Requirement::Headers(_) => needs.headers = true,
+                Requirement::Times(_) => {}
                 Requirement::Not(inner) => needs = needs.and(Self::of(inner.as_ref())),
                 Requirement::Sni(_) => needs.sni = true,
                 // The token is read with the request's head, whatever rules ask of it.
@@ -113,6 +116,7 @@ impl Needs {
     /// What either asks about.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
+            headers: self.headers || other.headers,
             source: self.source || other.source,
             sni: self.sni || other.sni,
             tls_version: self.tls_version || other.tls_version,

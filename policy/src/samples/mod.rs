@@ -11,6 +11,7 @@ mod reach;
 mod requests;
 mod words;
 
+use crate::certificate::Description;
 use crate::certificate::Leaf;
 use crate::compile;
 use crate::decide::Peer;
@@ -52,7 +53,7 @@ impl SamplePeer {
     ///
     /// What is wrong with a name, with its field.
     pub fn named(policy: &Policy, names: &str) -> Result<Self, PolicyError> {
-        let leaf = compile::peer(names, clock(&[policy]))?;
+        let leaf = compile::peer(names, now(policy))?;
         Ok(Self::new(policy, None, leaf))
     }
 
@@ -66,10 +67,20 @@ impl SamplePeer {
         self.subject.as_ref().map(Subject::leaf)
     }
 
+    /// The certificate in the form of the peers of a policy's `tests:`.
+    pub fn describe(&self) -> Option<Description> {
+        self.leaf()?.describe().map(Description::of_sample)
+    }
+
     /// Who it is, as decisions name it.
     pub fn identity(&self) -> Option<&str> {
         self.leaf().map(Leaf::identity)
     }
+}
+
+/// When samples of a policy ask, if their rule does not say when: its certificates are valid then, and not distrusted.
+pub fn now(policy: &Policy) -> UnixTime {
+    clock(&[policy])
 }
 
 /// When samples ask: certificates that begin now are not distrusted for their age.

@@ -19,6 +19,8 @@ mod captures;
 mod checks;
 #[cfg(test)]
 mod decisions;
+#[cfg(test)]
+mod description;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod drawn;
 #[cfg(test)]

@@ -2,44 +2,77 @@
 //!
 //! A remark is about something that is probably not meant; it does not make a policy bad.
 
-use std::io;
-use std::io::Write as _;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use super::PolicyArg;
-use super::complain;
-use super::load;
+use super::load_good;
 use crate::cli::Outcome;
+use crate::cli::output::Format;
+use crate::cli::output::json;
+use crate::cli::print;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     policy: PolicyArg,
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// A policy that is good.
+#[derive(Debug, Serialize)]
+struct Checked<'a> {
+    file: String,
+    version: &'a str,
+    rules: usize,
+    tests: usize,
+    remarks: Vec<Remark>,
+}
+
+#[derive(Debug, Serialize)]
+struct Remark {
+    code: &'static str,
+    path: String,
+    line: usize,
+    column: usize,
+    message: String,
 }
 
 impl Args {
     pub(super) fn run(self) -> Outcome {
-        let Some(source) = load(self.policy.path())? else {
+        let Some(source) = load_good(self.policy.path())? else {
             return Ok(ExitCode::FAILURE);
         };
-        let failures = source.failures();
-        for failure in &failures {
-            complain(&format!("{failure:#}"));
+        let policy = source.policy();
+        let findings = policy.check();
+        let file = self.policy.path().display().to_string();
+        let (rules, tests, version) = (policy.rule_count(), source.test_count(), policy.version());
+        match self.output {
+            Format::Json => {
+                let remarks = findings.iter().map(|finding| {
+                    let message = finding.to_string();
+                    let place = source.remark(finding.path(), &message).place();
+                    let path = finding.path().to_owned();
+                    Remark { code: finding.code(), path, line: place.line, column: place.column, message }
+                });
+                print(&json(&Checked { file, version, rules, tests, remarks: remarks.collect() })?)?;
+            }
+            Format::Table => {
+                let mut text = String::new();
+                for finding in &findings {
+                    let message = format!("{}: {finding}", finding.code());
+                    text.push_str(&format!("{:#}\n", source.remark(finding.path(), &message)));
+                }
+                let remarks = findings.len();
+                text.push_str(&format!(
+                    "{file}: good: {rules} rules, {tests} tests passed, {remarks} remarks, version {version}\n"
+                ));
+                print(&text)?;
+            }
         }
-        if !failures.is_empty() {
-            return Ok(ExitCode::FAILURE);
-        }
-        let findings = source.policy().check();
-        let mut out = io::stdout().lock();
-        for finding in &findings {
-            let message = format!("{}: {finding}", finding.code());
-            writeln!(out, "{:#}", source.remark(finding.path(), &message))?;
-        }
-        let file = self.policy.path().display();
-        let (rules, tests) = (source.policy().rule_count(), source.test_count());
-        let version = source.policy().version();
-        let remarks = findings.len();
-        writeln!(out, "{file}: good: {rules} rules, {tests} tests passed, {remarks} remarks, version {version}")?;
         Ok(ExitCode::SUCCESS)
     }
 }

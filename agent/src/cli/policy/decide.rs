@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use portcullis_policy::Decision;
-use portcullis_policy::Divergence;
 use portcullis_policy::Policy;
 use portcullis_policy::Request;
 use serde::Serialize;
@@ -19,6 +18,7 @@ use serde_json::Value;
 use super::input::Certificates;
 use super::input::Line;
 use super::load;
+use super::verdict::Verdict;
 use crate::cli::Outcome;
 
 const BUFFER: usize = 64 * 1024;
@@ -28,7 +28,8 @@ pub(super) struct Args {
     /// The policy, YAML or JSON.
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
-    /// Files of requests, one JSON object per line; standard input if there is none.
+    /// Files of requests, one JSON object per line; standard input if there is none. Lines of the proxy's log that hold a
+    /// decision record are requests too: where the verdict is another than the record's, the answer has `recorded`.
     #[arg(value_name = "REQUESTS")]
     requests: Vec<PathBuf>,
 }
@@ -43,75 +44,38 @@ struct RequestsError {
 
 /// The answer to one request.
 #[derive(Debug, Serialize)]
-struct Answer<'a> {
+pub(super) struct Answer<'a> {
     id: &'a Value,
     #[serde(flatten)]
-    verdict: Verdict<'a>,
-}
-
-/// What a decision says, in the order in which people read it.
-#[derive(Debug, Serialize)]
-pub(super) struct Verdict<'a> {
-    decision: &'static str,
-    status: u16,
-    reason: &'static str,
+    verdict: Option<Verdict<'a>>,
+    /// Why a record cannot be decided again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a str>,
-    identity: Option<&'a str>,
-    roles: &'a [String],
-    /// What would be decided with shadow rules enforced, where that differs.
+    skipped: Option<String>,
+    /// What a record says of the decision, if it is another.
     #[serde(skip_serializing_if = "Option::is_none")]
-    shadow: Option<Other<'a>>,
-    /// What the policy's candidate decides, where that differs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    candidate: Option<Other<'a>>,
+    recorded: Option<&'a Verdict<'static>>,
 }
 
-/// A verdict that is not enforced.
-#[derive(Debug, Serialize)]
-struct Other<'a> {
-    decision: &'static str,
-    status: u16,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a str>,
-}
-
-impl<'a> Other<'a> {
-    fn of(other: Divergence<'a>) -> Self {
-        Self {
-            decision: word(other.is_allowed()),
-            status: other.status(),
-            reason: other.reason().code(),
-            rule: other.rule(),
-        }
-    }
-}
-
-fn word(allowed: bool) -> &'static str {
-    if allowed { "allow" } else { "deny" }
-}
-
-impl<'a> Verdict<'a> {
-    pub(super) fn of(decision: &'a Decision<'_>) -> Self {
-        Self {
-            decision: word(decision.is_allowed()),
-            status: decision.status(),
-            reason: decision.reason().code(),
-            rule: decision.rule(),
-            identity: decision.identity(),
-            roles: decision.roles(),
-            shadow: decision.shadow().map(Other::of),
-            candidate: decision.candidate().map(Other::of),
+impl<'a> Answer<'a> {
+    pub(super) fn new(policy: &Policy, request: &Request<'_>, line: &'a Line, decision: &'a Decision<'_>) -> Self {
+        let verdict = Verdict::of(decision);
+        let skipped = line.recorded.as_ref().and_then(|recorded| recorded.missing(policy, request, decision));
+        let recorded = line.recorded.as_ref().map(|recorded| &recorded.verdict);
+        match skipped {
+            Some(_) => Self { id: &line.id, verdict: None, skipped, recorded },
+            None => {
+                let recorded = recorded.filter(|recorded| !recorded.is(&verdict));
+                Self { id: &line.id, verdict: Some(verdict), skipped, recorded }
+            }
         }
     }
 }
 
 impl Args {
     pub(super) fn run(self) -> Outcome {
-        self.answer(|policy, request, id, out| {
+        self.answer(|policy, request, line, out| {
             let decision = policy.decide(request);
-            serde_json::to_writer(out, &Answer { id, verdict: Verdict::of(&decision) })
+            serde_json::to_writer(out, &Answer::new(policy, request, line, &decision))
         })
     }
 
@@ -119,7 +83,7 @@ impl Args {
     /// program goes on to the next.
     pub(super) fn answer(
         &self,
-        answer: impl Fn(&Policy, &Request<'_>, &Value, &mut dyn Write) -> serde_json::Result<()>,
+        answer: impl Fn(&Policy, &Request<'_>, &Line, &mut dyn Write) -> serde_json::Result<()>,
     ) -> Outcome {
         let Some(source) = load(&self.policy)? else {
             return Ok(ExitCode::FAILURE);
@@ -152,7 +116,7 @@ struct Answers<'p, W: Write, A> {
 
 impl<W: Write, A> Answers<'_, W, A>
 where
-    A: Fn(&Policy, &Request<'_>, &Value, &mut dyn Write) -> serde_json::Result<()>,
+    A: Fn(&Policy, &Request<'_>, &Line, &mut dyn Write) -> serde_json::Result<()>,
 {
     fn all<R: io::Read>(&mut self, mut requests: BufReader<R>) -> io::Result<()> {
         let mut line = Vec::new();
@@ -175,7 +139,7 @@ where
         match Line::parse(text) {
             Ok(line) => {
                 let Self { policy, certificates, out, answer, .. } = self;
-                line.with_request(policy, certificates, |request| answer(policy, request, &line.id, out))?;
+                line.with_request(policy, certificates, |request| answer(policy, request, &line, out))?;
             }
             Err((id, error)) => {
                 self.refused = true;

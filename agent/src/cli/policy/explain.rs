@@ -3,18 +3,16 @@
 use portcullis_policy::Explanation;
 use portcullis_policy::RuleOutcome;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::decide;
-use super::decide::Verdict;
+use super::decide::Answer;
 use crate::cli::Outcome;
 
 /// The answer to one request.
 #[derive(Debug, Serialize)]
-struct Answer<'a> {
-    id: &'a Value,
+struct Explained<'a> {
     #[serde(flatten)]
-    verdict: Verdict<'a>,
+    answer: Answer<'a>,
     candidates: Vec<Candidate<'a>>,
 }
 
@@ -45,9 +43,9 @@ impl<'a> Candidate<'a> {
 }
 
 pub(super) fn run(requests: &decide::Args) -> Outcome {
-    requests.answer(|policy, request, id, out| {
+    requests.answer(|policy, request, line, out| {
         let Explanation { decision, rules } = policy.explain(request);
         let candidates = rules.iter().map(Candidate::of).collect();
-        serde_json::to_writer(out, &Answer { id, verdict: Verdict::of(&decision), candidates })
+        serde_json::to_writer(out, &Explained { answer: Answer::new(policy, request, line, &decision), candidates })
     })
 }

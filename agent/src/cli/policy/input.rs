@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use portcullis_policy::CertificateError;
+use portcullis_policy::Forwarded;
 use portcullis_policy::Head;
 use portcullis_policy::Leaf;
 use portcullis_policy::Memory;
 use portcullis_policy::Peer;
 use portcullis_policy::Policy;
+use portcullis_policy::Reason;
 use portcullis_policy::Request;
 use portcullis_policy::Subject;
 use portcullis_policy::Tls;
@@ -28,11 +31,15 @@ use serde::de::Visitor;
 use serde::de::value::MapAccessDeserializer;
 use serde_json::Value;
 
+use super::record;
+use super::record::Described;
+use super::record::Recorded;
+
 /// Certificates that are kept parsed. Files of requests name few of them many times.
 const MAX_CERTIFICATES: usize = 4096;
 
 /// One request.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
     #[serde(default)]
@@ -42,9 +49,9 @@ pub(super) struct Line {
     #[serde(default)]
     peer: Option<Object<PeerLine>>,
     #[serde(default)]
-    tls: Option<Object<TlsLine>>,
+    pub(super) tls: Option<Object<TlsLine>>,
     #[serde(default)]
-    source: Option<IpAddr>,
+    pub(super) source: Option<IpAddr>,
     #[serde(default)]
     method: Option<Bytes>,
     #[serde(default)]
@@ -53,6 +60,15 @@ pub(super) struct Line {
     path: Option<Bytes>,
     #[serde(default)]
     headers: Vec<(Bytes, Bytes)>,
+    /// The peer of a record, in place of `peer`.
+    #[serde(skip)]
+    pub(super) described: Option<Described>,
+    /// The certificate that the peer of a record forwarded.
+    #[serde(skip)]
+    pub(super) client: Option<Box<Leaf>>,
+    /// If this was read from a record: what it says of the decision.
+    #[serde(skip)]
+    pub(super) recorded: Option<Recorded>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,7 +80,7 @@ struct PeerLine {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TlsLine {
+pub(super) struct TlsLine {
     #[serde(default)]
     version: Option<String>,
     #[serde(default)]
@@ -73,7 +89,7 @@ struct TlsLine {
 
 /// A struct from a JSON object and nothing else: what serde derives takes a list too, its elements for the fields in turn.
 #[derive(Debug)]
-struct Object<T>(T);
+pub(super) struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -117,6 +133,12 @@ impl<'de> Deserialize<'de> for Now {
     }
 }
 
+impl Now {
+    fn by_the_clock() -> Self {
+        Self(UnixTime(whole_seconds(Timestamp::now())))
+    }
+}
+
 fn whole_seconds(timestamp: Timestamp) -> i64 {
     // Towards the past before 1970 too, where `as_second` rounds towards it.
     timestamp.as_second() - i64::from(timestamp.subsec_nanosecond() < 0)
@@ -149,12 +171,33 @@ impl<'de> Deserialize<'de> for Bytes {
 }
 
 impl Line {
-    /// Parses one line.
+    /// A request of which only the head is known.
+    pub(super) fn from_head(
+        id: Value,
+        now: Option<Timestamp>,
+        method: Option<Vec<u8>>,
+        authority: Option<Vec<u8>>,
+        path: Option<Vec<u8>>,
+    ) -> Self {
+        Self {
+            id,
+            now: now.map(|now| Now(UnixTime(whole_seconds(now)))),
+            method: method.map(Bytes),
+            authority: authority.map(Bytes),
+            path: path.map(Bytes),
+            ..Self::default()
+        }
+    }
+
+    /// Parses one line, which may be a decision record of the filter.
     ///
     /// # Errors
     ///
     /// What is wrong with it, and its `id` as far as it has one.
     pub(super) fn parse(text: &[u8]) -> Result<Self, (Value, String)> {
+        if let Some(record) = record::find(text) {
+            return record::parse(record);
+        }
         #[derive(Deserialize)]
         struct Id {
             #[serde(default)]
@@ -169,6 +212,23 @@ impl Line {
         Ok(line)
     }
 
+    /// The same request, made now if it does not say when.
+    pub(super) fn at_once(mut self) -> Self {
+        self.now.get_or_insert_with(Now::by_the_clock);
+        self
+    }
+
+    /// Method, host and path for people.
+    pub(super) fn shown(&self) -> (Option<String>, Option<String>, Option<String>) {
+        let text = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| bytes.0.escape_ascii().to_string());
+        (text(&self.method), text(&self.authority), text(&self.path))
+    }
+
+    /// Whether a record's certificate was validated. The filter's host does not say; what it wrote of it counts.
+    fn was_validated(&self) -> bool {
+        self.recorded.as_ref().is_none_or(|recorded| recorded.verdict.reason != "certificate_not_validated")
+    }
+
     /// Calls `answer` with the request that the line describes.
     pub(super) fn with_request<T>(
         &self,
@@ -176,23 +236,33 @@ impl Line {
         certificates: &mut Certificates,
         answer: impl FnOnce(&Request<'_>) -> T,
     ) -> T {
-        let Certificates { presented, memory } = certificates;
-        let now = self.now.map_or_else(|| UnixTime(whole_seconds(Timestamp::now())), |now| now.0);
-        let peer = match &self.peer {
-            None => Peer::Absent,
-            Some(Object(peer)) => match presented.subject(policy, &peer.certificate) {
+        let Certificates { presented, memory, described } = certificates;
+        let now = self.now.unwrap_or_else(Now::by_the_clock).0;
+        let peer = match (&self.peer, &self.described) {
+            (Some(Object(peer)), _) => match presented.subject(policy, &peer.certificate) {
                 Ok(subject) => Peer::Presented { subject, validated: peer.validated },
                 Err(error) => Peer::Unreadable(error),
             },
+            (None, Some(Described::Certificate(leaf))) => {
+                let subject = described.insert(policy.subject((**leaf).clone()));
+                Peer::Presented { subject, validated: self.was_validated() }
+            }
+            (None, Some(Described::Unreadable(error))) => Peer::Unreadable(error),
+            (None, None) => Peer::Absent,
         };
         let pseudo = [(&b":method"[..], &self.method), (b":authority", &self.authority), (b":path", &self.path)];
         let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.0.as_slice())));
-        let fields = self.headers.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
+        // A record holds what a forwarder said, and not in which words.
+        let client = self.client.as_ref().map(|_| (&b"x-forwarded-client-cert"[..], &b"recorded"[..]));
+        let fields = self.headers.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice())).chain(client);
         let tls = self.tls.as_ref().map(|Object(tls)| tls);
         let head = Head::from_pairs(pseudo.chain(fields));
-        let forwarded = memory.forwarded(policy, &peer, &head, &mut PureRust);
+        let forwarded = match &self.client {
+            None => memory.forwarded(policy, &peer, &head, &mut PureRust),
+            Some(client) => Forwarded::Certificate(Arc::new(policy.subject((**client).clone()))),
+        };
         let token = memory.token(policy, &head, now, &mut PureRust);
-        answer(&Request {
+        let mut request = Request {
             now,
             peer,
             forwarded: &forwarded,
@@ -203,7 +273,13 @@ impl Line {
             },
             source: self.source,
             head,
-        })
+        };
+        // To a policy for which the peer is no forwarder it is somebody who sends such a header.
+        let nothing = Forwarded::Nothing;
+        if self.client.is_some() && policy.decide(&request).reason() == Reason::InternalError {
+            request.forwarded = &nothing;
+        }
+        answer(&request)
     }
 }
 
@@ -212,6 +288,8 @@ impl Line {
 pub(super) struct Certificates {
     presented: Presented,
     memory: Memory,
+    /// The one that was described last.
+    described: Option<Subject>,
 }
 
 /// Certificates by their text, parsed once and with the roles that they have.

@@ -2,10 +2,15 @@
 
 mod check;
 mod decide;
+mod diff;
 mod explain;
 mod input;
+mod record;
 mod render;
 mod test;
+mod verdict;
+mod what;
+mod who;
 
 use std::io;
 use std::io::Write as _;
@@ -27,16 +32,23 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compile the policy, run its tests, and report rules that are dead, shadowed or ambiguous.
+    /// Compile the policy, run its tests, and report what is probably not meant: rules that are dead, shadowed,
+    /// ambiguous or overlap, roles that nobody can have.
     Check(check::Args),
-    /// Decide requests: one JSON object per line in, one per line out.
+    /// Decide requests: one JSON object per line in, one per line out. Decision records of the filter are decided again.
     Decide(decide::Args),
+    /// Show which verdicts another version of a policy changes.
+    Diff(diff::Args),
     /// Decide requests and say what each rule about them lacked.
     Explain(decide::Args),
     /// Print the policy as the filter's plugin configuration.
     Render(render::Args),
     /// Run the policy's own tests.
     Test(test::Args),
+    /// Show what somebody can reach.
+    What(what::Args),
+    /// Show who can make a request.
+    Who(who::Args),
 }
 
 impl Args {
@@ -44,9 +56,12 @@ impl Args {
         match self.command {
             Command::Check(args) => args.run(),
             Command::Decide(args) => args.run(),
+            Command::Diff(args) => args.run(),
             Command::Explain(args) => explain::run(&args),
             Command::Render(args) => args.run(),
             Command::Test(args) => args.run(),
+            Command::What(args) => args.run(),
+            Command::Who(args) => args.run(),
         }
     }
 }
@@ -81,7 +96,22 @@ fn load(file: &Path) -> Result<Option<PolicySource>, PolicySourceError> {
     }
 }
 
+/// Reads a policy that may be put in force: one that passes its own tests. `None` as with [`load`].
+fn load_good(file: &Path) -> Result<Option<PolicySource>, PolicySourceError> {
+    let Some(source) = load(file)? else { return Ok(None) };
+    let failures = source.failures();
+    for failure in &failures {
+        complain(&format!("{failure:#}"));
+    }
+    Ok(if failures.is_empty() { Some(source) } else { None })
+}
+
 /// Writes a line to standard error. If that is closed there is nobody left to tell.
 fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Text that is missing because it makes no difference.
+fn or_any(text: Option<&str>) -> String {
+    text.unwrap_or("any").to_owned()
 }
