@@ -46,6 +46,10 @@ mod tests;
 mod time;
 pub mod token;
 
+/// The JSON Schema of policy documents (draft 2020-12), for editors. It says what fields there are; whether a policy is good
+/// is the compiler's word.
+pub const SCHEMA: &str = include_str!("../policy.schema.json");
+
 pub use certificate::AlternativeName;
 pub use certificate::Attribute;
 pub use certificate::CertificateError;

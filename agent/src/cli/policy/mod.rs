@@ -7,6 +7,7 @@ mod explain;
 mod input;
 mod record;
 mod render;
+mod schema;
 mod test;
 mod verdict;
 mod what;
@@ -43,6 +44,8 @@ enum Command {
     Explain(decide::Args),
     /// Print the policy as the filter's plugin configuration.
     Render(render::Args),
+    /// Print the JSON Schema of policies, for editors.
+    Schema(schema::Args),
     /// Run the policy's own tests.
     Test(test::Args),
     /// Show what somebody can reach.
@@ -59,6 +62,7 @@ impl Args {
             Command::Diff(args) => args.run(),
             Command::Explain(args) => explain::run(&args),
             Command::Render(args) => args.run(),
+            Command::Schema(args) => args.run(),
             Command::Test(args) => args.run(),
             Command::What(args) => args.run(),
             Command::Who(args) => args.run(),

@@ -1,0 +1,281 @@
+//! The JSON Schema of policies: it accepts what is accepted, names every field that there is, and refuses others.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use portcullis::yaml::Source;
+use portcullis_policy::Policy;
+use serde_json::Value;
+use serde_json::json;
+
+fn schema() -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["policy", "schema"]).output();
+    serde_json::from_slice(&output.expect("the program was built").stdout).expect("a schema is JSON")
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// As much of JSON Schema as the schema uses. An unknown keyword fails the test: nothing in the schema goes unasked.
+struct Validator(Value);
+
+impl Validator {
+    fn errors(&self, schema: &Value, value: &Value, place: &str, errors: &mut Vec<String>) {
+        let mut wrong = |why: String| errors.push(format!("{place}: {why}"));
+        let schema = schema.as_object().expect("a schema is an object");
+        for (keyword, wanted) in schema {
+            match keyword.as_str() {
+                "$schema" | "$id" | "$defs" | "title" | "description" | "default" | "examples" | "format" => {}
+                "$ref" => {
+                    let name = wanted.as_str().and_then(|text| text.strip_prefix("#")).expect("a local reference");
+                    let target = self.0.pointer(name).unwrap_or_else(|| panic!("no {name}"));
+                    let mut inner = Vec::new();
+                    self.errors(target, value, place, &mut inner);
+                    inner.into_iter().for_each(|error| wrong(error));
+                }
+                "type" => {
+                    let is = |kind: &Value| match kind.as_str() {
+                        Some("object") => value.is_object(),
+                        Some("array") => value.is_array(),
+                        Some("string") => value.is_string(),
+                        Some("integer") => value.is_i64() || value.is_u64(),
+                        Some("boolean") => value.is_boolean(),
+                        kind => panic!("type {kind:?}"),
+                    };
+                    let any = wanted.as_array().map_or_else(|| is(wanted), |kinds| kinds.iter().any(is));
+                    if !any {
+                        wrong(format!("not a {wanted}"));
+                    }
+                }
+                "const" if value != wanted => wrong(format!("not {wanted}")),
+                "enum" if !wanted.as_array().expect("a list").contains(value) => wrong(format!("not one of {wanted}")),
+                "const" | "enum" => {}
+                "anyOf" | "oneOf" => {
+                    let fits = |schema: &&Value| {
+                        let mut inner = Vec::new();
+                        self.errors(schema, value, place, &mut inner);
+                        inner.is_empty()
+                    };
+                    let count = wanted.as_array().expect("a list").iter().filter(fits).count();
+                    if count == 0 || (keyword == "oneOf" && count > 1) {
+                        wrong(format!("{count} of {keyword} fit"));
+                    }
+                }
+                "required" => {
+                    for name in wanted.as_array().expect("a list").iter().filter_map(Value::as_str) {
+                        if value.is_object() && value.get(name).is_none() {
+                            wrong(format!("`{name}` is missing"));
+                        }
+                    }
+                }
+                "properties" | "additionalProperties" | "items" => {}
+                "minItems" => {
+                    if value.as_array().is_some_and(|list| (list.len() as u64) < wanted.as_u64().expect("a number")) {
+                        wrong("too few items".to_owned());
+                    }
+                }
+                "minProperties" | "maxProperties" => {
+                    let limit = wanted.as_u64().expect("a number");
+                    let count = value.as_object().map(|fields| fields.len() as u64);
+                    if count.is_some_and(|count| if keyword == "minProperties" { count < limit } else { count > limit })
+                    {
+                        wrong(format!("{keyword} {limit}"));
+                    }
+                }
+                "minimum" => {
+                    if value.as_i64().is_some_and(|number| number < wanted.as_i64().expect("a number")) {
+                        wrong(format!("less than {wanted}"));
+                    }
+                }
+                // Patterns are for editors; the compiler of policies says what is wrong in its own words.
+                "pattern" => {}
+                keyword => panic!("the schema uses `{keyword}`, which this test does not know"),
+            }
+        }
+        if let (Some(items), Some(list)) = (schema.get("items"), value.as_array()) {
+            for (position, item) in list.iter().enumerate() {
+                self.errors(items, item, &format!("{place}[{position}]"), errors);
+            }
+        }
+        let (Some(fields), true) = (value.as_object(), schema.contains_key("additionalProperties")) else { return };
+        for (name, field) in fields {
+            let known = schema.get("properties").and_then(|properties| properties.get(name));
+            match known.or(schema.get("additionalProperties")) {
+                Some(Value::Bool(false)) => errors.push(format!("{place}: unknown field `{name}`")),
+                Some(schema) => self.errors(schema, field, &format!("{place}.{name}"), errors),
+                None => {}
+            }
+        }
+    }
+
+    fn validate(&self, value: &Value) -> Vec<String> {
+        let mut errors = Vec::new();
+        self.errors(&self.0, value, "", &mut errors);
+        errors
+    }
+}
+
+/// Where fields can stand: a name, the place in the schema, and a policy with a map in that place.
+fn places() -> Vec<(&'static str, &'static str, fn(Value) -> Value)> {
+    fn policy(field: &str, value: Value) -> Value {
+        let mut policy = json!({"version": 1, "rules": []});
+        policy[field] = value;
+        policy
+    }
+    fn member(member: Value) -> Value {
+        policy("roles", json!({"a": [member]}))
+    }
+    fn rule(field: &str, value: Value) -> Value {
+        policy("rules", json!([{"id": "a", "allow": "any", field: value}]))
+    }
+    fn test(field: &str, value: Value) -> Value {
+        policy(
+            "tests",
+            json!([{"name": "a", "peer": "none", "request": "GET /", "expect": {"allow": "a"}, field: value}]),
+        )
+    }
+    vec![
+        ("a policy", "", |map| {
+            let mut policy = map;
+            policy["version"] = json!(1);
+            policy["rules"] = json!([]);
+            policy
+        }),
+        ("records", "/properties/records", |map| policy("records", map)),
+        ("a distrust", "/properties/distrust/items", |map| policy("distrust", json!([map]))),
+        ("revoked", "/properties/revoked", |map| policy("revoked", map)),
+        ("a forwarder", "/properties/forwarders/items", |map| policy("forwarders", json!([map]))),
+        ("a member", "/$defs/member", member),
+        ("a member's not", "/$defs/member/properties/not", |map| member(json!({"not": map}))),
+        ("a member's key", "/$defs/key", |map| member(json!({"key": map}))),
+        ("a rule", "/$defs/rule", |map| {
+            let mut rule = map;
+            rule["id"] = json!("a");
+            policy("rules", json!([rule]))
+        }),
+        ("a rule's not", "/$defs/rule/properties/not", |map| rule("not", map)),
+        ("a rule's tls", "/$defs/rule/properties/tls", |map| rule("tls", map)),
+        ("a window", "/$defs/window", |map| rule("times", json!([map]))),
+        ("a test", "/$defs/test", |map| policy("tests", json!([map]))),
+        ("a peer", "/$defs/peer/anyOf/1", |map| test("peer", map)),
+        ("a peer's key", "/$defs/peer/anyOf/1/properties/key", |map| test("peer", json!({"key": map}))),
+        ("who forwarded it", "/$defs/test/properties/forwarded_by", |map| test("forwarded_by", map)),
+        ("an anchor", "/properties/anchors/items", |map| policy("anchors", json!([map]))),
+        ("a candidate", "/properties/candidate", |map| {
+            let mut candidate = map;
+            candidate["version"] = json!(1);
+            candidate["rules"] = json!([]);
+            policy("candidate", candidate)
+        }),
+        ("an expectation", "/$defs/test/properties/expect", |map| test("expect", map)),
+    ]
+}
+
+/// Fields that the parser names and that are refused there by name.
+const REFUSED: [(&str, &[&str]); 3] = [
+    ("a member", &["claims"]),
+    ("a member's not", &["role", "token", "claims", "not"]),
+    ("a forwarder", &["role", "token", "claims"]),
+];
+
+fn error(policy: &Value) -> String {
+    Policy::from_json(policy.to_string().as_bytes()).err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn the_schema_has_every_field_and_no_other() {
+    let validator = Validator(schema());
+    for (name, pointer, policy) in places() {
+        let in_schema = validator.0.pointer(pointer).unwrap_or_else(|| panic!("{name}: no {pointer}"));
+        let in_schema: BTreeSet<&str> =
+            in_schema["properties"].as_object().expect("it has properties").keys().map(String::as_str).collect();
+        let refused = REFUSED.iter().find(|(place, _)| *place == name).map_or(&[][..], |(_, fields)| fields);
+
+        let unknown = policy(json!({"nope": 1}));
+        let message = error(&unknown);
+        let mut known = message
+            .strip_prefix("unknown field ")
+            .unwrap_or_else(|| panic!("{name}: {message}"))
+            .split('`')
+            .skip(1)
+            .step_by(2);
+        assert_eq!(known.next(), Some("nope"), "{name}: {message}");
+        for field in known {
+            assert!(in_schema.contains(field) || refused.contains(&field), "{name}: the schema lacks `{field}`");
+        }
+        for field in &in_schema {
+            let message = error(&policy(json!({*field: null})));
+            assert!(!message.starts_with("unknown field"), "{name}: the schema has `{field}`: {message}");
+            assert!(!refused.contains(field), "{name}: `{field}` is refused");
+        }
+        let errors = validator.validate(&unknown);
+        assert!(errors.iter().any(|error| error.contains("`nope`") || error.contains("anyOf")), "{name}: {errors:?}");
+    }
+}
+
+#[test]
+fn the_schema_accepts_the_policies_that_are_shipped() {
+    let validator = Validator(schema());
+    for file in ["envoy-config/policy.yaml", "agent/src/cli/init/policy.yaml"] {
+        let value = Source::read(&repository().join(file)).unwrap().value().unwrap();
+        assert_eq!(validator.validate(&value), Vec::<String>::new(), "{file}");
+    }
+}
+
+#[test]
+fn the_schema_accepts_what_a_policy_is_rendered_to() {
+    let validator = Validator(schema());
+    let policy = json!({
+        "version": 1, "trust_domain": "t", "normalize_path": true, "merge_slashes": true, "records": {"allow_every": 2},
+        "roles": {
+            "a": [{"spiffe": "spiffe://t/{n}", "issuer": {"cn": "x", "key_id": "0a"}, "subject": {"ou": "y"}, "eku": ["client_auth"]}],
+            "b": [{"role": "a", "dns": "*.t", "uri": "https://t/", "email": "a@t", "ip": "10.0.0.0/8", "serial": "01"}],
+            "c": [{"sha256": "00".repeat(32), "spki_sha256": "00".repeat(32), "oid": ["1.2.3"], "max_lifetime": "24h",
+                "key": {"type": "rsa", "min_bits": 2048}, "not": {"dns": "x.t"}}],
+        },
+        "rules": [
+            {"id": "x", "allow": ["a", "b", "c"], "methods": ["GET"], "paths": ["/{n}/**"], "hosts": ["**.t"],
+                "headers": {"x-a": ["b", "c"]}, "sources": ["10.0.0.0/8"], "sni": ["*.t"], "tls": {"min_version": "1.3"},
+                "times": [{"from": "2026-01-01T00:00:00Z", "days": ["mon"], "hours": "08:00-18:00"}], "not": {"sources": ["10.1.0.0/16"]}},
+            {"id": "y", "deny": "any", "paths": ["/y"]},
+        ],
+        "distrust": [{"issued_before": "2026-01-01T00:00:00Z", "issuer": {"o": "z"}}],
+        "revoked": {"serials": ["01"], "sha256": ["00".repeat(32)], "spki_sha256": ["00".repeat(32)], "fresh_until": "2027-01-01T00:00:00Z"},
+        "tests": [{"name": "n", "peer": {"spiffe": "spiffe://t/a", "dns": ["a.t"]}, "request": "GET /y", "expect": {"deny": "y"}}],
+    });
+    assert_eq!(validator.validate(&policy), Vec::<String>::new());
+    let compiled =
+        Policy::from_json(policy.to_string().as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", error.path()));
+    let rendered: Value = serde_json::from_str(&compiled.to_json()).unwrap();
+    assert_eq!(validator.validate(&rendered), Vec::<String>::new());
+}
+
+#[test]
+fn the_schema_says_what_is_wrong() {
+    let validator = Validator(schema());
+    let policy = |rule: Value| json!({"version": 1, "rules": [rule]});
+    let cases = [
+        ("two effects", policy(json!({"id": "a", "allow": "any", "deny": "any"}))),
+        ("no effect", policy(json!({"id": "a"}))),
+        ("no id", policy(json!({"allow": "any"}))),
+        ("another word than any", policy(json!({"id": "a", "allow": "all"}))),
+        ("an empty list", policy(json!({"id": "a", "allow": []}))),
+        ("an emptied field", policy(json!({"id": "a", "allow": "any", "methods": null}))),
+        ("another version", json!({"version": 2, "rules": []})),
+        ("no rules", json!({"version": 1})),
+    ];
+    for (name, policy) in cases {
+        assert!(!validator.validate(&policy).is_empty(), "{name}");
+        assert!(!error(&policy).is_empty(), "{name}: the compiler takes it");
+    }
+}
+
+#[test]
+fn the_schema_that_is_printed_is_the_file_that_editors_are_pointed_at() {
+    let file = fs::read_to_string(repository().join("policy/policy.schema.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&file).unwrap(), schema());
+}
