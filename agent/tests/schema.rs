@@ -35,7 +35,7 @@ impl Validator {
                     let target = self.0.pointer(name).unwrap_or_else(|| panic!("no {name}"));
                     let mut inner = Vec::new();
                     self.errors(target, value, place, &mut inner);
-                    inner.into_iter().for_each(|error| wrong(error));
+                    inner.into_iter().for_each(&mut wrong);
                 }
                 "type" => {
                     let is = |kind: &Value| match kind.as_str() {
@@ -104,7 +104,7 @@ impl Validator {
         let (Some(fields), true) = (value.as_object(), schema.contains_key("additionalProperties")) else { return };
         for (name, field) in fields {
             let known = schema.get("properties").and_then(|properties| properties.get(name));
-            match known.or(schema.get("additionalProperties")) {
+            match known.or_else(|| schema.get("additionalProperties")) {
                 Some(Value::Bool(false)) => errors.push(format!("{place}: unknown field `{name}`")),
                 Some(schema) => self.errors(schema, field, &format!("{place}.{name}"), errors),
                 None => {}
@@ -119,8 +119,11 @@ impl Validator {
     }
 }
 
-/// Where fields can stand: a name, the place in the schema, and a policy with a map in that place.
-fn places() -> Vec<(&'static str, &'static str, fn(Value) -> Value)> {
+/// A name, a place in the schema, and a policy with a map in that place.
+type Place = (&'static str, &'static str, fn(Value) -> Value);
+
+/// Where fields can stand.
+fn places() -> Vec<Place> {
     fn policy(field: &str, value: Value) -> Value {
         let mut policy = json!({"version": 1, "rules": []});
         policy[field] = value;
