@@ -167,6 +167,10 @@ fn places() -> Vec<Place> {
         ("a peer", "/$defs/peer/anyOf/1", |map| test("peer", map)),
         ("a peer's key", "/$defs/peer/anyOf/1/properties/key", |map| test("peer", json!({"key": map}))),
         ("who forwarded it", "/$defs/test/properties/forwarded_by", |map| test("forwarded_by", map)),
+        ("a provider", "/$defs/provider", |map| policy("tokens", json!({"a": map}))),
+        ("a provider's keys", "/$defs/provider/properties/jwks", |map| policy("tokens", json!({"a": {"jwks": map}}))),
+        ("a member's token", "/$defs/member_token", |map| member(json!({"token": map}))),
+        ("a test's token", "/$defs/test/properties/token", |map| test("token", map)),
         ("an anchor", "/properties/anchors/items", |map| policy("anchors", json!([map]))),
         ("a candidate", "/properties/candidate", |map| {
             let mut candidate = map;
@@ -179,11 +183,8 @@ fn places() -> Vec<Place> {
 }
 
 /// Fields that the parser names and that are refused there by name.
-const REFUSED: [(&str, &[&str]); 3] = [
-    ("a member", &["claims"]),
-    ("a member's not", &["role", "token", "claims", "not"]),
-    ("a forwarder", &["role", "token", "claims"]),
-];
+const REFUSED: [(&str, &[&str]); 2] =
+    [("a member's not", &["role", "token", "not"]), ("a forwarder", &["role", "token"])];
 
 fn error(policy: &Value) -> String {
     Policy::from_json(policy.to_string().as_bytes()).err().map(|error| error.to_string()).unwrap_or_default()

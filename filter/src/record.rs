@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::ops::Not;
 
 use jiff::Timestamp;
 use portcullis_policy::Decision;
@@ -16,6 +17,7 @@ use portcullis_policy::Peer;
 use portcullis_policy::Reason;
 use portcullis_policy::Request;
 use portcullis_policy::UnixTime;
+use portcullis_policy::token::Bearer;
 use proxy_wasm::types::LogLevel;
 use serde::Serialize;
 use serde_json::Serializer;
@@ -58,6 +60,9 @@ struct Record<'a> {
     /// The same of the certificate that the peer, a forwarder, forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     forwarded: Option<Description>,
+    /// Whether the request had a token that the policy looks at. A record never holds it.
+    #[serde(skip_serializing_if = "Not::not")]
+    token: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,6 +119,7 @@ pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Op
         // The one without the other would be another request.
         record.peer = record.peer.filter(|_| record.forwarded.is_some());
     }
+    record.token = !matches!(request.token, Bearer::Absent);
     record.source = request.source;
     let text = |text: Option<&str>| text.map(|text| visible(text.as_bytes()));
     let tls = TlsText { version: text(request.tls.version), sni: text(request.tls.sni) };
@@ -157,6 +163,7 @@ impl Record<'_> {
             certificate: digest.map(|digest| digest.to_string()),
             peer: None,
             forwarded: None,
+            token: false,
             source: None,
             tls: None,
             error: None,

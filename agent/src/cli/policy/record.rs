@@ -56,6 +56,8 @@ struct Record {
     #[serde(default)]
     forwarded: Option<Value>,
     #[serde(default)]
+    token: bool,
+    #[serde(default)]
     error: Option<String>,
 }
 
@@ -65,6 +67,8 @@ pub(super) struct Recorded {
     pub(super) verdict: Verdict<'static>,
     /// The version of the policy that made it.
     policy: Option<String>,
+    /// Whether the request had a token.
+    token: bool,
     /// Why it cannot be decided again, by whatever policy.
     missing: Option<String>,
 }
@@ -138,14 +142,14 @@ fn line(record: Record) -> Result<Line, String> {
     }
     line.described = described;
     let missing = missing.map(str::to_owned);
-    line.recorded = Some(Recorded { verdict: record.verdict, policy: record.policy, missing });
+    line.recorded = Some(Recorded { verdict: record.verdict, policy: record.policy, token: record.token, missing });
     Ok(line)
 }
 
 impl Recorded {
     /// Why the verdict that is made now says nothing about the recorded one, if so.
     pub(super) fn missing(&self, policy: &Policy, request: &Request<'_>, now: &Decision<'_>) -> Option<String> {
-        let Self { verdict, missing, policy: recorded_by } = self;
+        let Self { verdict, missing, policy: recorded_by, .. } = self;
         let needs = policy.needs();
         // The filter reads what its policy asks about: what it did not read then, another policy may miss now.
         let same = recorded_by.as_deref() == Some(policy.version());
@@ -155,6 +159,7 @@ impl Recorded {
             Peer::Absent | Peer::Unreadable(_) => true,
         });
         let unread = [
+            (policy.takes_tokens() && (self.token || !same), "the token"),
             (!anchored && !same, "who signed the certificate"),
             (needs.headers, "header fields"),
             (needs.source && request.source.is_none() && !same, "the peer's address"),
@@ -165,8 +170,8 @@ impl Recorded {
             return Some(format!("the policy asks about {what}, and the record does not hold that"));
         }
         let form = verdict.status == 400 && !BY_NORMALIZATION.contains(&&*verdict.reason);
-        // What a client sent for a certificate or a token, and who signed it, is not there to be refused again.
-        let kinds = ["forward", "token", "xfcc", "certificate_issuer"];
+        // What was sent for a certificate, and who signed it, is not there to be refused again.
+        let kinds = ["forward", "xfcc", "certificate_issuer"];
         let other_facts = kinds.iter().any(|kind| verdict.reason.starts_with(kind));
         let lost = (form || other_facts) && verdict.reason != now.reason().code();
         let lost = lost.then(|| format!("the record does not hold what was refused as `{}`", verdict.reason));
