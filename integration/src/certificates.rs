@@ -12,6 +12,7 @@ use rcgen::CertificateParams;
 use rcgen::CustomExtension;
 use rcgen::DistinguishedName;
 use rcgen::DnType;
+use rcgen::DnValue;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::Issuer;
@@ -113,7 +114,7 @@ impl LeafBuilder<'_> {
     }
 
     /// Adds an attribute to the subject.
-    pub fn subject(mut self, attribute: DnType, value: &str) -> Self {
+    pub fn subject(mut self, attribute: DnType, value: impl Into<DnValue>) -> Self {
         self.params.distinguished_name.push(attribute, value);
         self
     }

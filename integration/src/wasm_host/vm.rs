@@ -37,6 +37,8 @@ pub struct Vm {
     next_context: u32,
     /// The root context that new streams belong to, and what it was configured with.
     root: Option<(u32, Vec<u8>)>,
+    /// The root contexts of other filters in this VM.
+    neighbours: Vec<(u32, Vec<u8>)>,
     failure: Option<String>,
 }
 
@@ -44,6 +46,10 @@ pub struct Vm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a stream stays open until it is closed"]
 pub struct StreamId(u32);
+
+/// Another filter in the same VM, as that of a second listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour(usize);
 
 /// Why a VM did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +67,15 @@ impl Vm {
     /// [`StartError`]
     pub fn start(module: &Module, now: UnixTime) -> Result<Self, StartError> {
         let (store, instance) = instantiate(module, nanoseconds(now))?;
-        Ok(Self { module: module.clone(), store, instance, next_context: 1, root: None, failure: None })
+        Ok(Self {
+            module: module.clone(),
+            store,
+            instance,
+            next_context: 1,
+            root: None,
+            neighbours: Vec::new(),
+            failure: None,
+        })
     }
 
     /// Gives the module a configuration, in a root context of its own in this same VM; whether the module took it.
@@ -78,6 +92,26 @@ impl Vm {
         is_taken
     }
 
+    /// Adds a filter with a configuration of its own: where two have `vm_id` and code in common, Envoy runs both in one VM.
+    /// `None` if the module refuses the configuration.
+    pub fn add_neighbour(&mut self, configuration: &[u8]) -> Option<Neighbour> {
+        let root = self.new_context(Context::Root { tick: None });
+        if !self.run_configuration(root, configuration) {
+            self.retire(root);
+            return None;
+        }
+        self.neighbours.push((root, configuration.to_vec()));
+        Some(Neighbour(self.neighbours.len() - 1))
+    }
+
+    /// Sends a request through a neighbour, from its header to its end.
+    pub fn request_of(&mut self, neighbour: Neighbour, connection: &Connection, headers: Headers) -> Outcome {
+        let root = self.neighbours.get(neighbour.0).map(|(root, _)| *root);
+        let (stream, outcome) = self.open_in(root, connection, headers);
+        self.close(stream);
+        outcome
+    }
+
     /// Sends a request from its header to its end.
     pub fn request(&mut self, connection: &Connection, headers: Headers) -> Outcome {
         let (stream, outcome) = self.open(connection, headers);
@@ -87,7 +121,12 @@ impl Vm {
 
     /// Sends a request's header; the stream stays open.
     pub fn open(&mut self, connection: &Connection, headers: Headers) -> (StreamId, Outcome) {
-        let Some(root) = self.root.as_ref().map(|(root, _)| *root).filter(|_| self.failure.is_none()) else {
+        let root = self.root.as_ref().map(|(root, _)| *root);
+        self.open_in(root, connection, headers)
+    }
+
+    fn open_in(&mut self, root: Option<u32>, connection: &Connection, headers: Headers) -> (StreamId, Outcome) {
+        let Some(root) = root.filter(|_| self.failure.is_none()) else {
             return (StreamId(0), Outcome::failed_vm());
         };
         let count = i32::try_from(headers.len()).expect("a header map is far below 2³¹ fields");
@@ -118,7 +157,7 @@ impl Vm {
         self.call::<_, i32>(id, "proxy_on_done", id.cast_signed());
         self.call::<_, ()>(id, "proxy_on_delete", id.cast_signed());
         self.store.data_mut().contexts.remove(&id);
-        if self.root.as_ref().is_none_or(|(current, _)| *current != root) {
+        if !self.root.iter().chain(&self.neighbours).any(|(current, _)| *current == root) {
             self.retire(root);
         }
     }
@@ -219,6 +258,10 @@ impl Vm {
         self.failure = None;
         if let Some((_, configuration)) = self.root.take() {
             self.configure(&configuration);
+        }
+        // In their order: what tells them apart stays.
+        for (_, configuration) in std::mem::take(&mut self.neighbours) {
+            self.add_neighbour(&configuration);
         }
         Ok(())
     }

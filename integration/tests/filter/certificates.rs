@@ -125,6 +125,38 @@ fn a_thousand_certificates_do_not_crowd_out_the_truth() {
 }
 
 #[test]
+fn what_is_forgotten_is_read_again_and_means_the_same() {
+    const REMEMBERED: u16 = 8_192;
+    const SERIAL: [u8; 8] = [0x11; 8];
+    let issued = leaf().uri(CART).serial(&SERIAL).issue();
+    let place = issued.der().windows(8).position(|bytes| bytes == SERIAL).unwrap();
+    // Another serial number makes another certificate; nobody looks at the signature here.
+    let numbered = |number: u16| {
+        let mut der = issued.der().to_vec();
+        der[place + 6..place + 8].copy_from_slice(&number.to_be_bytes());
+        Connection::presenting(der)
+    };
+    let mut vm = gate();
+    let checkout = peer(CHECKOUT);
+    assert_eq!(vm.request(&checkout, crate::gate::request("POST", "/orders/1")).status(), Some(200));
+    let mut half_way = 0;
+    for number in 0..REMEMBERED {
+        assert_eq!(get(&mut vm, &numbered(number), "/orders/1").status(), Some(200), "{number}");
+        if number == REMEMBERED / 2 {
+            half_way = vm.memory_size();
+        }
+    }
+    assert!(vm.memory_size() <= 3 * half_way, "{} bytes after {half_way}", vm.memory_size());
+    let parsed = vm.counter(PARSED).unwrap();
+    assert_eq!(parsed, u64::from(REMEMBERED) + 1);
+    // The newest are remembered, the oldest is not; neither becomes somebody else.
+    assert_eq!(vm.request(&numbered(REMEMBERED - 1), crate::gate::request("POST", "/orders/1")).status(), Some(403));
+    assert_eq!(vm.counter(PARSED), Some(parsed));
+    assert_eq!(vm.request(&checkout, crate::gate::request("POST", "/orders/1")).status(), Some(200));
+    assert_eq!(vm.counter(PARSED), Some(parsed + 1));
+}
+
+#[test]
 fn a_thousand_names_in_a_certificate_are_all_looked_at() {
     let mut names = leaf();
     for index in 0..999 {

@@ -76,6 +76,24 @@ fn a_request_without_its_parts_is_refused() {
 }
 
 #[test]
+fn of_two_single_values_neither_the_first_nor_the_last_counts() {
+    let good: &[u8] = b"orders.acme.example";
+    let mut vm = gate();
+    let checkout = peer(CHECKOUT);
+    for name in ["authorization", "host"] {
+        let odd: [&[u8]; 5] = [good, b"", b" ", b"evil.example", b"orders.acme.example, evil.example"];
+        for value in odd {
+            for pair in [[good, value], [value, good]] {
+                let fields: [(&str, &[u8]); 3] = [(name, pair[0]), ("x-other", b"1"), (name, pair[1])];
+                let outcome = vm.request(&checkout, request_with("GET", "/orders/1", &fields));
+                assert_eq!(answer(&outcome), (400, "header_duplicated".to_owned()), "{name}: {pair:?}");
+            }
+        }
+    }
+    assert_alive(&mut vm);
+}
+
+#[test]
 fn noise_neither_passes_nor_traps() {
     // A simple generator of numbers: a failure can be repeated.
     let mut state = 0x2545_f491_u32;

@@ -9,6 +9,8 @@ mod failures;
 mod gate;
 mod hostile;
 mod identity;
+mod names;
+mod neighbours;
 mod policies;
 mod records;
 mod replies;
