@@ -83,7 +83,8 @@ fn host_and_module_come_to_the_same_verdicts() {
             let mut bad = vec![
                 ("of another text", format!("{signed}.{other}")),
                 ("zeros", format!("{signed}.{}", "A".repeat(other.len()))),
-                ("cut", cut(&good, 4)),
+                // To whole groups of Base64: the rest of a group would be malformed.
+                ("cut", cut(&good, 4 + other.len() % 4)),
             ];
             // All RSA issuers have one key.
             if !algorithm.as_str().is_some_and(|name| name.contains('S') && !name.starts_with('E')) {
