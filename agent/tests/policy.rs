@@ -169,6 +169,40 @@ fn each_line_is_answered_in_the_documented_form() {
 }
 
 #[test]
+fn a_client_behind_a_forwarder_is_the_one_who_asks() {
+    const EDGE: &str = "spiffe://acme.example/edge";
+    let forwarding = format!("forwarders: [{{ spiffe: \"{EDGE}\" }}]\nroles:");
+    let desk = Desk::new(&POLICY.replace("roles:", &forwarding));
+    let client = certificate(CHECKOUT);
+    let escaped =
+        client.replace('\n', "%0A").replace(' ', "%20").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let header = format!("By={EDGE};Cert=\"{}\";URI={CHECKOUT}", escaped);
+    let headers = |name: &str, value: &str| json!({"headers": [[name, value]]});
+    let edge = request(EDGE);
+    let stranger = request(CHECKOUT);
+    let requests = [
+        with(&edge, headers("X-Forwarded-Client-Cert", &header)),
+        with(&edge, headers("x-forwarded-client-cert", &header.replace("sa/checkout", "sa/other"))),
+        with(&edge, json!({"headers": []})),
+        with(&stranger, headers("x-forwarded-client-cert", &header)),
+    ];
+    let (answers, status) = desk.decide(&requests);
+    assert_eq!(status, Some(0));
+    assert_eq!(
+        answers[0],
+        json!({
+            "id": "1", "decision": "allow", "status": 200, "reason": "rule_matched", "rule": "read-orders",
+            "identity": CHECKOUT, "roles": ["checkout", "reader"],
+        })
+    );
+    let reasons = ["rule_matched", "forwarded_names_mismatch", "no_certificate", "forwarder_untrusted"];
+    let identities = [json!(CHECKOUT), json!(null), json!(null), json!(CHECKOUT)];
+    for ((answer, reason), identity) in answers.iter().zip(reasons).zip(identities) {
+        assert_eq!((&answer["reason"], &answer["identity"]), (&json!(reason), &identity), "{answer}");
+    }
+}
+
+#[test]
 fn an_explanation_names_what_each_rule_lacked() {
     let desk = Desk::new(POLICY);
     let checkout = request(CHECKOUT);

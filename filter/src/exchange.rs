@@ -8,14 +8,15 @@ use portcullis_policy::Peer;
 use portcullis_policy::Permit;
 use portcullis_policy::Request;
 use portcullis_policy::Tls;
-use portcullis_policy::is_own_header;
 use proxy_wasm::traits::Context;
 use proxy_wasm::traits::HttpContext;
 use proxy_wasm::types::Action;
 
 use crate::counters::Counters;
+use crate::generation::Certificate;
 use crate::generation::Generation;
 use crate::host;
+use crate::host::Digest;
 use crate::host::Headers;
 use crate::host::HostError;
 use crate::record;
@@ -41,8 +42,8 @@ impl Exchange {
         let (Some(generation), Some(counters)) = (&self.generation, &self.counters) else {
             return Err(HostError::NotConfigured);
         };
-        let digest = host::peer_digest()?;
-        let certificate = digest.map(|digest| generation.certificate(digest, counters)).transpose()?;
+        let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
+        let (digest, certificate) = presented(generation, counters, &head)?;
         let needs = generation.policy().needs();
         let tls_version = if needs.tls_version { host::tls_version()? } else { None };
         let sni = if needs.sni { host::server_name()? } else { None };
@@ -53,7 +54,6 @@ impl Exchange {
             Some(Err(error)) => Peer::Unreadable(error),
         };
         let now = host::now()?;
-        let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
         let forwarded = generation.forwarded(&peer, &head);
         let token = generation.token(&head, now, counters);
         let request = Request {
@@ -115,11 +115,29 @@ impl HttpContext for Exchange {
     }
 }
 
+/// The certificate that the peer presented, with its digest as far as the proxy tells it.
+fn presented(
+    generation: &Generation,
+    counters: &Counters,
+    head: &Head<'_>,
+) -> Result<(Option<Digest>, Option<Rc<Certificate>>), HostError> {
+    let own_xfcc = generation.policy().own_xfcc();
+    let digest = match host::peer_digest() {
+        Err(HostError::PropertyMissing(_)) if own_xfcc => return Ok((None, generation.own_peer(head, None)?)),
+        digest => digest?,
+    };
+    let certificate = match digest.map(|digest| generation.certificate(digest, counters)).transpose() {
+        Err(HostError::PropertyMissing(_)) if own_xfcc => generation.own_peer(head, digest)?,
+        certificate => certificate?,
+    };
+    Ok((digest, certificate))
+}
+
 /// Tells the upstream who asks. What the client sent under these names goes first, whatever the permit says.
 ///
 /// Each change makes the proxy look for the route again, so nothing is touched without need.
 fn forward(permit: &Permit<'_>, headers: &Headers) -> Result<(), HostError> {
-    for (name, _) in headers.iter().filter(|(name, _)| is_own_header(name.as_bytes())) {
+    for (name, _) in headers.iter().filter(|(name, _)| permit.removes(name.as_bytes())) {
         host::remove_request_header(name)?;
     }
     if let Some(identity) = permit.identity() {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use portcullis_policy::CertificateError;
 use portcullis_policy::Decision;
@@ -49,7 +50,7 @@ pub(crate) struct Generation {
 }
 
 /// What a presented certificate turned out to be: somebody, or bytes that no identity can be taken from.
-pub(crate) type Certificate = Result<Subject, CertificateError>;
+pub(crate) type Certificate = Result<Arc<Subject>, CertificateError>;
 
 /// Why a configuration was refused. What was in force before stays.
 #[derive(Debug, thiserror::Error)]
@@ -98,12 +99,30 @@ impl Generation {
         let text = host::peer_certificate()?;
         let certificate = match Leaf::from_url_encoded_pem(&text) {
             Ok(leaf) if leaf.sha256() != digest.as_bytes() => return Err(HostError::DigestMismatch),
-            Ok(leaf) => Ok(self.policy.verified_subject(leaf, &mut SignatureVerifier::of_vm())),
+            Ok(leaf) => Ok(Arc::new(self.policy.verified_subject(leaf, &mut SignatureVerifier::of_vm()))),
             Err(error) => Err(error),
         };
         let certificate = Rc::new(certificate);
         self.certificates.borrow_mut().insert(digest, Rc::clone(&certificate), 0);
         Ok(certificate)
+    }
+
+    /// The certificate of the peer by what the proxy wrote of it into `x-forwarded-client-cert`; `None` if it wrote nothing.
+    /// `digest` is what else it says of the certificate.
+    pub(crate) fn own_peer(
+        &self,
+        head: &Head<'_>,
+        digest: Option<Digest>,
+    ) -> Result<Option<Rc<Certificate>>, HostError> {
+        match self.memory.borrow_mut().own_peer(&self.policy, head, &mut SignatureVerifier::of_vm()) {
+            None if digest.is_some() => Err(HostError::PropertyMissing("connection.peer_certificate")),
+            None => Ok(None),
+            Some(None) => Ok(Some(Rc::new(Err(CertificateError::Pem)))),
+            Some(Some(subject)) if digest.is_some_and(|digest| digest.as_bytes() != subject.leaf().sha256()) => {
+                Err(HostError::DigestMismatch)
+            }
+            Some(Some(subject)) => Ok(Some(Rc::new(Ok(subject)))),
+        }
     }
 
     /// The certificate that the peer forwards.

@@ -41,6 +41,9 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
     identity: Option<&'a str>,
+    /// The peer, where it speaks for who asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarder: Option<&'a str>,
     roles: &'a [String],
     /// What would be decided with shadow rules enforced, where that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +111,7 @@ pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Op
     record.policy = Some(decision.policy_version());
     record.rule = decision.rule();
     record.identity = decision.identity();
+    record.forwarder = decision.forwarder();
     record.roles = decision.roles();
     record.shadow = decision.shadow().map(Other::new);
     record.candidate = decision.candidate().map(Other::new);
@@ -152,6 +156,7 @@ impl Record<'_> {
             reason: reason.code(),
             rule: None,
             identity: None,
+            forwarder: None,
             roles: &[],
             shadow: None,
             candidate: None,

@@ -54,6 +54,11 @@ fn hostile_requests() {
 }
 
 #[test]
+fn forwarder() {
+    tell(Story::Forwarder);
+}
+
+#[test]
 fn four_ways() {
     tell(Story::FourWays);
 }

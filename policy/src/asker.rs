@@ -23,6 +23,8 @@ pub(crate) struct Asker<'p> {
     certificate: Option<(&'p Leaf, Cow<'p, View>)>,
     /// The peer, if it is a forwarder.
     forwarder: Option<&'p Leaf>,
+    /// What it forwards is not kept.
+    strips: bool,
     /// Why what was presented or forwarded is not believed. Presenting nothing is no reason yet: a rule may be about anybody.
     doubt: Option<Reason>,
     /// Why the token is not believed. It is refused whatever the rules say: who shows a bad token is not who the token says.
@@ -46,7 +48,6 @@ impl<'p> Asker<'p> {
     }
 
     fn of_certificate(policy: &'p Policy, request: &Request<'p>) -> Self {
-        let of = |certificate, forwarder, doubt| Self { certificate, forwarder, doubt, token_doubt: None, pair: None };
         let peer = match request.peer {
             Peer::Presented { subject, .. } => Some((subject.leaf(), policy.view(subject))),
             Peer::Absent | Peer::Unreadable(_) => None,
@@ -57,21 +58,24 @@ impl<'p> Asker<'p> {
             Peer::Presented { validated: true, .. } | Peer::Absent => standing(policy, request, peer.as_ref()),
         };
         let forwarder = peer.as_ref().filter(|(_, view)| view.forwarder.is_some()).map(|(leaf, _)| *leaf);
-        match (forwarder, request.forwarded, doubt) {
-            (None, Forwarded::Nothing, doubt) => of(peer, forwarder, doubt),
-            (None, Forwarded::Refused(reason), doubt) => of(peer, forwarder, doubt.or(Some(*reason))),
+        let strips =
+            peer.as_ref().and_then(|(_, view)| policy.forwarder(view)).is_some_and(|forwarder| !forwarder.keep);
+        let (certificate, doubt) = match (forwarder, request.forwarded, doubt) {
+            (None, Forwarded::Nothing, doubt) => (peer, doubt),
+            (None, Forwarded::Refused(reason), doubt) => (peer, doubt.or(Some(*reason))),
             // Whoever read the request took somebody else for the peer.
-            (None, Forwarded::Certificate(_), doubt) => of(peer, forwarder, doubt.or(Some(Reason::InternalError))),
-            (Some(_), Forwarded::Nothing, doubt) => of(None, forwarder, doubt),
-            (Some(_), Forwarded::Refused(reason), None) => of(None, forwarder, Some(*reason)),
+            (None, Forwarded::Certificate(_), doubt) => (peer, doubt.or(Some(Reason::InternalError))),
+            // What somebody sends who is not believed is nobody's identity.
+            (Some(_), _, doubt @ Some(_)) => (None, doubt),
+            (Some(_), Forwarded::Nothing, None) => (None, None),
+            (Some(_), Forwarded::Refused(reason), None) => (None, Some(*reason)),
             (Some(_), Forwarded::Certificate(subject), None) => {
                 let client = Some((subject.leaf(), policy.view(subject)));
                 let doubt = standing(policy, request, client.as_ref());
-                of(client, forwarder, doubt)
+                (client, doubt)
             }
-            // What somebody sends who is not believed is nobody's identity.
-            (Some(_), _, doubt @ Some(_)) => of(None, forwarder, doubt),
-        }
+        };
+        Self { certificate, forwarder, strips, doubt, token_doubt: None, pair: None }
     }
 
     /// Why not to ask any rule, if so. `forwarded` says whether the request has a header that carries a certificate.
@@ -96,6 +100,10 @@ impl<'p> Asker<'p> {
 
     pub(crate) fn forwarder(&self) -> Option<&'p str> {
         self.forwarder.map(Leaf::identity)
+    }
+
+    pub(crate) fn strips(&self) -> bool {
+        self.strips
     }
 
     pub(crate) fn into_roles(self) -> Cow<'p, [String]> {

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use crate::asker::Asker;
 use crate::certificate::CertificateError;
 use crate::form::Form;
+use crate::form::is_own_header;
 use crate::forwarded::Forwarded;
+use crate::forwarded::is_forwarded_header;
 use crate::index::Found;
 use crate::policy::Policy;
 use crate::policy::Subject;
@@ -120,6 +122,8 @@ struct Verdict<'p> {
     rule: Option<&'p str>,
     identity: Option<&'p str>,
     forwarder: Option<&'p str>,
+    /// What the forwarder forwards ends here.
+    strips: bool,
     roles: Cow<'p, [String]>,
     policy: &'p str,
     shadow: Option<Divergence<'p>>,
@@ -179,6 +183,7 @@ pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<
         rule: enforced.1,
         identity: asker.identity(),
         forwarder: asker.forwarder(),
+        strips: asker.strips(),
         roles: asker.into_roles(),
         policy: policy.version(),
         shadow: Divergence::between(enforced, named(policy, judgement.with_shadows)),
@@ -303,6 +308,13 @@ impl<'p> Permit<'p> {
     /// The roles for `x-portcullis-roles`.
     pub fn roles(&self) -> &[String] {
         &self.0.roles
+    }
+
+    /// Whether a header of this name is to be taken away from what the client sent: one that a server behind the gate could
+    /// take for one of the gate's own, and what a forwarder said of its client, unless the policy keeps it. Part of the
+    /// latter may come from the client itself: only what the gate checked of it counts, and that is in its own headers.
+    pub fn removes(&self, name: &[u8]) -> bool {
+        is_own_header(name) || self.0.strips && is_forwarded_header(name)
     }
 
     /// The rule for `x-portcullis-rule`.

@@ -4,8 +4,8 @@
 //! attempts to reach the gate's own headers.
 
 use crate::decide::Head;
-use crate::forwarded::Field;
 use crate::forwarded::Fields;
+use crate::forwarded::is_forwarded_header;
 use crate::host::Host;
 use crate::path::RequestPath;
 use crate::policy::Policy;
@@ -91,7 +91,7 @@ impl<'r> Form<'r> {
 /// Whether an option of `Connection` would take away a header that the gate sets or reads.
 fn is_the_gates(option: &[u8]) -> bool {
     let name = option.trim_ascii();
-    is_own_header(name) || Field::of(name).is_some()
+    is_own_header(name) || is_forwarded_header(name)
 }
 
 /// Whether a server behind the gate could take a header of this name for one of the gate's own.

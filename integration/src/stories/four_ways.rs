@@ -194,7 +194,7 @@ async fn ask(client: &Client, row: &Row) -> Result<Outcome, StoryError> {
 }
 
 /// Files for every secret that the shipped configuration names.
-fn certificates(root: &Path, own: &Authority, clients: &str) -> Result<(), EnvironmentError> {
+pub(super) fn certificates(root: &Path, own: &Authority, clients: &str) -> Result<(), EnvironmentError> {
     let write = |folder: &str, file: &str, text: &str| {
         let path = root.join(folder);
         fs::create_dir_all(&path).map_err(|source| EnvironmentError::File { doing: "create", path, source })?;

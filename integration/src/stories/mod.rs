@@ -2,6 +2,7 @@
 //! `lab story NAME` alike, and holds only if every claim in it holds.
 
 mod agent_crash;
+mod forwarder;
 mod four_ways;
 mod hostile_requests;
 mod identity;
@@ -40,6 +41,8 @@ pub enum Story {
     Impersonation,
     /// Requests that are meant to break something.
     HostileRequests,
+    /// Two proxies in a row.
+    Forwarder,
     /// One table, decided four ways.
     FourWays,
 }
@@ -53,6 +56,7 @@ impl Story {
         Self::AgentCrash,
         Self::Impersonation,
         Self::HostileRequests,
+        Self::Forwarder,
         Self::FourWays,
     ];
 
@@ -70,6 +74,7 @@ impl Story {
             Self::AgentCrash => "agent-crash",
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
+            Self::Forwarder => "forwarder",
             Self::FourWays => "four-ways",
         }
     }
@@ -84,6 +89,7 @@ impl Story {
             }
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
+            Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
         }
@@ -102,6 +108,7 @@ impl Story {
             Self::AgentCrash => agent_crash::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,
+            Self::Forwarder => forwarder::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
         }
     }

@@ -6,6 +6,7 @@
 mod certificates;
 mod counters;
 mod failures;
+mod forwarding;
 mod gate;
 mod hostile;
 mod identity;

@@ -15,7 +15,7 @@ const CLIENT_CERT_CHAIN: &[u8] = b"client-cert-chain";
 
 /// Which of the fields a name is, for the gate and for servers behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
+enum Field {
     Xfcc,
     ClientCert,
     ClientCertChain,
@@ -25,11 +25,16 @@ pub(crate) enum Field {
 
 impl Field {
     /// `None` for all other fields.
-    pub(crate) fn of(name: &[u8]) -> Option<Self> {
+    fn of(name: &[u8]) -> Option<Self> {
         let known = [(XFCC, Self::Xfcc), (CLIENT_CERT, Self::ClientCert), (CLIENT_CERT_CHAIN, Self::ClientCertChain)];
         let (exact, field) = known.into_iter().find(|(known, _)| name.len() == known.len() && folds_to(name, known))?;
         Some(if name.eq_ignore_ascii_case(exact) { field } else { Self::Alias })
     }
+}
+
+/// Whether a server behind the gate could take a header of this name for one with a forwarded certificate.
+pub(crate) fn is_forwarded_header(name: &[u8]) -> bool {
+    Field::of(name).is_some()
 }
 
 /// The fields of one request.

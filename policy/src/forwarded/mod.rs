@@ -23,8 +23,8 @@ use crate::roles::Binding;
 use crate::roles::Condition;
 use crate::strings::Strings;
 
-pub(crate) use fields::Field;
 pub(crate) use fields::Fields;
+pub(crate) use fields::is_forwarded_header;
 pub(crate) use hops::Hops;
 
 use element::Element;

@@ -304,6 +304,41 @@ proptest! {
     }
 
     #[test]
+    fn behind_a_forwarder_the_client_asks(
+        document in document(),
+        pattern in spiffe_pattern(),
+        requests in vec((request(), option::weighted(0.5, request().prop_map(|request| request.peer))), 1..10),
+    ) {
+        let mut text = document.to_json();
+        text["forwarders"] = serde_json::json!([{ "spiffe": pattern }]);
+        let policy = policy(&text.to_string());
+        for (request, client) in &requests {
+            let client = client.as_ref().filter(|client| !matches!(client, Peer::Absent));
+            let forwards = request.peer.matches(&pattern);
+            let forwarded = match client {
+                None => Forwarded::Nothing,
+                Some(_) if !forwards => Forwarded::Refused(Reason::ForwarderUntrusted),
+                Some(client) => Forwarded::Certificate(Arc::new(policy.subject(certificate(client).unwrap()))),
+            };
+            let asker = if forwards { client.unwrap_or(&Peer::Absent) } else { &request.peer };
+            // A forwarder has no role, whether it is the peer or the client, which is somebody all the same.
+            let roleless = asker.matches(&pattern);
+            let asker = if roleless { Peer::Absent } else { asker.clone() };
+            let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
+            let decision = policy.decide(&crate::Request { forwarded: &forwarded, ..asked(request, subject.as_ref(), &Bearer::Absent) });
+            let told = Request { peer: asker, token: None, ..request.clone() };
+            let (reason, rule) = match client {
+                Some(_) if !forwards => ("forwarder_untrusted", None),
+                _ => document.decide(&told, false),
+            };
+            let reason = if roleless && reason == "no_certificate" { "no_rule_matched" } else { reason };
+            let rule = rule.map(rule_name);
+            prop_assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{:?}", request);
+            prop_assert_eq!(decision.roles(), document.roles(&told), "{:?}", request);
+        }
+    }
+
+    #[test]
     fn each_sample_holds_its_role_and_a_policy_does_not_differ_from_itself(document in document()) {
         let policy = policy(&document.to_json().to_string());
         let again = super::policy(&policy.to_json());

@@ -66,6 +66,16 @@ pub(super) struct Request {
     pub(super) token: Option<Token>,
 }
 
+#[cfg(test)]
+impl Peer {
+    /// Whether this is the holder of a SPIFFE ID of this pattern.
+    pub(super) fn matches(&self, pattern: &str) -> bool {
+        let Self::Spiffe(id) = self else { return false };
+        let words: Vec<&str> = id.strip_prefix("spiffe://").unwrap().split('/').collect();
+        path_matches(&format!("/{}", pattern.strip_prefix("spiffe://").unwrap()), &words).is_some()
+    }
+}
+
 impl Document {
     /// The reason's code and the number of the rule.
     pub(super) fn decide(&self, request: &Request, shadows: bool) -> (&'static str, Option<usize>) {
