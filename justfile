@@ -24,7 +24,7 @@ demo *ARGS: build
     @target/release/lab demo {{ ARGS }}
 
 # Run every test, those against the real Envoy included. In the profile that ships, so that everything is built once.
-test: build (fuzz "3")
+test: build
     {{ cargo }} test --release {{ native }}
 
 # Build the filter and run its stories in wasmtime: the loop to live in (a few seconds). ARGS go to the test runner.
@@ -45,6 +45,7 @@ fuzz-keep TARGET: build-fuzz
 # The targets with the coverage that libFuzzer needs, on stable Rust; takes a C++ compiler.
 [private]
 build-fuzz:
+    @command -v c++ >/dev/null || { echo "libFuzzer is C++: install a C++ compiler (Debian: apt install g++)" >&2; exit 1; }
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
@@ -75,8 +76,8 @@ build-filter: install-target
     mkdir -p dist
     cp target/{{ wasm_target }}/wasm/portcullis_filter.wasm dist/portcullis.wasm
 
-# What CI asks of a change: format, lints (native and Wasm), documentation, dependencies, tests.
-check: fmt-check clippy doc deny test
+# What CI asks of a change: format, lints (native and Wasm), documentation, dependencies, a few seconds of fuzzing, tests.
+check: fmt-check clippy doc deny (fuzz "3") test
 
 [private]
 fmt-check:
