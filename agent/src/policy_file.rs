@@ -187,13 +187,23 @@ impl PolicyFile {
         self.seen = Seen::now(&self.path, &[]);
         let source = read(&self.path)?;
         let providers = PolicySource::providers_of(&source).map_err(PolicySourceError::from)?;
-        self.seen = Seen::now(&self.path, &files(&providers));
+        let text = Some(source.text().into());
+        self.seen = Seen { text, ..Seen::now(&self.path, &files(&providers)) };
         self.jwks.follow(&providers.remote);
         compile_with(&source, &self.jwks.known())
     }
 
-    /// Follows the file, and the keys of its providers, until `shutdown`.
-    pub async fn watch(mut self, shutdown: CancellationToken) {
+    /// Follows the file, and the keys of its providers, until `shutdown`. Nothing is published after that.
+    pub async fn watch(self, shutdown: CancellationToken) {
+        // What is done between two waits is done whole, so it may end at any of them.
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(mut self) {
         let changed = Arc::new(Notify::new());
         let mut keys = self.jwks.changes();
         // Those that came since the policy was compiled were seen by nobody.
@@ -208,7 +218,6 @@ impl PolicyFile {
         }
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => break,
                 () = changed.notified() => {}
                 Ok(()) = keys.changed() => {
                     self.refill().await;
@@ -239,7 +248,9 @@ impl PolicyFile {
                 let source = read(&path);
                 let providers =
                     source.as_ref().ok().and_then(|source| PolicySource::providers_of(source).ok()).unwrap_or_default();
-                let all = Seen::now(&path, &files(&providers));
+                // What was compiled, and not what the file holds by now: that would pass for looked at.
+                let text = source.as_ref().map_or_else(|_| seen.text.clone(), |source| Some(source.text().into()));
+                let all = Seen { text, ..Seen::now(&path, &files(&providers)) };
                 (seen, source, providers, all)
             });
             let (seen, source, providers, all) = read.await.expect("reading a policy does not panic");

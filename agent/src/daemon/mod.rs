@@ -228,7 +228,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         followers,
         shutdown,
     };
-    reload.follow_policy(policy_file);
+    reload.follow_policy(policy_file).await;
     // Ends after everything that writes events.
     let told = CancellationToken::new();
     let writer = tokio::spawn(write_audit_log(log, store, noted, told.clone()));

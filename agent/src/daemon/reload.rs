@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,8 +36,8 @@ pub(super) struct Reload {
     /// To those who report.
     pub(super) filter: watch::Sender<Option<config::Filter>>,
     pub(super) tasks: TaskTracker,
-    /// Ends the following of the policy file.
-    pub(super) policy: Option<CancellationToken>,
+    /// Who follows the policy file, and what ends it.
+    pub(super) policy: Option<(CancellationToken, JoinHandle<()>)>,
     /// For those who follow the keys of token providers.
     pub(super) followers: jwks::Context,
     pub(super) shutdown: CancellationToken,
@@ -102,7 +103,7 @@ impl Reload {
     async fn try_reload(&mut self) -> Result<(), ReloadError> {
         let new = Config::load(&self.config.file)?;
         new.warn();
-        let old = &self.config;
+        let old = Arc::clone(&self.config);
         let fixed = [
             ("`state_dir`", new.state_dir == old.state_dir),
             ("`listen`", new.listen == old.listen),
@@ -114,21 +115,23 @@ impl Reload {
             return Err(ReloadError::NeedsRestart(changed));
         }
         check_wasm(&new)?;
-        check_files(&new, old)?;
+        check_files(&new, &old)?;
         let context = &self.context;
         if (&new.policy, &new.filter) != (&old.policy, &old.filter) {
             let publisher = &context.publisher;
             let policy_file = PolicyFile::open(&new, publisher, Jwks::new(self.followers.clone()));
             let policy_file = policy_file.map_err(super::DaemonError::Policy)?;
+            let board = context.board.clone();
+            let publisher = publisher.clone();
+            let none = policy_file.is_none();
+            // Until it has ended it could publish what is removed below.
+            self.follow_policy(policy_file).await;
             if let Some(gone) =
                 old.filter.as_ref().filter(|old| new.filter.as_ref().map(|new| &new.name) != Some(&old.name))
             {
                 publisher.remove(&gone.name);
             }
             self.filter.send_replace(new.filter.clone());
-            let board = context.board.clone();
-            let none = policy_file.is_none();
-            self.follow_policy(policy_file);
             if none {
                 // Nothing is in force any more, and nothing is waited for.
                 board.policy(|policy| *policy = PolicyStatus::default());
@@ -146,15 +149,18 @@ impl Reload {
         Ok(())
     }
 
-    /// Follows this policy file, and no other.
-    pub(super) fn follow_policy(&mut self, policy_file: Option<PolicyFile>) {
-        if let Some(before) = self.policy.take() {
-            before.cancel();
+    /// Follows this policy file, and no other: whoever followed one before has ended then.
+    pub(super) async fn follow_policy(&mut self, policy_file: Option<PolicyFile>) {
+        if let Some((end, ended)) = self.policy.take() {
+            end.cancel();
+            if let Err(error) = ended.await {
+                tracing::error!(%error, "following the policy file ended badly");
+            }
         }
         if let Some(policy_file) = policy_file {
             let end = self.shutdown.child_token();
-            self.tasks.spawn(policy_file.watch(end.clone()));
-            self.policy = Some(end);
+            let ended = self.tasks.spawn(policy_file.watch(end.clone()));
+            self.policy = Some((end, ended));
         }
     }
 }

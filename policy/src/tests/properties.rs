@@ -218,7 +218,12 @@ pub(super) fn agree(document: &Document, requests: &[Request]) {
         let decision = policy.decide(&asked);
         let (reason, rule) = document.decide(request, false);
         let rule = rule.map(rule_name);
-        assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{:?}", request);
+        assert_eq!(
+            (decision.reason().code(), decision.rule()),
+            (reason, rule.as_deref()),
+            "{request:?} of {}",
+            document.to_json()
+        );
         let with_shadows = document.decide(request, true);
         assert_eq!(told(decision.shadow()), differing(&decision, with_shadows), "{:?}", request);
         assert_eq!(decision.roles(), document.roles(request), "{:?}", request);
@@ -333,7 +338,7 @@ proptest! {
             };
             let reason = if roleless && reason == "no_certificate" { "no_rule_matched" } else { reason };
             let rule = rule.map(rule_name);
-            prop_assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{:?}", request);
+            prop_assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{request:?} of {}", document.to_json());
             prop_assert_eq!(decision.roles(), document.roles(&told), "{:?}", request);
         }
     }

@@ -146,7 +146,7 @@ impl Document {
                 let missing = |name: &str| names.contains(name) && !way.contains_key(name);
                 let unbound = place.keys().any(|name| missing(name)) || rule.token.names().any(missing);
                 let claims = |bound: &Bound| match &request.token {
-                    Some(token) if rule.token.hold(Some(token)) == Some(true) => rule.token.agree(bound, names, token),
+                    Some(token) if rule.token.claims_hold(token) => rule.token.agree(bound, names, token),
                     _ => true,
                 };
                 !unbound && join(way, &place).is_some_and(|bound| claims(&bound))

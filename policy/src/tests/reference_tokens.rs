@@ -55,6 +55,11 @@ impl Wanted {
         }
     }
 
+    /// Whether all that is asked of the claims holds; captures stand for anything.
+    pub(super) fn claims_hold(&self, token: &Token) -> bool {
+        Self { scopes: vec![], ..self.clone() }.hold(Some(token)) == Some(true)
+    }
+
     fn scopes_hold(&self, token: Option<&Token>) -> Option<bool> {
         let scopes = token?.scopes.as_ref()?;
         Some(self.scopes.iter().all(|scope| scopes.contains(scope)))
@@ -68,11 +73,10 @@ impl Wanted {
 
     /// What becomes of a rule that asks this, and of which everything else holds.
     pub(super) fn outcome(&self, token: Option<&Token>) -> Outcome {
-        let claims = Self { scopes: vec![], ..self.clone() }.hold(token);
         match (self.hold(token), token) {
             (Some(true), _) => Outcome::Matches,
             (_, None) => Outcome::LacksToken,
-            (_, Some(_)) if claims == Some(true) => Outcome::LacksScopes,
+            (_, Some(token)) if self.claims_hold(token) => Outcome::LacksScopes,
             (_, Some(_)) => Outcome::Fails,
         }
     }
