@@ -338,7 +338,7 @@ proptest! {
             };
             let reason = if roleless && reason == "no_certificate" { "no_rule_matched" } else { reason };
             let rule = rule.map(rule_name);
-            prop_assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{request:?} of {}", document.to_json());
+            prop_assert_eq!((decision.reason().code(), decision.rule()), (reason, rule.as_deref()), "{:?}", request);
             prop_assert_eq!(decision.roles(), document.roles(&told), "{:?}", request);
         }
     }
