@@ -2,27 +2,17 @@
 //! the filter in Envoy, and all four agree.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::net::SocketAddr;
-use std::path::Path;
 
 use portcullis_policy::UnixTime;
-use rcgen::ExtendedKeyUsagePurpose;
 
-use crate::certificates::Authority;
-use crate::environment;
+use super::gate::Difference;
+use super::gate::Gate;
 use crate::environment::Client;
-use crate::environment::Credentials;
 use crate::environment::EnvironmentError;
-use crate::environment::Envoy;
-use crate::environment::EnvoyCommand;
 use crate::environment::Programs;
 use crate::environment::Protocol::Http1;
-use crate::environment::Upstream;
-use crate::environment::client::HOST_NAME;
 use crate::environment::raw;
 use crate::environment::raw::Outcome;
-use crate::environment::standalone;
 use crate::four_ways::InEnvoy;
 use crate::four_ways::Policy;
 use crate::four_ways::Row;
@@ -60,7 +50,7 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     }
     for policy in Policy::ALL {
         report.step(format_args!("by the filter in Envoy: policy {policy:?}"));
-        in_envoy(report, &table, policy, &programs).await?;
+        in_envoy(report, &table, policy).await?;
     }
     Ok(())
 }
@@ -79,37 +69,15 @@ fn agree(
 }
 
 /// The shipped listener with the table's CA, and one policy.
-async fn in_envoy(report: &mut Report, table: &Table, policy: Policy, programs: &Programs) -> Result<(), StoryError> {
-    let directory = tempfile::tempdir().map_err(|source| EnvironmentError::File {
-        doing: "create a directory in",
-        path: std::env::temp_dir(),
-        source,
-    })?;
-    let root = directory.path();
-    let [gate, service, admin] = [environment::free_port()?, environment::free_port()?, environment::free_port()?];
-    let own = Authority::new("the gate's own");
-    certificates(root, &own, &table.trusted)?;
-    let mut text = environment::shipped("envoy.yaml")?;
-    for (place, ours) in [(10443, gate), (10444, service), (9901, admin)] {
-        text = text.replace(&format!("port_value: {place}"), &format!("port_value: {}", ours.port()));
-    }
-    if policy == Policy::Normalizing {
-        text = text.replace("normalize_path: false", "normalize_path: true");
-        text = text.replace("merge_slashes: false", "merge_slashes: true");
-    }
-    let filter = standalone::filter(&policy.document(table))?;
-    let config = root.join("envoy.json");
-    environment::write(&config, &standalone::without_agent(&text, root, filter)?.to_string())?;
-    let upstream = Upstream::start(service, root.join("upstream")).await?;
-    let mut envoy = Envoy::start(&EnvoyCommand {
-        program: programs.envoy.clone(),
-        config,
-        admin,
-        log: root.join("envoy.log"),
-        concurrency: 1,
-        core: None,
-    })?;
-    envoy.ready().await?;
+async fn in_envoy(report: &mut Report, table: &Table, policy: Policy) -> Result<(), StoryError> {
+    let rewriting =
+        [("normalize_path: false", "normalize_path: true"), ("merge_slashes: false", "merge_slashes: true")];
+    let difference = Difference {
+        envoy: if policy == Policy::Normalizing { &rewriting } else { &[] },
+        clients: Some(&table.trusted),
+        ..Difference::default()
+    };
+    let gate = Gate::start(&policy.document(table), &difference).await?;
 
     let mut counts = [0_usize; 3];
     let mut differences = Vec::new();
@@ -117,22 +85,22 @@ async fn in_envoy(report: &mut Report, table: &Table, policy: Policy, programs: 
         let seen = match &row.envoy {
             InEnvoy::Unsayable => continue,
             InEnvoy::NoHandshake => {
-                let refused = client(gate, &own, table, row)?.refusal().await;
+                let refused = client(&gate, table, row)?.refusal().await;
                 counts[0] += 1;
                 (!matches!(refused, Ok(Some(_)))).then(|| format!("{refused:?}, not a refused handshake"))
             }
             InEnvoy::Refuses(statuses) => {
                 counts[1] += 1;
-                let outcome = ask(&client(gate, &own, table, row)?, row).await?;
-                let reached = !upstream.take_seen().is_empty();
+                let outcome = ask(&client(&gate, table, row)?, row).await?;
+                let reached = !gate.upstream.take_seen().is_empty();
                 let refused = match &outcome {
                     Outcome::Status(status, _) => statuses.contains(status) && outcome.code().is_empty(),
                     Outcome::Reset(_) => true,
                 };
                 (!refused || reached).then(|| format!("{outcome}, not one of {statuses:?} by Envoy"))
             }
-            InEnvoy::Same => decided(&row.expected, gate, &own, table, row, &upstream).await?,
-            InEnvoy::Rewrites(expected) => decided(expected, gate, &own, table, row, &upstream).await?,
+            InEnvoy::Same => decided(&row.expected, &gate, table, row).await?,
+            InEnvoy::Rewrites(expected) => decided(expected, &gate, table, row).await?,
         };
         counts[2] += 1;
         differences.extend(seen.map(|seen| format!("`{}`: {seen}", row.name)));
@@ -148,16 +116,9 @@ async fn in_envoy(report: &mut Report, table: &Table, policy: Policy, programs: 
 }
 
 /// What differs from the verdict, as a client and the service see it; nothing, if all is as it should be.
-async fn decided(
-    expected: &Verdict,
-    gate: SocketAddr,
-    own: &Authority,
-    table: &Table,
-    row: &Row,
-    upstream: &Upstream,
-) -> Result<Option<String>, StoryError> {
-    let outcome = ask(&client(gate, own, table, row)?, row).await?;
-    let seen = upstream.take_seen();
+async fn decided(expected: &Verdict, gate: &Gate, table: &Table, row: &Row) -> Result<Option<String>, StoryError> {
+    let outcome = ask(&client(gate, table, row)?, row).await?;
+    let seen = gate.upstream.take_seen();
     let rule = seen.first().and_then(|seen| seen.values("x-portcullis-rule").first().map(ToString::to_string));
     let Outcome::Status(status, _) = outcome else { return Ok(Some(format!("{outcome}, not {expected:?}"))) };
     let reason = match outcome.code() {
@@ -170,13 +131,8 @@ async fn decided(
     Ok((!good).then(|| format!("{verdict:?}, {} requests at the service, not {expected:?}", seen.len())))
 }
 
-fn client(gate: SocketAddr, own: &Authority, table: &Table, row: &Row) -> Result<Client, EnvironmentError> {
-    let credentials = table.peers.get(row.peer).map(|peer| Credentials {
-        chain_pem: peer.leaf.pem(),
-        key_pem: peer.leaf.key_pem().to_owned(),
-        ca_pem: own.pem(),
-    });
-    Client::new(gate, &own.pem(), credentials.as_ref(), Http1)
+fn client(gate: &Gate, table: &Table, row: &Row) -> Result<Client, EnvironmentError> {
+    gate.client(table.peers.get(row.peer).map(|peer| &peer.leaf), Http1)
 }
 
 async fn ask(client: &Client, row: &Row) -> Result<Outcome, StoryError> {
@@ -191,26 +147,4 @@ async fn ask(client: &Client, row: &Row) -> Result<Outcome, StoryError> {
     bytes.extend(b"\r\n");
     let outcome = raw::http1(client, &bytes).await;
     outcome.map_err(|source| StoryError::Request { doing: format!("no outcome for `{}`", row.name), source })
-}
-
-/// Files for every secret that the shipped configuration names.
-pub(super) fn certificates(root: &Path, own: &Authority, clients: &str) -> Result<(), EnvironmentError> {
-    let write = |folder: &str, file: &str, text: &str| {
-        let path = root.join(folder);
-        fs::create_dir_all(&path).map_err(|source| EnvironmentError::File { doing: "create", path, source })?;
-        environment::write(&root.join(folder).join(file), text)
-    };
-    let server = |name: &str| own.leaf().dns(name).usages(&[ExtendedKeyUsagePurpose::ServerAuth]).issue();
-    let pairs = [
-        ("gateway", server(HOST_NAME)),
-        ("upstream", server("upstream.acme.example")),
-        ("upstream-client", own.leaf().uri("spiffe://acme.example/gateway").issue()),
-    ];
-    for (name, leaf) in pairs {
-        write(name, "tls.crt", &leaf.pem())?;
-        write(name, "tls.key", leaf.key_pem())?;
-        write(name, "ca.crt", &own.pem())?;
-    }
-    write("clients", "ca.crt", clients)?;
-    write("upstreams", "ca.crt", &own.pem())
 }

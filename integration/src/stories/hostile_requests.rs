@@ -4,6 +4,7 @@
 //! more of them come as far as the filter; and by one that rewrites paths before the filter looks.
 
 use super::CHECKOUT;
+use super::gate::no_trap;
 use super::within;
 use crate::environment::Ask;
 use crate::environment::Client;
@@ -135,7 +136,7 @@ async fn attack(environment: &Environment, report: &mut Report, rewriting: Rewri
 
     still_works(report, &http1, "HTTP/1.1").await?;
     still_works(report, &http2, "HTTP/2").await?;
-    no_trap(environment, report).await
+    no_trap(&environment.envoy, report).await
 }
 
 fn failed(name: &str, source: crate::environment::ClientError) -> StoryError {
@@ -234,19 +235,4 @@ async fn still_works(report: &mut Report, client: &Client, when: &str) -> Result
     let answer = client.ask(&Ask::get("/files/a")).await;
     let answer = answer.map_err(|source| failed("a good request", source))?;
     report.holds("a good request gets through", answer.status == 200, format_args!("{when}: {}", answer.status))
-}
-
-/// Envoy counts what happened to its Wasm machines, and logs a trap.
-async fn no_trap(environment: &Environment, report: &mut Report) -> Result<(), StoryError> {
-    let stats = environment.envoy.stats("wasm").await?;
-    let trapped: Vec<String> = stats
-        .iter()
-        .filter(|(name, count)| **count > 0 && (name.contains("reload") || name.contains("fail")))
-        .map(|(name, count)| format!("{name} {count}"))
-        .collect();
-    report.holds("no Wasm machine trapped or was replaced", trapped.is_empty(), trapped.join(", "))?;
-    let log = environment.envoy.process().log();
-    let words = ["Function: proxy_", "wasm trap", "panicked at", "Plugin ", "RuntimeError"];
-    let said = log.lines().find(|line| words.iter().any(|word| line.contains(word)) && line.contains("failed"));
-    report.holds("and Envoy's log tells of none", said.is_none(), said.unwrap_or_default())
 }

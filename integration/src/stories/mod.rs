@@ -2,8 +2,10 @@
 //! `lab story NAME` alike, and holds only if every claim in it holds.
 
 mod agent_crash;
+mod edge;
 mod forwarder;
 mod four_ways;
+mod gate;
 mod hostile_requests;
 mod identity;
 mod impersonation;
