@@ -64,6 +64,11 @@ fn four_ways() {
 }
 
 #[test]
+fn bound_tokens() {
+    tell(Story::BoundTokens);
+}
+
+#[test]
 fn envoy_accepts_the_shipped_configuration() {
     let config = programs::checkout().join("envoy-config/envoy.yaml");
     if let Err(error) = programs::envoy().and_then(|envoy| validate(&envoy, &config)) {

@@ -29,6 +29,9 @@ use crate::report::StoryError;
 /// A gate behind a proxy hands over what that one wrote of its clients.
 pub(super) const BEHIND_AN_EDGE: (&str, &str) =
     ("forward_client_cert_details: SANITIZE", "forward_client_cert_details: FORWARD_ONLY");
+/// A gate that leaves it to the policy whether a client needs a certificate.
+pub(super) const CERTIFICATE_OPTIONAL: (&str, &str) =
+    ("require_client_certificate: true", "require_client_certificate: false");
 
 /// What differs from what is shipped.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,6 +2,7 @@
 //! `lab story NAME` alike, and holds only if every claim in it holds.
 
 mod agent_crash;
+mod bound_tokens;
 mod edge;
 mod forwarder;
 mod four_ways;
@@ -47,6 +48,8 @@ pub enum Story {
     Forwarder,
     /// One table, decided four ways.
     FourWays,
+    /// Tokens that are good with one certificate only.
+    BoundTokens,
 }
 
 impl Story {
@@ -60,6 +63,7 @@ impl Story {
         Self::HostileRequests,
         Self::Forwarder,
         Self::FourWays,
+        Self::BoundTokens,
     ];
 
     /// The story of this name.
@@ -78,6 +82,7 @@ impl Story {
             Self::HostileRequests => "hostile-requests",
             Self::Forwarder => "forwarder",
             Self::FourWays => "four-ways",
+            Self::BoundTokens => "bound-tokens",
         }
     }
 
@@ -93,6 +98,7 @@ impl Story {
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
+            Self::BoundTokens => "a stolen token is of no use with another certificate, or with none",
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
         }
     }
@@ -112,6 +118,7 @@ impl Story {
             Self::HostileRequests => hostile_requests::tell(report).await,
             Self::Forwarder => forwarder::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
+            Self::BoundTokens => bound_tokens::tell(report).await,
         }
     }
 }

@@ -24,6 +24,11 @@ use serde_json::json;
 /// RSA keys take too long to make: this one, of 2,048 bits and PKCS #1, is everybody's and protects nothing.
 const RSA_KEY: &str = include_str!("rsa_key.base64");
 
+/// The `iss` of every token that [`claims`] makes.
+pub const ISSUER: &str = "https://login.acme.example";
+/// Its `aud`.
+pub const AUDIENCE: &str = "orders";
+
 /// Every algorithm that an issuer can sign with.
 pub const ALGORITHMS: [&str; 7] = ["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "EdDSA"];
 
@@ -71,6 +76,11 @@ impl TokenIssuer {
         Self { kid: kid.to_owned(), algorithm, key }
     }
 
+    /// The algorithm, as `alg` says it.
+    pub fn algorithm(&self) -> &'static str {
+        self.algorithm
+    }
+
     /// The public key as a JWK (RFC 7517).
     pub fn jwk(&self) -> Value {
         let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
@@ -95,14 +105,32 @@ impl TokenIssuer {
 
     /// A token with these claims.
     pub fn sign(&self, claims: &Value) -> String {
-        self.sign_with_header(&json!({ "alg": self.algorithm, "kid": self.kid, "typ": "at+jwt" }), claims)
+        self.sign_with_header(&self.header(), claims)
     }
 
     /// A token with this header, which may lie about the key.
     pub fn sign_with_header(&self, header: &Value, claims: &Value) -> String {
-        let encode = |part: &Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
-        let signed = format!("{}.{}", encode(header), encode(claims));
+        self.sign_text(header, &claims.to_string())
+    }
+
+    /// A token with this payload, which may be no claims.
+    pub fn sign_text(&self, header: &Value, payload: &str) -> String {
+        let signed = signed(header, payload);
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(self.signature(signed.as_bytes())))
+    }
+
+    /// A token with these claims whose signature has the right length and is nobody's; another one for each `number`.
+    pub fn forge(&self, claims: &Value, number: usize) -> String {
+        let length = match &self.key {
+            Key::Ec(pair) => pair.public_key().as_ref().len() - 1,
+            Key::Ed(_) => 64,
+            Key::Rsa(pair) => pair.public().modulus_len(),
+        };
+        format!("{}.{}", signed(&self.header(), &claims.to_string()), no_signature(number, length))
+    }
+
+    fn header(&self) -> Value {
+        json!({ "alg": self.algorithm, "kid": self.kid, "typ": "at+jwt" })
     }
 
     fn signature(&self, message: &[u8]) -> Vec<u8> {
@@ -123,6 +151,35 @@ impl TokenIssuer {
             }
         }
     }
+}
+
+/// Claims of a token that is good for ten minutes from `now` (Unix seconds), with the scope `read`.
+pub fn claims(now: i64) -> Value {
+    json!({ "iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + 600, "sub": "somebody", "scope": "read" })
+}
+
+/// The provider of a policy that takes the tokens of these issuers, by clocks that agree.
+pub fn provider(issuers: &[&TokenIssuer], binding: &str) -> Value {
+    let keys: Vec<Value> = issuers.iter().map(|issuer| issuer.jwk()).collect();
+    json!({
+        "issuer": ISSUER, "audience": [AUDIENCE], "binding": binding, "clock_skew": "0s", "jwks": { "keys": keys },
+    })
+}
+
+/// What the signature covers.
+fn signed(header: &Value, payload: &str) -> String {
+    let encode = |part: &str| BASE64_URL_SAFE_NO_PAD.encode(part);
+    format!("{}.{}", encode(&header.to_string()), encode(payload))
+}
+
+/// Bytes in place of a signature, in base64url. As numbers they could be one: they are below the order of every curve, or
+/// the modulus of every key, so that only the arithmetic tells.
+pub fn no_signature(number: usize, length: usize) -> String {
+    use sha2::Digest as _;
+    let parts = (0..length.div_ceil(32)).map(|part| sha2::Sha256::digest(format!("{number}/{part}")));
+    let mut bytes: Vec<u8> = parts.flatten().take(length).collect();
+    bytes.iter_mut().step_by(16).for_each(|byte| *byte &= 0x7f);
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The `cnf` of a token for the certificate with this DER only (RFC 8705 §3.1).
