@@ -27,6 +27,8 @@ pub(crate) struct Counters {
     configurations_accepted: Metric,
     configurations_refused: Metric,
     policy_rules: Metric,
+    signatures_by_filter: Metric,
+    signatures_by_host: Metric,
     tokens_cached: Metric,
     tokens_refused: Metric,
     tokens_verified: Metric,
@@ -79,6 +81,8 @@ impl Counters {
             configurations_accepted: Metric::counter("portcullis.configurations.accepted")?,
             configurations_refused: Metric::counter("portcullis.configurations.refused")?,
             policy_rules: Metric::gauge("portcullis.policy.rules")?,
+            signatures_by_filter: Metric::counter("portcullis.signatures.by_filter")?,
+            signatures_by_host: Metric::counter("portcullis.signatures.by_host")?,
             tokens_cached: Metric::counter("portcullis.tokens.cached")?,
             tokens_refused: Metric::counter("portcullis.tokens.refused")?,
             tokens_verified: Metric::counter("portcullis.tokens.verified")?,
@@ -115,6 +119,16 @@ impl Counters {
 
     pub(crate) fn certificate_parsed(&self) {
         self.certificates_parsed.count();
+    }
+
+    /// Counts a signature, good or bad, whose arithmetic was done in here.
+    pub(crate) fn signature_by_filter(&self) {
+        self.signatures_by_filter.count();
+    }
+
+    /// Counts one that the host's library was asked about and answered.
+    pub(crate) fn signature_by_host(&self) {
+        self.signatures_by_host.count();
     }
 
     pub(crate) fn token_cached(&self) {

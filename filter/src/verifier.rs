@@ -7,6 +7,7 @@ use portcullis_policy::signature::Verifier;
 use portcullis_policy::signature::VerifyingKey;
 use portcullis_policy::signature::probe;
 
+use crate::counters::Counters;
 use crate::host;
 
 thread_local! {
@@ -43,6 +44,13 @@ impl Verifier for SignatureVerifier {
     fn verify(&mut self, key: &VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
         self.asked += 1;
         let by_host = if self.host { by_host(key, message, signature) } else { None };
+        // They were defined with the first configuration; without them there is no request to verify for.
+        if let Ok(counters) = Counters::of_vm() {
+            match by_host {
+                Some(_) => counters.signature_by_host(),
+                None => counters.signature_by_filter(),
+            }
+        }
         by_host.unwrap_or_else(|| PureRust.verify(key, message, signature))
     }
 }

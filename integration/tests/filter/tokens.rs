@@ -97,6 +97,10 @@ fn host_and_module_come_to_the_same_verdicts() {
             }
         }
         assert_eq!(vm.counter(VERIFIED), Some(ALGORITHMS.len() as u64), "{name}");
+        // RSASSA-PSS and Ed25519 are never the host's: three signatures of the one have the right length, four of the other.
+        let by_host = vm.counter("portcullis.signatures.by_host");
+        assert_eq!(by_host == Some(0), name == "alone", "{name}: {by_host:?}");
+        assert!(vm.counter("portcullis.signatures.by_filter") >= Some(6), "{name}");
         assert_eq!(vm.failure(), None);
     }
 }
