@@ -69,6 +69,11 @@ fn bound_tokens() {
 }
 
 #[test]
+fn candidate() {
+    tell(Story::Candidate);
+}
+
+#[test]
 fn envoy_accepts_the_shipped_configuration() {
     let config = programs::checkout().join("envoy-config/envoy.yaml");
     if let Err(error) = programs::envoy().and_then(|envoy| validate(&envoy, &config)) {

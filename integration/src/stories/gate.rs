@@ -1,6 +1,7 @@
 //! The gate of stories that need another CA than the agent's: the shipped Envoy without the agent, a service behind it,
 //! and clients.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -124,6 +125,19 @@ impl Gate {
         });
         Client::new(address, &self.own.pem(), credentials.as_ref(), protocol)
     }
+
+    /// The filter's counters that are not 0, by their names without `portcullis.`.
+    pub(super) async fn counters(&self) -> Result<BTreeMap<String, u64>, StoryError> {
+        counters(&self.envoy).await
+    }
+}
+
+/// The same of any Envoy.
+pub(super) async fn counters(envoy: &Envoy) -> Result<BTreeMap<String, u64>, StoryError> {
+    let prefix = "wasmcustom.portcullis.";
+    let stats = envoy.stats(prefix).await?;
+    let ours = stats.into_iter().filter(|(_, count)| *count > 0);
+    Ok(ours.filter_map(|(name, count)| Some((name.strip_prefix(prefix)?.to_owned(), count))).collect())
 }
 
 /// Envoy counts what happened to its Wasm machines, and logs a trap.

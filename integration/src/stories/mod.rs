@@ -3,6 +3,7 @@
 
 mod agent_crash;
 mod bound_tokens;
+mod candidate;
 mod edge;
 mod forwarder;
 mod four_ways;
@@ -50,6 +51,8 @@ pub enum Story {
     FourWays,
     /// Tokens that are good with one certificate only.
     BoundTokens,
+    /// A second policy is tried beside the first.
+    Candidate,
 }
 
 impl Story {
@@ -64,6 +67,7 @@ impl Story {
         Self::Forwarder,
         Self::FourWays,
         Self::BoundTokens,
+        Self::Candidate,
     ];
 
     /// The story of this name.
@@ -83,6 +87,7 @@ impl Story {
             Self::Forwarder => "forwarder",
             Self::FourWays => "four-ways",
             Self::BoundTokens => "bound-tokens",
+            Self::Candidate => "candidate",
         }
     }
 
@@ -99,6 +104,7 @@ impl Story {
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
             Self::BoundTokens => "a stolen token is of no use with another certificate, or with none",
+            Self::Candidate => "a second policy beside the first changes no verdict and counts each that would differ",
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
         }
     }
@@ -119,6 +125,7 @@ impl Story {
             Self::Forwarder => forwarder::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
             Self::BoundTokens => bound_tokens::tell(report).await,
+            Self::Candidate => candidate::tell(report).await,
         }
     }
 }
