@@ -74,6 +74,11 @@ fn candidate() {
 }
 
 #[test]
+fn forged_flood() {
+    tell(Story::ForgedFlood);
+}
+
+#[test]
 fn envoy_accepts_the_shipped_configuration() {
     let config = programs::checkout().join("envoy-config/envoy.yaml");
     if let Err(error) = programs::envoy().and_then(|envoy| validate(&envoy, &config)) {

@@ -5,6 +5,7 @@ mod agent_crash;
 mod bound_tokens;
 mod candidate;
 mod edge;
+mod forged_flood;
 mod forwarder;
 mod four_ways;
 mod gate;
@@ -53,6 +54,8 @@ pub enum Story {
     BoundTokens,
     /// A second policy is tried beside the first.
     Candidate,
+    /// Ten thousand bad tokens.
+    ForgedFlood,
 }
 
 impl Story {
@@ -68,6 +71,7 @@ impl Story {
         Self::FourWays,
         Self::BoundTokens,
         Self::Candidate,
+        Self::ForgedFlood,
     ];
 
     /// The story of this name.
@@ -88,6 +92,7 @@ impl Story {
             Self::FourWays => "four-ways",
             Self::BoundTokens => "bound-tokens",
             Self::Candidate => "candidate",
+            Self::ForgedFlood => "forged-flood",
         }
     }
 
@@ -105,6 +110,7 @@ impl Story {
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
             Self::BoundTokens => "a stolen token is of no use with another certificate, or with none",
             Self::Candidate => "a second policy beside the first changes no verdict and counts each that would differ",
+            Self::ForgedFlood => "ten thousand bad tokens are refused, and a good client beside them never is",
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
         }
     }
@@ -126,6 +132,7 @@ impl Story {
             Self::FourWays => four_ways::tell(report).await,
             Self::BoundTokens => bound_tokens::tell(report).await,
             Self::Candidate => candidate::tell(report).await,
+            Self::ForgedFlood => forged_flood::tell(report).await,
         }
     }
 }

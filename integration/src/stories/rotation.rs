@@ -118,7 +118,7 @@ async fn see(watcher: &Client, serial: &str) -> Result<(), StoryError> {
 }
 
 /// Waits until more requests were answered, over kept connections and over new ones.
-async fn carry(load: &Load) -> Result<(), StoryError> {
+pub(super) async fn carry(load: &Load) -> Result<(), StoryError> {
     let before = load.tally();
     wait::until("requests on kept and on new connections", Duration::from_secs(10), async || {
         let now = load.tally();
