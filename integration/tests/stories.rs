@@ -64,6 +64,11 @@ fn four_ways() {
 }
 
 #[test]
+fn tokens() {
+    tell(Story::Tokens);
+}
+
+#[test]
 fn bound_tokens() {
     tell(Story::BoundTokens);
 }

@@ -51,6 +51,21 @@ impl Credentials {
     }
 }
 
+/// A server that asks nobody for a certificate.
+///
+/// # Errors
+///
+/// [`EnvironmentError::Unreadable`], [`EnvironmentError::Tls`].
+pub(super) fn public_server(chain_pem: &str, key_pem: &str) -> Result<ServerConfig, EnvironmentError> {
+    let tls = |source| EnvironmentError::Tls { what: "the server's certificate", source };
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(tls)?
+        .with_no_client_auth()
+        .with_single_cert(chain(chain_pem)?, key(key_pem)?)
+        .map_err(tls)
+}
+
 /// A client that trusts `ca_pem`, with a certificate of its own or none.
 ///
 /// # Errors

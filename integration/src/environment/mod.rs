@@ -9,6 +9,7 @@ pub mod client;
 mod credentials;
 mod envoy;
 mod error;
+mod key_server;
 mod load;
 mod ports;
 mod process;
@@ -40,6 +41,7 @@ pub use envoy::EnvoyCommand;
 pub use envoy::validate;
 pub use error::EnvironmentError;
 pub use error::chain;
+pub use key_server::KeyServer;
 pub use load::Load;
 pub use load::Plan;
 pub use load::Tally;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub policy: Option<String>,
     /// Lines of `envoy.yaml` as somebody else might have written them: shipped text, replacement.
     pub envoy: Vec<(&'static str, &'static str)>,
+    /// Environment variables of the agent.
+    pub agent: Vec<(&'static str, String)>,
 }
 
 /// Agent, Envoy, service. Dropped, everything ends and the directory is removed.
@@ -135,7 +139,8 @@ impl Environment {
 
         let upstream = Upstream::start(service, root.join("etc/upstream")).await?;
         let mut agent = Agent::new(programs.agent, agent_config, root.join("agent.log"));
-        agent.start().await?;
+        let variables: Vec<_> = settings.agent.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        agent.start_with(&variables).await?;
         let mut envoy = Envoy::start(&EnvoyCommand {
             program: programs.envoy,
             config: envoy_config,

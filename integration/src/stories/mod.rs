@@ -14,6 +14,7 @@ mod identity;
 mod impersonation;
 mod policy_edit;
 mod rotation;
+mod tokens;
 
 use portcullis_policy::Leaf;
 
@@ -50,6 +51,8 @@ pub enum Story {
     Forwarder,
     /// One table, decided four ways.
     FourWays,
+    /// Bearer tokens of every kind, and keys that change under load.
+    Tokens,
     /// Tokens that are good with one certificate only.
     BoundTokens,
     /// A second policy is tried beside the first.
@@ -69,6 +72,7 @@ impl Story {
         Self::HostileRequests,
         Self::Forwarder,
         Self::FourWays,
+        Self::Tokens,
         Self::BoundTokens,
         Self::Candidate,
         Self::ForgedFlood,
@@ -90,6 +94,7 @@ impl Story {
             Self::HostileRequests => "hostile-requests",
             Self::Forwarder => "forwarder",
             Self::FourWays => "four-ways",
+            Self::Tokens => "tokens",
             Self::BoundTokens => "bound-tokens",
             Self::Candidate => "candidate",
             Self::ForgedFlood => "forged-flood",
@@ -108,6 +113,9 @@ impl Story {
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
+            Self::Tokens => {
+                "each kind of bearer token, by the host's arithmetic and by the filter's own; new keys lose no request"
+            }
             Self::BoundTokens => "a stolen token is of no use with another certificate, or with none",
             Self::Candidate => "a second policy beside the first changes no verdict and counts each that would differ",
             Self::ForgedFlood => "ten thousand bad tokens are refused, and a good client beside them never is",
@@ -130,6 +138,7 @@ impl Story {
             Self::HostileRequests => hostile_requests::tell(report).await,
             Self::Forwarder => forwarder::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
+            Self::Tokens => tokens::tell(report).await,
             Self::BoundTokens => bound_tokens::tell(report).await,
             Self::Candidate => candidate::tell(report).await,
             Self::ForgedFlood => forged_flood::tell(report).await,
