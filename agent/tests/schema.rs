@@ -151,6 +151,10 @@ fn places() -> Vec<Place> {
         ("records", "/properties/records", |map| policy("records", map)),
         ("a distrust", "/properties/distrust/items", |map| policy("distrust", json!([map]))),
         ("revoked", "/properties/revoked", |map| policy("revoked", map)),
+        ("revocations", "/properties/revocations", |map| policy("revocations", map)),
+        ("a brake", "/properties/revocations/properties/brakes/items", |map| {
+            policy("revocations", json!({"brakes": [map]}))
+        }),
         ("a forwarder", "/properties/forwarders/items", |map| policy("forwarders", json!([map]))),
         ("a member", "/$defs/member", member),
         ("a member's not", "/$defs/member/properties/not", |map| member(json!({"not": map}))),
@@ -249,6 +253,8 @@ fn the_schema_accepts_what_a_policy_is_rendered_to() {
         ],
         "distrust": [{"issued_before": "2026-01-01T00:00:00Z", "issuer": {"o": "z"}}],
         "revoked": {"serials": ["01"], "sha256": ["00".repeat(32)], "spki_sha256": ["00".repeat(32)], "fresh_until": "2027-01-01T00:00:00Z"},
+        "revocations": {"keys": "AAAAAAAAAAAAAAAAAAAAAA==", "brakes": [{"issuer_sha256": "00".repeat(32), "issued_before": "2026-01-01T00:00:00Z"}],
+            "fresh_until": "2027-01-01T00:00:00Z", "when_stale": "allow"},
         "tests": [{"name": "n", "peer": {"spiffe": "spiffe://t/a", "dns": ["a.t"]}, "request": "GET /y", "expect": {"deny": "y"}}],
     });
     assert_eq!(validator.validate(&policy), Vec::<String>::new());

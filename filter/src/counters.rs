@@ -27,6 +27,7 @@ pub(crate) struct Counters {
     configurations_accepted: Metric,
     configurations_refused: Metric,
     policy_rules: Metric,
+    revocations_stale: Metric,
     signatures_by_filter: Metric,
     signatures_by_host: Metric,
     tokens_cached: Metric,
@@ -83,6 +84,7 @@ impl Counters {
             policy_rules: Metric::gauge("portcullis.policy.rules")?,
             signatures_by_filter: Metric::counter("portcullis.signatures.by_filter")?,
             signatures_by_host: Metric::counter("portcullis.signatures.by_host")?,
+            revocations_stale: Metric::counter("portcullis.revocations.stale")?,
             tokens_cached: Metric::counter("portcullis.tokens.cached")?,
             tokens_refused: Metric::counter("portcullis.tokens.refused")?,
             tokens_verified: Metric::counter("portcullis.tokens.verified")?,
@@ -129,6 +131,11 @@ impl Counters {
     /// Counts one that the host's library was asked about and answered.
     pub(crate) fn signature_by_host(&self) {
         self.signatures_by_host.count();
+    }
+
+    /// A request that was decided with a set of revocations older than it may be.
+    pub(crate) fn revocations_stale(&self) {
+        self.revocations_stale.count();
     }
 
     pub(crate) fn token_cached(&self) {

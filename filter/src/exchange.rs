@@ -67,6 +67,9 @@ impl Exchange {
         };
         let decision = generation.policy().decide(&request);
         counters.diverged(&decision);
+        if generation.policy().revocations().is_stale(now) {
+            counters.revocations_stale();
+        }
         let action = match &decision {
             Decision::Allow(permit) => {
                 forward(permit, headers)?;

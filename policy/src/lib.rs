@@ -28,6 +28,7 @@ mod policy;
 mod reason;
 mod render;
 mod requirement;
+pub mod revocation;
 mod roles;
 pub mod rotation;
 mod rule;

@@ -26,6 +26,7 @@ use crate::pattern::Patterns;
 use crate::reason::Reason;
 use crate::render;
 use crate::requirement::Needs;
+use crate::revocation::Revocations;
 use crate::roles::Held;
 use crate::roles::Members;
 use crate::rule::RuleId;
@@ -140,7 +141,8 @@ impl Policy {
         check::check(self)
     }
 
-    /// SHA-256 (hex) of the canonical document: equal policies have equal versions.
+    /// SHA-256 (hex) of the canonical document: equal policies have equal versions. With a set of revocations in it, `+` and
+    /// the set's version follow the hash of the rest.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -198,6 +200,11 @@ impl Policy {
 
     pub(crate) fn normalization(&self) -> Normalization {
         self.settings.normalization
+    }
+
+    /// What an agent says is revoked.
+    pub fn revocations(&self) -> &Revocations {
+        &self.standing.revocations
     }
 
     /// Whether bearer tokens are looked at.

@@ -23,6 +23,7 @@ use crate::policy::Policy;
 use crate::requirement::Days;
 use crate::requirement::Requirement;
 use crate::requirement::Window;
+use crate::revocation::RevocationsText;
 use crate::roles::Condition;
 use crate::roles::Member;
 use crate::roles::RoleId;
@@ -35,7 +36,8 @@ use crate::token::provider::Provider;
 
 /// The canonical document.
 pub(crate) fn to_json(policy: &Policy) -> String {
-    serde_json::to_string(&Whole::new(policy)).unwrap_or_default()
+    let revocations = RevocationsText::new(policy.revocations());
+    serde_json::to_string(&Whole { revocations, ..Whole::new(policy) }).unwrap_or_default()
 }
 
 /// SHA-256 of what a document says of tokens: the same for all documents that say the same of them.
@@ -43,7 +45,7 @@ pub(crate) fn tokens_digest(providers: &[Provider]) -> [u8; 32] {
     Sha256::digest(serde_json::to_vec(&tokens::tokens(providers)).unwrap_or_default()).into()
 }
 
-/// SHA-256 of the canonical document.
+/// SHA-256 of the canonical document, `revocations` aside: those have a version of their own.
 pub(crate) fn digest(policy: &Policy) -> [u8; 32] {
     let mut hash = io::BufWriter::with_capacity(16 << 10, Hash(Sha256::new()));
     // Neither a hash nor the types below refuse anything; if they did, it would be the hash of a part.
@@ -88,6 +90,9 @@ struct Whole<'p> {
     tests: Vec<&'p document::Test>,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidate: Option<Box<Self>>,
+    /// The last of all, see [`crate::revocation::join`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocations: Option<RevocationsText>,
 }
 
 #[derive(Serialize)]
@@ -281,6 +286,7 @@ impl<'p> Whole<'p> {
                     ..whole
                 })
             }),
+            revocations: None,
         }
     }
 }

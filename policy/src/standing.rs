@@ -1,11 +1,14 @@
-//! Whether a certificate is believed: its dates, its issuer, the emergency brakes, the list of revoked ones.
+//! Whether a certificate is believed: its dates, its issuer, the emergency brakes, the lists of revoked ones.
 //!
 //! Absent: chains; the proxy checked them. What is asked of the certificate alone is worked out once and
 //! kept with it; what depends on the time is asked on every request.
 
+use std::sync::Arc;
+
 use crate::certificate::Leaf;
 use crate::pattern::Patterns;
 use crate::reason::Reason;
+use crate::revocation::Revocations;
 use crate::roles::Binding;
 use crate::roles::Condition;
 use crate::roles::condition::trim_serial;
@@ -22,6 +25,8 @@ pub(crate) struct Standing {
     pub(crate) spki_sha256: Vec<[u8; 32]>,
     pub(crate) sha256: Vec<[u8; 32]>,
     pub(crate) fresh_until: Option<UnixTime>,
+    /// What an agent says is revoked.
+    pub(crate) revocations: Arc<Revocations>,
 }
 
 /// Certificates that are distrusted: all conditions must hold, of which there is at least one.
@@ -48,7 +53,12 @@ impl Standing {
                     .iter()
                     .all(|condition| condition.holds(Some(leaf), None, patterns, strings, &mut Binding::default()))
         };
-        self.brakes.iter().any(covers).then_some(Reason::CertificateDistrusted)
+        let distrusted = self.brakes.iter().any(covers).then_some(Reason::CertificateDistrusted);
+        // By both lists one is revoked first of all.
+        match self.revocations.judge(leaf) {
+            Some(Reason::CertificateRevoked) => Some(Reason::CertificateRevoked),
+            told => distrusted.or(told),
+        }
     }
 
     /// Why a validated certificate is not believed at `now`, if so; `lasting` is the answer of [`Standing::of`].
@@ -64,7 +74,7 @@ impl Standing {
         } else if self.fresh_until.is_some_and(|end| now > end) {
             Some(Reason::RevocationStale)
         } else {
-            None
+            self.revocations.doubt(now, leaf)
         }
     }
 }

@@ -16,5 +16,6 @@ mod policies;
 mod records;
 mod replies;
 mod requirements;
+mod revocations;
 mod shadows;
 mod tokens;

@@ -26,7 +26,7 @@ pub(super) fn identity(
 }
 
 /// `None` for the kinds that nobody is known by.
-fn name(name: &AlternativeName) -> Option<String> {
+pub(super) fn name(name: &AlternativeName) -> Option<String> {
     match name {
         AlternativeName::Uri(uri) => Some(visible("uri:", uri)),
         AlternativeName::Dns(name) => Some(visible("dns:", name)),

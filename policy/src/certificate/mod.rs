@@ -63,6 +63,8 @@ pub struct Leaf {
     key_usage: Option<KeyUsage>,
     ca: bool,
     provenance: Provenance,
+    /// SHA-256 of the issuer's DER; none if the certificate is only thought of.
+    issuer_name_sha256: Option<[u8; 32]>,
 }
 
 impl Leaf {
@@ -108,12 +110,22 @@ impl Leaf {
         &self.spki_sha256
     }
 
-    /// The label of who this is: visible ASCII, safe in a header. Matching never uses it.
+    /// The label of who this is: visible ASCII, safe in a header. Roles and rules never match it.
     ///
     /// The SPIFFE ID if there is one, else the only alternative name with its kind before it, else the subject if there is no
     /// alternative name, else the certificate's hash. Two different names never have one label.
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// The alternative names in the form in which [`Leaf::identity`] gives the only one.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = String> {
+        self.alternative_names.iter().filter_map(label::name)
+    }
+
+    /// SHA-256 of the issuer's name in DER; `None` for a certificate that is only thought of.
+    pub(crate) fn issuer_name_sha256(&self) -> Option<[u8; 32]> {
+        self.issuer_name_sha256
     }
 
     /// The SPIFFE ID, if this is an X.509-SVID: a single URI among the alternative names, which is a SPIFFE ID with a path, in

@@ -138,6 +138,7 @@ pub(super) fn certificate(der: &[u8]) -> Result<Leaf, CertificateError> {
         authority_key_id: extensions.authority_key_id,
         key_usage: extensions.key_usage,
         ca: extensions.ca,
+        issuer_name_sha256: Some(Sha256::digest(issuer_name.encoded).into()),
         provenance: Provenance::Unchecked(Box::new(Signed {
             message: message.encoded.into(),
             // No signature has a number of bits that is no number of bytes.

@@ -77,6 +77,7 @@ impl Synthetic {
             key_usage: None,
             ca: false,
             provenance: Provenance::Thought(self.issuer_sha256),
+            issuer_name_sha256: None,
         }
     }
 }

@@ -5,6 +5,7 @@ mod claims;
 mod forwarders;
 mod member;
 mod requirement;
+mod revocations;
 mod roles;
 mod rules;
 mod standing;
@@ -26,6 +27,8 @@ use crate::pattern::Patterns;
 use crate::policy::Policy;
 use crate::policy::Settings;
 use crate::render;
+use crate::revocation;
+use crate::revocation::Revocations;
 use crate::spiffe;
 use crate::strings::Strings;
 use crate::token::provider::Providers;
@@ -48,26 +51,35 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     let providers = Arc::new(tokens::compile(&document.tokens)?);
     let forwarders = mem::take(&mut document.forwarders);
     let own_xfcc = document.own_xfcc;
-    let mut policy = build(document, &anchors, &providers, &forwarders)?;
+    let revocations = Arc::new(revocations::compile(document.revocations.take().as_deref())?);
+    let shared = Shared { anchors, providers, forwarders, revocations };
+    let mut policy = build(document, &shared)?;
     if let Some(document) = candidate {
         // It has this of the policy that it is beside.
         let document = Document { own_xfcc, ..(*document).into() };
-        let mut candidate =
-            build(document, &anchors, &providers, &forwarders).map_err(|error| error.within("candidate"))?;
-        candidate.version = Hex(&render::digest(&candidate)).to_string();
+        let mut candidate = build(document, &shared).map_err(|error| error.within("candidate"))?;
+        candidate.version = version(&candidate);
         policy.needs = policy.needs.and(candidate.needs);
         policy.candidate = Some(Box::new(candidate));
     }
-    policy.version = Hex(&render::digest(&policy)).to_string();
+    policy.version = version(&policy);
     Ok(policy)
 }
 
-fn build(
-    document: Document<'_>,
-    anchors: &Arc<Anchors>,
-    providers: &Arc<Providers>,
-    forwarders: &[document::Forwarder<'_>],
-) -> Result<Policy, PolicyError> {
+/// What a policy and its candidate have in common.
+struct Shared<'a> {
+    anchors: Arc<Anchors>,
+    providers: Arc<Providers>,
+    forwarders: Vec<document::Forwarder<'a>>,
+    revocations: Arc<Revocations>,
+}
+
+fn version(policy: &Policy) -> String {
+    revocation::version_with(Hex(&render::digest(policy)).to_string(), &policy.standing.revocations)
+}
+
+fn build(document: Document<'_>, shared: &Shared<'_>) -> Result<Policy, PolicyError> {
+    let Shared { anchors, providers, forwarders, revocations } = shared;
     let settings = settings(&document)?;
     let Document { roles, rules, distrust, revoked, tests, .. } = document;
 
@@ -76,7 +88,7 @@ fn build(
     let (roles, members) = roles::compile(roles, anchors, providers, &mut strings, &mut patterns)?;
     let forwarders = forwarders::compile(forwarders, &roles, anchors, providers, &mut strings, &mut patterns)?;
     let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
-    let standing = standing::compile(&distrust, &revoked, anchors)?;
+    let standing = standing::compile(&distrust, &revoked, Arc::clone(revocations), anchors)?;
     let tests = tests::compile(tests, &rules, providers, &strings, &standing)?;
     let needs = rules.needs();
     strings.shrink();

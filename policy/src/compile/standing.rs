@@ -1,5 +1,7 @@
 //! `distrust:` and `revoked:` to what a certificate is held against.
 
+use std::sync::Arc;
+
 use super::member;
 use super::value;
 use crate::anchor::Anchors;
@@ -7,12 +9,14 @@ use crate::document;
 use crate::document::Text;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
+use crate::revocation::Revocations;
 use crate::standing::Brake;
 use crate::standing::Standing;
 
 pub(super) fn compile(
     distrust: &[document::Distrust<'_>],
     revoked: &document::Revoked<'_>,
+    revocations: Arc<Revocations>,
     anchors: &Anchors,
 ) -> Result<Standing, PolicyError> {
     let mut brakes = Vec::with_capacity(distrust.len());
@@ -40,6 +44,7 @@ pub(super) fn compile(
         serials: list("serials", &revoked.serials, member::serial)?,
         spki_sha256: list("spki_sha256", &revoked.spki_sha256, |text| value::sha256(text).map(|hash| *hash))?,
         sha256: list("sha256", &revoked.sha256, |text| value::sha256(text).map(|hash| *hash))?,
+        revocations,
         fresh_until: fresh_until.map_err(|problem| PolicyError::new("revoked.fresh_until", problem))?,
     })
 }

@@ -9,6 +9,7 @@ mod claims;
 mod object;
 mod read;
 mod requirement;
+mod revocations;
 mod test;
 mod text;
 mod tokens;
@@ -29,6 +30,7 @@ pub(crate) use requirement::Requirements;
 use requirement::Tls;
 pub(crate) use requirement::Window;
 use requirement::Windows;
+pub(crate) use revocations::Revocations;
 pub(crate) use test::OneOrMany;
 pub(crate) use test::Peer;
 pub(crate) use test::PeerNames;
@@ -86,12 +88,14 @@ pub(crate) struct Document<'a> {
     pub(crate) distrust: Vec<Distrust<'a>>,
     #[serde(borrow, default, deserialize_with = "object")]
     pub(crate) revoked: Revoked<'a>,
+    #[serde(borrow, default, deserialize_with = "optional_object")]
+    pub(crate) revocations: Option<Box<Revocations<'a>>>,
     #[serde(default, deserialize_with = "objects")]
     pub(crate) tests: Vec<Test>,
 }
 
-/// A policy that decides beside the other. Who forwards, which tokens and issuers are believed and what is recorded is the
-/// other's word: both decide about the same facts, found in the same way.
+/// A policy that decides beside the other. Who forwards, which tokens and issuers are believed, what an agent says is revoked and what is
+/// recorded is the other's word: both decide about the same facts, found in the same way.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Candidate<'a> {
@@ -133,6 +137,7 @@ impl<'a> From<Candidate<'a>> for Document<'a> {
             rules,
             distrust,
             revoked,
+            revocations: None,
             tests,
         }
     }

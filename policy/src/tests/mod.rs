@@ -37,6 +37,8 @@ mod reference_tokens;
 mod refusals;
 mod requirements;
 #[cfg(test)]
+mod revocations;
+#[cfg(test)]
 mod sample;
 mod samples;
 mod scale;
