@@ -9,6 +9,7 @@ use crate::status::CertificateStatus;
 use crate::status::PolicyStatus;
 use crate::status::ProviderStatus;
 use crate::status::ProxyStatus;
+use crate::status::RevocationStatus;
 use crate::status::Status;
 
 /// Handle for those who draw. Clones share one picture.
@@ -78,6 +79,11 @@ impl Board {
             let slot = status.providers.iter_mut().find(|old| old.name == new.name);
             slot.is_some_and(|slot| replace(slot, new))
         });
+    }
+
+    /// Replaces what is revoked.
+    pub(crate) fn revocations(&self, new: RevocationStatus) {
+        self.draw(|status| replace(&mut status.revocations, new));
     }
 
     /// Replaces the proxies.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_policy::UnixTime;
+use portcullis_policy::revocation::IssuerName;
 use portcullis_policy::schedule::Validity;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
@@ -36,6 +37,7 @@ use crate::leaf;
 use crate::leaf::Leaf;
 use crate::leaf::LeafError;
 use crate::names::Names;
+use crate::revocation::Sha256Hex;
 
 /// Clocks of peers may be this far behind.
 const BACKDATE: i64 = 30;
@@ -206,6 +208,11 @@ impl Authority {
         &self.der
     }
 
+    /// SHA-256 of the root's subject in DER: what certificates under it give as their issuer.
+    pub fn name_sha256(&self) -> Sha256Hex {
+        issuer_name(&self.der).unwrap_or(Sha256Hex([0; 32]))
+    }
+
     /// The root's serial, hash and validity.
     pub fn leaf(&self) -> &Leaf {
         &self.leaf
@@ -252,6 +259,14 @@ impl Authority {
         let key = order.key.pair().map_err(CaError::Key)?;
         Ok(params.signed_by(&key, &self.issuer).map_err(CaError::Sign)?.pem())
     }
+}
+
+/// SHA-256 of an authority's subject in DER, from its certificate; `None` for bytes that are none.
+pub fn issuer_name(der: &[u8]) -> Option<Sha256Hex> {
+    use x509_parser::prelude::FromDer as _;
+
+    let (_, certificate) = x509_parser::prelude::X509Certificate::from_der(der).ok()?;
+    Some(Sha256Hex(*IssuerName::from_der(certificate.subject().as_raw()).as_bytes()))
 }
 
 /// Where a root came from.

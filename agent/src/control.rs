@@ -1,14 +1,15 @@
 //! The control socket: HTTP with JSON over a Unix socket, for the command line. Only root and the agent's own user are
 //! let in.
 //!
-//! `GET /v1/status` answers with the [`Status`]; `POST` to `/v1/renew`, `/v1/verify` and `/v1/issue` carry out a
-//! command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
+//! `GET /v1/status` answers with the [`Status`]; `GET /v1/revocations` with what is revoked; `POST` to `/v1/renew`,
+//! `/v1/verify`, `/v1/issue` and `/v1/revocations` carry out a command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
 
 use std::future::Future;
 use std::io;
 
 use axum::Json;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::FromRequest;
 use axum::extract::Request;
 use axum::extract::State;
@@ -34,6 +35,10 @@ use crate::command::IssueRequest;
 use crate::command::Issued;
 use crate::command::Renewed;
 use crate::peer;
+use crate::revocation::ChangeRequest;
+use crate::revocation::Changed;
+use crate::revocation::Revoked;
+use crate::revocation::Revoker;
 use crate::status::Status;
 
 /// Path of the status.
@@ -44,6 +49,11 @@ pub const RENEW: &str = "/v1/renew";
 pub const VERIFY: &str = "/v1/verify";
 /// Path of the command to issue.
 pub const ISSUE: &str = "/v1/issue";
+/// Path of what is revoked, and of the command to change it.
+pub const REVOCATIONS: &str = "/v1/revocations";
+
+/// Bytes of a request about revocations: more than the most targets that one may have.
+const REVOCATIONS_MAX: usize = 32 << 20;
 
 /// Body of a request to renew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +76,7 @@ pub struct VerifyRequest {
 struct Loop {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    revoker: Revoker,
 }
 
 /// Answers until `shutdown` is done.
@@ -77,6 +88,7 @@ pub async fn serve(
     listener: UnixListener,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    revoker: Revoker,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let router = Router::new()
@@ -84,7 +96,8 @@ pub async fn serve(
         .route(RENEW, post(renew))
         .route(VERIFY, post(verify))
         .route(ISSUE, post(issue))
-        .with_state(Loop { commands, status });
+        .route(REVOCATIONS, get(revoked).post(revoke).layer(DefaultBodyLimit::max(REVOCATIONS_MAX)))
+        .with_state(Loop { commands, status, revoker });
     axum::serve(Admitting(listener), router).with_graceful_shutdown(shutdown).await
 }
 
@@ -179,4 +192,12 @@ async fn verify(
 
 async fn issue(State(state): State<Loop>, Body(request): Body<IssueRequest>) -> Result<Json<Issued>, Refusal> {
     state.ask(|reply| Command::Issue { request, reply }).await.map(Json)
+}
+
+async fn revoked(State(state): State<Loop>) -> Json<Revoked> {
+    Json(state.revoker.revoked())
+}
+
+async fn revoke(State(state): State<Loop>, Body(request): Body<ChangeRequest>) -> Result<Json<Changed>, Refusal> {
+    state.revoker.change(request).await.map(Json).map_err(Refusal)
 }

@@ -23,6 +23,9 @@ use crate::command::Renewed;
 use crate::control;
 use crate::control::RenewRequest;
 use crate::control::VerifyRequest;
+use crate::revocation::ChangeRequest;
+use crate::revocation::Changed;
+use crate::revocation::Revoked;
 use crate::status::Status;
 
 /// Speaks to a running agent.
@@ -136,6 +139,24 @@ impl ControlClient {
         self.send(Method::POST, control::ISSUE, request).await
     }
 
+    /// Revokes, or takes back. Returns when proxies took it.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn change(&self, request: &ChangeRequest) -> Result<Changed, ControlError> {
+        self.send(Method::POST, control::REVOCATIONS, request).await
+    }
+
+    /// Everything that is revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn revoked(&self) -> Result<Revoked, ControlError> {
+        self.send(Method::GET, control::REVOCATIONS, &()).await
+    }
+
     async fn send<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
@@ -198,9 +219,22 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio::sync::watch;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::board::Board;
     use crate::command::Command;
     use crate::command::Usage;
+    use crate::gate::Gate;
+    use crate::revocation;
+    use crate::revocation::Change;
+    use crate::revocation::Ledger;
+    use crate::revocation::Mode;
+    use crate::revocation::Revoker;
+    use crate::revocation::Target;
+    use crate::store::LocalStore;
+    use crate::store::Store;
+    use crate::xds::Publisher;
 
     /// A loop that knows one certificate and answers at once.
     async fn answer(mut commands: mpsc::Receiver<Command>) {
@@ -231,7 +265,12 @@ mod tests {
         let (sender, commands) = mpsc::channel(1);
         let (publish, status) = watch::channel(Status::default());
         tokio::spawn(answer(commands));
-        tokio::spawn(control::serve(listener, sender, status, std::future::pending()));
+        let store: Arc<dyn Store> = Arc::new(LocalStore::open(&directory.path().join("store.redb")).unwrap().store);
+        let ledger = Arc::new(Ledger::open(Arc::clone(&store)).unwrap());
+        let (board, noted) = (Board::new(), Arc::default());
+        let gate = Gate::new(Publisher::new(), board.clone());
+        let revoker = Revoker::open(revocation::Context { store, noted, ledger, gate, board }).unwrap();
+        tokio::spawn(control::serve(listener, sender, status, revoker, std::future::pending()));
         (directory, ControlClient::new(socket), publish)
     }
 
@@ -259,6 +298,20 @@ mod tests {
         };
         let error = client.issue(&request).await.unwrap_err();
         assert!(error.to_string().contains("the agent is stopping"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_hundred_thousand_targets_fit_into_one_request() {
+        let (_directory, client, _publish) = start();
+        let target = |number: u32| Target::identity(&format!("dns:{number:0200}")).unwrap();
+        let request = ChangeRequest {
+            change: Change::Revoke,
+            targets: (0..100_000).map(target).collect(),
+            reason: "all of them".to_owned(),
+            mode: Mode::DryRun,
+        };
+        assert_eq!(client.change(&request).await.unwrap().changed, 100_000);
+        assert_eq!(client.revoked().await.unwrap().operator, []);
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! Certificates for somebody else: signed once on an operator's word, written into the audit log, neither kept nor renewed.
+//! Certificates for somebody else: signed once on an operator's word, written into the audit log and the ledger, not renewed.
+//! The key is nowhere kept.
 
 use crate::audit::Event;
 use crate::audit::Kind;
@@ -33,7 +34,7 @@ pub fn issue(context: &Context, request: IssueRequest) -> Result<Issued, Command
     let chain_pem = authority.sign(&order).map_err(|error| failed(&error))?;
     let serial = leaf::serial_hex(&order.serial);
     let event = Event::new(Kind::IssuedForOther, &label).by("operator").change(None, Some(&serial));
-    context.store.note(&event.note()).map_err(|error| failed(&error))?;
+    context.ledger.record(&chain_pem, leaf::now(), &event.note()).map_err(|error| failed(&error))?;
     context.noted.notify_one();
     Ok(Issued { chain_pem, key_pem: order.key.pem().to_string(), ca_pem: authority.pem().to_owned() })
 }

@@ -65,6 +65,8 @@ struct Gauges {
     provider_fetched: Family<ProviderLabels, Gauge>,
     proxies: Gauge,
     ready: Gauge,
+    revoked_keys: Gauge,
+    revoked_brakes: Gauge,
 }
 
 /// How an attempt ended.
@@ -286,6 +288,16 @@ impl Gauges {
             "When a provider's keys were last fetched, or found to be the same",
             self.provider_fetched.clone(),
         );
+        registry.register(
+            "revocations",
+            "Certificates, keys and identities that are revoked",
+            self.revoked_keys.clone(),
+        );
+        registry.register(
+            "revocation_brakes",
+            "Authorities of whom nothing is believed that they issued before an instant",
+            self.revoked_brakes.clone(),
+        );
         registry.register("xds_connected_proxies", "Proxies connected over xDS", self.proxies.clone());
         registry.register(
             "ready",
@@ -330,6 +342,9 @@ impl Gauges {
         self.policy_acknowledged.set(status.policy.acknowledged.into());
         self.proxies.set(i64::try_from(status.proxies.len()).unwrap_or(i64::MAX));
         self.ready.set(status.ready.into());
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.revoked_keys.set(count(status.revocations.keys));
+        self.revoked_brakes.set(count(status.revocations.brakes));
     }
 
     fn set_certificate(&self, certificate: &CertificateStatus, now: Timestamp) {
@@ -380,6 +395,7 @@ mod tests {
     use crate::status::LeafStatus;
     use crate::status::PolicyStatus;
     use crate::status::ProviderStatus;
+    use crate::status::RevocationStatus;
     use crate::status::ServedStatus;
 
     fn leaf(not_after: i64) -> LeafStatus {
@@ -429,6 +445,7 @@ mod tests {
                 fetched_at: Some(Timestamp::constant(1_500, 0)),
                 ..ProviderStatus::new("corp", "https://login.acme.example/jwks")
             }],
+            revocations: RevocationStatus { version: None, keys: 3, brakes: 1 },
             proxies: Vec::new(),
         }
     }
@@ -494,6 +511,8 @@ mod tests {
             ("portcullis_jwks_last_success_timestamp_seconds{provider=\"corp\"}".to_owned(), 1_500.0),
             ("portcullis_jwks_fetch_failures_total{cause=\"status\",provider=\"corp\"}".to_owned(), 1.0),
             ("portcullis_ready".to_owned(), 1.0),
+            ("portcullis_revocations".to_owned(), 3.0),
+            ("portcullis_revocation_brakes".to_owned(), 1.0),
             ("portcullis_rotation_total{name=\"a\",result=\"failure\",step=\"check\"}".to_owned(), 1.0),
             ("portcullis_xds_nack_total{resource=\"clients\"}".to_owned(), 1.0),
             (format!("portcullis_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0),

@@ -26,6 +26,8 @@ use crate::board::Board;
 use crate::config;
 use crate::config::Config;
 use crate::errors::chain;
+use crate::gate::Gate;
+use crate::gate::Turn;
 use crate::jwks;
 use crate::jwks::Jwks;
 use crate::jwks::Keys;
@@ -33,12 +35,9 @@ use crate::jwks::Providers;
 use crate::jwks::Remote;
 use crate::policy_source::PolicySource;
 use crate::policy_source::PolicySourceError;
-use crate::resource::Body;
-use crate::resource::Resource;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Version;
-use crate::xds::Publisher;
 use crate::yaml::Source;
 
 /// The file is looked at this often even if nothing is reported: watches get lost, and some file systems have none.
@@ -91,6 +90,10 @@ fn read(path: &Path) -> Result<Source, PolicyFileError> {
 
 fn compile_with(source: &Source, known: &Known) -> Result<Compiled, PolicyFileError> {
     let compiled = PolicySource::compile_with(source.clone(), known).map_err(PolicySourceError::from)?;
+    if !compiled.policy().revocations().is_empty() {
+        let message = "the agent writes this itself; say what is revoked with `portcullis revoke`";
+        return Err(PolicyFileError::Policy(compiled.remark("revocations", message).into()));
+    }
     match compiled.failures().into_iter().next() {
         None => {
             let policy = compiled.policy();
@@ -123,7 +126,9 @@ impl Seen {
 pub struct PolicyFile {
     path: PathBuf,
     filter: config::Filter,
-    publisher: Publisher,
+    gate: Gate,
+    /// Since something was given to the gate.
+    turn: Option<Turn>,
     board: Board,
     store: Arc<dyn Store>,
     noted: Arc<Notify>,
@@ -144,7 +149,7 @@ impl PolicyFile {
     /// # Errors
     ///
     /// [`PolicyFileError`], if the file is bad and there is no last good one.
-    pub fn open(config: &Config, publisher: &Publisher, jwks: Jwks) -> Result<Option<Self>, PolicyFileError> {
+    pub fn open(config: &Config, gate: &Gate, jwks: Jwks) -> Result<Option<Self>, PolicyFileError> {
         let (Some(path), Some(filter)) = (&config.policy, &config.filter) else {
             return Ok(None);
         };
@@ -156,7 +161,8 @@ impl PolicyFile {
         let mut file = Self {
             path: path.clone(),
             filter: filter.clone(),
-            publisher: publisher.clone(),
+            gate: gate.clone(),
+            turn: None,
             board,
             store,
             noted,
@@ -173,7 +179,6 @@ impl PolicyFile {
             }
             (Err(error), Some(last_good)) => {
                 file.publish(&last_good);
-                file.board.policy(|policy| policy.version = Some(last_good.version.clone()));
                 file.current = Some(last_good);
                 file.follow_current();
                 file.refuse(&error);
@@ -334,7 +339,6 @@ impl PolicyFile {
 
     fn put_in_force(&mut self, compiled: Compiled, cause: String) {
         self.publish(&compiled);
-        self.board.policy(|policy| policy.version = Some(compiled.version.clone()));
         let old = self.current.as_ref().map(|current| current.version.clone());
         if self.current.as_ref() != Some(&compiled) {
             let value = serde_json::to_vec(&compiled).expect("a policy is made of strings");
@@ -365,15 +369,9 @@ impl PolicyFile {
         self.board.policy(|policy| policy.error = Some(error));
     }
 
-    fn publish(&self, compiled: &Compiled) {
-        let body = Body::WasmFilter {
-            module: self.filter.wasm.display().to_string(),
-            configuration: compiled.configuration.clone(),
-        };
-        let resource = Resource { name: self.filter.name.clone(), version: compiled.version.clone(), body };
-        if let Err(error) = self.publisher.publish(resource) {
-            tracing::error!(filter = self.filter.name, error = chain(&error), "not published");
-        }
+    fn publish(&mut self, compiled: &Compiled) {
+        let turn = *self.turn.get_or_insert_with(|| self.gate.begin(&self.filter));
+        self.gate.policy(turn, compiled);
     }
 
     fn stamp(&self) -> Vec<Option<(u64, u64, i64, i64)>> {

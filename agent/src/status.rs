@@ -21,6 +21,9 @@ pub struct Status {
     /// Those whose tokens the policy takes, where their keys are fetched.
     #[serde(default)]
     pub providers: Vec<ProviderStatus>,
+    /// What is revoked.
+    #[serde(default)]
+    pub revocations: RevocationStatus,
     /// Proxies connected over xDS now.
     pub proxies: Vec<ProxyStatus>,
 }
@@ -102,7 +105,7 @@ pub struct BundleStatus {
 pub struct PolicyStatus {
     /// The file.
     pub file: String,
-    /// Version (SHA-256, hex) that was last good and is pushed.
+    /// Version (SHA-256, hex) that was last good and is pushed; `+` and the version of what is revoked follow it.
     pub version: Option<String>,
     /// Whether every connected proxy acknowledged that version.
     pub acknowledged: bool,
@@ -143,6 +146,17 @@ impl ProviderStatus {
             last_error: None,
         }
     }
+}
+
+/// What is revoked, in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationStatus {
+    /// Version of the set, which follows the policy's after a `+`; none while nothing is revoked.
+    pub version: Option<String>,
+    /// Certificates, keys and identities.
+    pub keys: usize,
+    /// Authorities of whom nothing is believed that they issued before an instant.
+    pub brakes: usize,
 }
 
 /// A proxy on the xDS socket.

@@ -39,6 +39,11 @@ fn policy_edit() {
 }
 
 #[test]
+fn revoke() {
+    tell(Story::Revoke);
+}
+
+#[test]
 fn agent_crash() {
     tell(Story::AgentCrash);
 }

@@ -71,8 +71,12 @@ pub enum Kind {
     Repaired,
     /// What was replaced is gone.
     Retired,
+    /// Something is not believed any more; the name says what.
+    Revoked,
     /// It was seen in use.
     Served,
+    /// What was revoked is believed again.
+    Unrevoked,
 }
 
 /// One thing that happened.

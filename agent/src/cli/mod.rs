@@ -10,6 +10,7 @@ mod issue;
 mod output;
 mod policy;
 mod renew;
+mod revocation;
 mod run;
 mod status;
 mod token;
@@ -56,18 +57,26 @@ enum Command {
     Ca(ca::Args),
     /// Write a configuration and a policy to begin with.
     Init(init::Args),
+    /// Believe nothing that an authority issued before an instant.
+    Distrust(revocation::DistrustArgs),
     /// Issue a certificate for somebody else, once, from the running agent's CA.
     Issue(issue::Args),
     /// Check, test and question a policy, offline.
     Policy(policy::Args),
     /// Renew a certificate now and wait until the new one is proven served.
     Renew(renew::Args),
+    /// Show what is revoked, and why.
+    Revocations(revocation::ListArgs),
+    /// Revoke certificates, keys or identities, now.
+    Revoke(revocation::RevokeArgs),
     /// Run the agent in the foreground.
     Run(run::Args),
     /// Show what the running agent holds, serves and plans.
     Status(status::Args),
     /// Verify bearer tokens, offline.
     Token(token::Args),
+    /// Believe again what was revoked.
+    Unrevoke(revocation::UnrevokeArgs),
     /// Shake hands with the listeners now; fail if one serves anything but the stored certificate.
     Verify(verify::Args),
     /// Wait for the agent, for scripts that go on when it is done.
@@ -87,12 +96,16 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => args.run(&cli.global),
         Command::Ca(args) => args.run(&cli.global),
         Command::Init(args) => args.run(&cli.global),
+        Command::Distrust(args) => args.run(&cli.global),
         Command::Issue(args) => args.run(&cli.global),
         Command::Policy(args) => args.run(&cli.global),
         Command::Renew(args) => args.run(&cli.global),
+        Command::Revocations(args) => args.run(&cli.global),
+        Command::Revoke(args) => args.run(&cli.global),
         Command::Run(args) => args.run(&cli.global),
         Command::Status(args) => args.run(&cli.global),
         Command::Token(args) => args.run(&cli.global),
+        Command::Unrevoke(args) => args.run(&cli.global),
         Command::Verify(args) => args.run(&cli.global),
         Command::Wait(args) => args.run(&cli.global),
     };

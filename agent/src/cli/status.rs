@@ -20,6 +20,7 @@ use super::print;
 use super::wait::duration;
 use crate::status::CertificateStatus;
 use crate::status::PolicyStatus;
+use crate::status::RevocationStatus;
 use crate::status::Status;
 
 /// Show what the running agent holds, serves and plans.
@@ -91,6 +92,11 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
             Some(error) => (Tone::Bad, format!(", {error}")),
         };
         rows.push([(Tone::Plain, "provider".to_owned()), (tone, format!("{}: {keys}{fetched}{error}", provider.name))]);
+    }
+    let RevocationStatus { keys, brakes, .. } = &status.revocations;
+    if *keys > 0 || *brakes > 0 {
+        let what = format!("{keys} certificates, keys and identities; {brakes} authorities up to a date");
+        rows.push([(Tone::Plain, "revoked".to_owned()), (Tone::Plain, what)]);
     }
     if status.proxies.is_empty() {
         rows.push([(Tone::Plain, "proxy".to_owned()), (Tone::Waiting, "none connected".to_owned())]);
@@ -236,6 +242,7 @@ mod tests {
                 error: None,
             },
             providers: Vec::new(),
+            revocations: RevocationStatus::default(),
             proxies: vec![ProxyStatus { node: "gateway-1".to_owned(), pid: Some(42), nacks: 0 }],
         }
     }
@@ -266,6 +273,18 @@ proxy   gateway-1, pid 42
         let text = render(&status, NOW, Colour::Never);
         assert!(text.contains("\nprovider  corp: 2 keys, fetched 1 min ago\n"), "{text}");
         assert!(text.contains("\nprovider  other: 0 keys, no answer\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_revoked_has_a_line() {
+        let mut status = status();
+        assert!(!render(&status, NOW, Colour::Never).contains("\nrevoked"));
+        status.revocations.keys = 3;
+        let text = render(&status, NOW, Colour::Never);
+        assert!(
+            text.contains("\nrevoked  3 certificates, keys and identities; 0 authorities up to a date\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::control;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
+use crate::gate::Gate;
 use crate::health;
 use crate::health::Heartbeat;
 use crate::jwks;
@@ -43,6 +44,10 @@ use crate::policy_file::PolicyFile;
 use crate::policy_file::PolicyFileError;
 use crate::proof::Prover;
 use crate::proof::ProverError;
+use crate::revocation;
+use crate::revocation::BookError;
+use crate::revocation::Ledger;
+use crate::revocation::Revoker;
 use crate::room;
 use crate::rotation::Clock;
 use crate::rotation::Context;
@@ -99,6 +104,9 @@ pub enum DaemonError {
     /// The configuration and what the agent made before do not go together: where, and what would be right.
     #[error(transparent)]
     Refused(#[from] Located),
+    /// What is revoked. Without it, the revoked would be let in again.
+    #[error("what is revoked is not known")]
+    Revocation(#[source] BookError),
     /// The certificates.
     #[error("the certificates cannot be looked after")]
     Rotation(#[source] StepError),
@@ -152,8 +160,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let store: Arc<dyn Store> = Arc::new(opened.store);
     if let Some(aside) = opened.moved_aside {
         log.renumber();
-        let what =
-            format!("the store was unreadable and was moved to `{}`; everything is issued anew", aside.display());
+        let what = format!(
+            "the store was unreadable and was moved to `{}`; everything is issued anew, and what operators revoked has to be revoked again",
+            aside.display()
+        );
         tracing::error!("{what}");
         store.note(&Event::new(Kind::Alarm, "store").because(what).note()).map_err(DaemonError::Store)?;
     }
@@ -182,8 +192,18 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         fetcher: Fetcher::default(),
         draw: keys::draw,
     };
-    let policy_file =
-        PolicyFile::open(&config, &publisher, Jwks::new(followers.clone())).map_err(DaemonError::Policy)?;
+    let gate = Gate::new(publisher.clone(), board.clone());
+    let ledger = Arc::new(Ledger::open(Arc::clone(&store)).map_err(DaemonError::Store)?);
+    let revocation = revocation::Context {
+        store: Arc::clone(&store),
+        noted: Arc::clone(&noted),
+        ledger: Arc::clone(&ledger),
+        gate: gate.clone(),
+        board: board.clone(),
+    };
+    // Before the policy, so that the first that is pushed lets in nobody who was revoked.
+    let revoker = Revoker::open(revocation).map_err(DaemonError::Revocation)?;
+    let policy_file = PolicyFile::open(&config, &gate, Jwks::new(followers.clone())).map_err(DaemonError::Policy)?;
     let config = Arc::new(config);
     let prover = Prover::new(vec![authority.der().clone()], None).map_err(DaemonError::Prover)?;
     let context = Arc::new(Context {
@@ -191,6 +211,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         noted: Arc::clone(&noted),
         authority,
         ca_directory: ca_files,
+        ledger,
         trust_domain: config.ca.trust_domain.clone(),
         publisher: publisher.clone(),
         prover,
@@ -213,7 +234,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let end = || shutdown.clone().cancelled_owned();
     let status = board.watch();
     tasks.spawn(report("xDS server", xds::serve(publisher.clone(), xds_listener, end())));
-    tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), end())));
+    tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), revoker, end())));
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
     tasks.spawn(outcomes::follow(Arc::clone(&context), bundles_seen, filter_seen, for_outcomes, shutdown.clone()));
@@ -226,6 +247,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tasks: tasks.clone(),
         policy: None,
         followers,
+        gate,
         shutdown,
     };
     reload.follow_policy(policy_file).await;

@@ -15,6 +15,7 @@ use crate::audit::Kind;
 use crate::config;
 use crate::config::Config;
 use crate::errors::chain;
+use crate::gate::Gate;
 use crate::generation::GenerationError;
 use crate::generation::Generations;
 use crate::jwks;
@@ -40,6 +41,8 @@ pub(super) struct Reload {
     pub(super) policy: Option<(CancellationToken, JoinHandle<()>)>,
     /// For those who follow the keys of token providers.
     pub(super) followers: jwks::Context,
+    /// Where policies go.
+    pub(super) gate: Gate,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -118,11 +121,10 @@ impl Reload {
         check_files(&new, &old)?;
         let context = &self.context;
         if (&new.policy, &new.filter) != (&old.policy, &old.filter) {
-            let publisher = &context.publisher;
-            let policy_file = PolicyFile::open(&new, publisher, Jwks::new(self.followers.clone()));
+            let policy_file = PolicyFile::open(&new, &self.gate, Jwks::new(self.followers.clone()));
             let policy_file = policy_file.map_err(super::DaemonError::Policy)?;
             let board = context.board.clone();
-            let publisher = publisher.clone();
+            let publisher = context.publisher.clone();
             let none = policy_file.is_none();
             // Until it has ended it could publish what is removed below.
             self.follow_policy(policy_file).await;
@@ -134,6 +136,7 @@ impl Reload {
             self.filter.send_replace(new.filter.clone());
             if none {
                 // Nothing is in force any more, and nothing is waited for.
+                self.gate.close();
                 board.policy(|policy| *policy = PolicyStatus::default());
                 board.providers(&[]);
             }

@@ -40,6 +40,7 @@ use crate::leaf;
 use crate::metrics::Metrics;
 use crate::proof::Prover;
 use crate::resource::Outcome;
+use crate::revocation::Ledger;
 use crate::room;
 use crate::store::Store;
 use crate::xds::Publisher;
@@ -50,6 +51,7 @@ pub use deliver::DeliveryError;
 pub use rotor::StepError;
 
 use clock::Reading;
+use entry::Entry;
 use rotor::Rotor;
 
 /// Certificates that are worked on at once.
@@ -67,6 +69,8 @@ pub struct Context {
     pub authority: Authority,
     /// The issuer's directory, for messages.
     pub ca_directory: PathBuf,
+    /// Whom else it issued certificates.
+    pub ledger: Arc<Ledger>,
     /// The trust domain of the issuer.
     pub trust_domain: String,
     /// Towards proxies.
@@ -340,6 +344,13 @@ impl Rotation {
         let known = names.collect::<Vec<_>>().join(", ");
         CommandError::UnknownName { name, known }
     }
+}
+
+/// DER of the leaf that the store has of a certificate, if there is one and it can be read.
+pub fn stored_leaf(store: &dyn Store, name: &str) -> Option<Vec<u8>> {
+    let found = store.read(&Entry::key(name)).ok()??;
+    let stored = Entry::from_json(&found.value).ok()?.stored?;
+    Some(leaf::chain(&stored.chain_pem).ok()?.first()?.to_vec())
 }
 
 /// Answers those who wait for what will not be done. Who waits for a look is told by dropping his end.

@@ -23,8 +23,10 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
     let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: YEAR };
     let (authority, _) = Authority::open(directory, &ca, leaf::now()).expect("a CA");
     let prover = Prover::new(vec![authority.der().clone()], None).expect("a prover");
+    let store: Arc<dyn Store> = Arc::new(store);
     Arc::new(Context {
-        store: Arc::new(store),
+        ledger: Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger")),
+        store,
         noted: Arc::default(),
         authority,
         ca_directory: directory.to_owned(),

@@ -13,6 +13,7 @@ mod hostile_requests;
 mod identity;
 mod impersonation;
 mod policy_edit;
+mod revoke;
 mod rotation;
 mod tokens;
 
@@ -41,6 +42,8 @@ pub enum Story {
     Rotation,
     /// The policy is edited, well and badly.
     PolicyEdit,
+    /// Certificates are revoked, one by one and very many.
+    Revoke,
     /// The agent is killed.
     AgentCrash,
     /// Clients pretend to be others.
@@ -67,6 +70,7 @@ impl Story {
         Self::Identity,
         Self::Rotation,
         Self::PolicyEdit,
+        Self::Revoke,
         Self::AgentCrash,
         Self::Impersonation,
         Self::HostileRequests,
@@ -89,6 +93,7 @@ impl Story {
             Self::Identity => "identity",
             Self::Rotation => "rotation",
             Self::PolicyEdit => "policy-edit",
+            Self::Revoke => "revoke",
             Self::AgentCrash => "agent-crash",
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
@@ -108,6 +113,9 @@ impl Story {
             Self::Rotation => "fifty new server certificates under load, each proven served, no request lost",
             Self::PolicyEdit => {
                 "a saved edit is in force at once; a broken one changes nothing and says where it is broken"
+            }
+            Self::Revoke => {
+                "who is revoked is refused with the next request, beside 100,000 others; a neighbour goes on"
             }
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
@@ -133,6 +141,7 @@ impl Story {
             Self::Identity => identity::tell(report).await,
             Self::Rotation => rotation::tell(report).await,
             Self::PolicyEdit => policy_edit::tell(report).await,
+            Self::Revoke => revoke::tell(report).await,
             Self::AgentCrash => agent_crash::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,

@@ -1,0 +1,196 @@
+//! What the filter is given: the policy in force, and what is revoked, as one configuration.
+//!
+//! Either changes without the other: a revocation does not wait until a policy is compiled, nor for the keys that one waits
+//! for.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use portcullis_policy::revocation;
+use portcullis_policy::revocation::Revocations;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::board::Board;
+use crate::config;
+use crate::errors::chain;
+use crate::policy_file::Compiled;
+use crate::resource::Body;
+use crate::resource::Resource;
+use crate::xds::Publisher;
+
+/// The way of policies and revocations to the proxies. Clones share one state.
+#[derive(Clone)]
+pub struct Gate {
+    state: Arc<Mutex<State>>,
+    publisher: Publisher,
+    board: Board,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many have begun.
+    turns: u64,
+    filter: Option<config::Filter>,
+    policy: Option<Compiled>,
+    revocations: Arc<Revocations>,
+    /// As pushed.
+    version: Option<String>,
+}
+
+/// The right to say which policy is in force, until somebody else begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn(u64);
+
+/// What the proxies made of the newest configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// Every connected proxy that has the filter decides by it.
+    By {
+        /// How many proxies are connected.
+        proxies: usize,
+    },
+    /// There is no filter in the configuration, or no policy for it yet.
+    NoFilter,
+    /// No proxy that has the filter is connected; the next one gets it first of all.
+    Nobody,
+    /// A proxy did not answer yet.
+    NotYet,
+    /// A proxy refused it; the status says why.
+    Refused,
+}
+
+impl Gate {
+    /// Nothing is in force yet.
+    pub fn new(publisher: Publisher, board: Board) -> Self {
+        Self { state: Arc::default(), publisher, board }
+    }
+
+    /// Begins to say which policy this filter has. Whoever did before is not listened to any more.
+    pub fn begin(&self, filter: &config::Filter) -> Turn {
+        let mut state = self.state();
+        state.turns += 1;
+        state.filter = Some(filter.clone());
+        state.policy = None;
+        Turn(state.turns)
+    }
+
+    /// Puts a policy in force.
+    pub fn policy(&self, turn: Turn, policy: &Compiled) {
+        let mut state = self.state();
+        if turn == Turn(state.turns) {
+            state.policy = Some(policy.clone());
+            self.push(&mut state);
+        }
+    }
+
+    /// Puts what is revoked in force.
+    pub fn revoked(&self, revocations: Arc<Revocations>) {
+        let mut state = self.state();
+        state.revocations = revocations;
+        self.push(&mut state);
+    }
+
+    /// There is no filter any more.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.turns += 1;
+        (state.filter, state.policy, state.version) = (None, None, None);
+    }
+
+    /// Waits until every proxy took what is in force now, or for as long as `patience`.
+    pub async fn taken(&self, patience: Duration) -> Taken {
+        let mut activity = self.publisher.activity();
+        let (name, version) = {
+            let state = self.state();
+            match (&state.filter, &state.version) {
+                (Some(filter), Some(version)) => (filter.name.clone(), version.clone()),
+                _ => return Taken::NoFilter,
+            }
+        };
+        let answered = async {
+            loop {
+                // Marked before it is looked at: what happens after the look wakes.
+                activity.mark_unchanged();
+                if self.publisher.is_refused(&name, &version) {
+                    return Taken::Refused;
+                }
+                match self.publisher.acknowledged(&name) {
+                    None => return Taken::Nobody,
+                    Some(true) => return Taken::By { proxies: self.publisher.proxies().len() },
+                    Some(false) => {}
+                }
+                if activity.changed().await.is_err() {
+                    return Taken::NotYet;
+                }
+            }
+        };
+        tokio::time::timeout(patience, answered).await.unwrap_or(Taken::NotYet)
+    }
+
+    fn push(&self, state: &mut State) {
+        let (Some(filter), Some(policy)) = (&state.filter, &state.policy) else { return };
+        let (configuration, version) = revocation::join(&policy.configuration, &policy.version, &state.revocations);
+        let body = Body::WasmFilter { module: filter.wasm.display().to_string(), configuration };
+        let resource = Resource { name: filter.name.clone(), version: version.clone(), body };
+        if let Err(error) = self.publisher.publish(resource) {
+            tracing::error!(filter = filter.name, error = chain(&error), "not published");
+        }
+        self.board.policy(|policy| policy.version = Some(version.clone()));
+        state.version = Some(version);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Held for moments and never across an await. A panic inside leaves whole values only.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_policy::Policy;
+    use portcullis_policy::revocation::Freshness;
+    use portcullis_policy::revocation::Key;
+
+    use super::*;
+
+    fn compiled(rule: &str) -> Compiled {
+        let text = format!(r#"{{"version": 1, "rules": [{{"id": "{rule}", "allow": "any"}}]}}"#);
+        let policy = Policy::from_json(text.as_bytes()).expect("a policy");
+        Compiled { version: policy.version().to_owned(), configuration: policy.to_json(), text: None }
+    }
+
+    #[tokio::test]
+    async fn policy_and_revocations_change_without_each_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let wasm = directory.path().join("filter.wasm");
+        std::fs::write(&wasm, "\0asm\u{1}\0\0\0").expect("written");
+        let filter = config::Filter { name: "filter".to_owned(), wasm };
+        let board = Board::new();
+        let gate = Gate::new(Publisher::new(), board.clone());
+        let version = || board.watch().borrow().policy.version.clone().unwrap_or_default();
+        let revoked =
+            |name: &str| Arc::new(Revocations::new(vec![Key::of_identity(name)], Vec::new(), Freshness::default()));
+
+        gate.revoked(revoked("a"));
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::NoFilter);
+        let first = gate.begin(&filter);
+        let (one, two) = (compiled("one"), compiled("two"));
+        gate.policy(first, &one);
+        assert_eq!(version(), format!("{}+{}", one.version, revoked("a").version()));
+        gate.revoked(revoked("b"));
+        assert_eq!(version(), format!("{}+{}", one.version, revoked("b").version()));
+        gate.revoked(Arc::default());
+        assert_eq!(version(), one.version);
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::Nobody);
+
+        let second = gate.begin(&filter);
+        gate.policy(second, &two);
+        gate.policy(first, &one);
+        assert_eq!(version(), two.version, "whoever said it before is not listened to");
+    }
+}

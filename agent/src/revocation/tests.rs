@@ -1,0 +1,127 @@
+//! Commands, from the request to the status.
+
+use super::*;
+use crate::ca::Authority;
+use crate::command::Usage;
+use crate::config;
+use crate::names::Names;
+use crate::store::LocalStore;
+use crate::xds::Publisher;
+
+struct Desk {
+    directory: tempfile::TempDir,
+    revoker: Revoker,
+    authority: Authority,
+}
+
+fn desk() -> Desk {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 86_400 };
+    let (authority, _) = Authority::open(directory.path(), &ca, leaf::now()).expect("a CA");
+    let store = LocalStore::open(&directory.path().join("store.redb")).expect("a store").store;
+    let revoker = open(Arc::new(store));
+    Desk { directory, revoker, authority }
+}
+
+fn open(store: Arc<dyn Store>) -> Revoker {
+    let board = Board::new();
+    let ledger = Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger"));
+    let gate = Gate::new(Publisher::new(), board.clone());
+    Revoker::open(Context { store, noted: Arc::default(), ledger, gate, board }).expect("a revoker")
+}
+
+impl Desk {
+    /// Issues a certificate; its issuer and serial.
+    fn issue(&self, name: &str) -> (Sha256Hex, Serial, Leaf) {
+        let spiffe = Some(format!("spiffe://acme.example/{name}"));
+        let names = Names::new(spiffe, Vec::new(), Vec::new(), vec![Usage::Client], "acme.example").expect("names");
+        let now = leaf::now();
+        let order = self.authority.order(names, 600, self.directory.path(), now).expect("an order");
+        let chain = self.authority.sign(&order).expect("signed");
+        self.revoker.context.ledger.record(&chain, now, b"{}").expect("recorded");
+        let leaf = Leaf::from_pem(chain.as_bytes()).expect("a leaf");
+        (self.authority.name_sha256(), Serial::from_bytes(leaf.serial()), leaf)
+    }
+
+    async fn ask(&self, change: Change, targets: Vec<Target>, mode: Mode) -> Result<Changed, CommandError> {
+        let request = ChangeRequest { change, targets, reason: "a test".to_owned(), mode };
+        self.revoker.change(request).await
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_names_exactly_whom_the_command_hits() {
+    let desk = desk();
+    let (issuer, serial, one) = desk.issue("one");
+    let (_, _, two) = desk.issue("two");
+    let began = leaf::timestamp(one.not_before());
+    let cases: [(&str, Target, &[&Leaf]); 8] = [
+        ("serial", Target::Serial { issuer, serial: serial.clone() }, &[&one]),
+        ("another CA's serial", Target::Serial { issuer: Sha256Hex([0; 32]), serial }, &[]),
+        ("certificate", Target::Sha256(Sha256Hex(*two.sha256())), &[&two]),
+        ("key", Target::SpkiSha256(Sha256Hex(*one.spki_sha256())), &[&one]),
+        ("identity", Target::identity(two.identity()).expect("an identity"), &[&two]),
+        ("nobody", Target::identity("spiffe://acme.example/three").expect("an identity"), &[]),
+        ("issued before now", Target::IssuedBefore { issuer, instant: leaf::timestamp(leaf::now()) }, &[&one, &two]),
+        ("issued before that", Target::IssuedBefore { issuer, instant: began }, &[]),
+    ];
+    for (name, target, want) in cases {
+        let changed = desk.ask(Change::Revoke, vec![target], Mode::DryRun).await.expect(name);
+        let ends: Vec<_> = changed.ends.iter().map(|ended| ended.identity.as_str()).collect();
+        assert_eq!(ends, want.iter().map(|leaf| leaf.identity()).collect::<Vec<_>>(), "{name}");
+        assert_eq!((changed.changed, changed.ends_total, changed.taken), (1, want.len(), None), "{name}");
+    }
+    assert_eq!(desk.revoker.revoked().operator, [], "a dry run changes nothing");
+}
+
+#[tokio::test]
+async fn what_is_revoked_stays_so_across_a_restart_until_it_is_taken_back() {
+    let desk = desk();
+    let target = Target::identity("spiffe://acme.example/one").expect("an identity");
+    let changed = desk.ask(Change::Revoke, vec![target.clone()], Mode::Real).await.expect("revoked");
+    assert_eq!((changed.changed, changed.unchanged, changed.taken), (1, 0, Some(Taken::NoFilter)));
+    let again = desk.ask(Change::Revoke, vec![target.clone()], Mode::Real).await.expect("once more");
+    assert_eq!((again.changed, again.unchanged), (0, 1));
+
+    let restarted = open(Arc::clone(&desk.revoker.context.store)).revoked();
+    assert_eq!((restarted.status.keys, restarted.operator.len()), (1, 1));
+    assert_eq!(restarted.operator[0].reason, "a test");
+    assert_eq!(restarted.status, desk.revoker.revoked().status);
+
+    desk.ask(Change::Unrevoke, vec![target], Mode::Real).await.expect("taken back");
+    assert_eq!(desk.revoker.revoked().status, RevocationStatus::default());
+    let notes = desk.revoker.context.store.notes().expect("notes");
+    let notes: Vec<_> = notes.iter().map(|note| String::from_utf8_lossy(&note.text).into_owned()).collect();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    for (note, event) in notes.iter().zip(["revoked", "unrevoked"]) {
+        assert!(note.contains(&format!("\"{event}\"")) && note.contains("a test"), "{note}");
+    }
+}
+
+#[tokio::test]
+async fn commands_that_cannot_be_meant_change_nothing() {
+    let desk = desk();
+    let target = || Target::identity("dns:a").expect("an identity");
+    let later = leaf::timestamp(portcullis_policy::UnixTime(leaf::now().0 + 3600));
+    let cases = [
+        ("nothing", Vec::new(), "why", "1 to 100000"),
+        ("no reason", vec![target()], " ", "reason"),
+        ("a reason of two lines", vec![target()], "a\nb", "reason"),
+        ("too many", vec![target(); MAX_TARGETS + 1], "why", "100001 targets"),
+        (
+            "the future",
+            vec![Target::IssuedBefore { issuer: Sha256Hex([1; 32]), instant: later }],
+            "why",
+            "has not come",
+        ),
+    ];
+    for (name, targets, reason, message) in cases {
+        let request = ChangeRequest { change: Change::Revoke, targets, reason: reason.to_owned(), mode: Mode::Real };
+        let error = desk.revoker.change(request).await.expect_err(name);
+        assert!(
+            matches!(error, CommandError::Invalid { .. }) && error.to_string().contains(message),
+            "{name}: {error}"
+        );
+    }
+    assert_eq!(desk.revoker.revoked().status, RevocationStatus::default());
+}
