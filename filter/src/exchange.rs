@@ -8,6 +8,7 @@ use portcullis_policy::Peer;
 use portcullis_policy::Permit;
 use portcullis_policy::Request;
 use portcullis_policy::Tls;
+use portcullis_policy::is_identity_header;
 use proxy_wasm::traits::Context;
 use proxy_wasm::traits::HttpContext;
 use proxy_wasm::types::Action;
@@ -26,7 +27,7 @@ const IDENTITY: &str = "x-portcullis-identity";
 const ROLES: &str = "x-portcullis-roles";
 const RULE: &str = "x-portcullis-rule";
 
-/// The filter's side of one HTTP request. Bodies, trailers and responses are not looked at.
+/// The filter's side of one HTTP request. Bodies and responses are not looked at.
 pub(crate) struct Exchange {
     generation: Option<Rc<Generation>>,
     counters: Option<Rc<Counters>>,
@@ -116,6 +117,21 @@ impl HttpContext for Exchange {
             Err(error) => self.fail(&error, &headers),
         }
     }
+
+    fn on_http_request_trailers(&mut self, count: usize) -> Action {
+        match clean_trailers(count) {
+            Ok(()) => Action::Continue,
+            Err(error) => self.fail(&error, &Headers::default()),
+        }
+    }
+}
+
+/// Takes out of what follows a body what an upstream could take for a word about who asks.
+fn clean_trailers(count: usize) -> Result<(), HostError> {
+    let names = host::request_trailer_names(count)?;
+    let mut forged = names.iter().filter(|name| is_identity_header(name.as_bytes()));
+    // One removal takes every field of that name, and another one finds nothing: no harm.
+    forged.try_for_each(|name| host::remove_request_trailer(name))
 }
 
 /// The certificate that the peer presented, with its digest as far as the proxy tells it.

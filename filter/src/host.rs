@@ -125,6 +125,25 @@ pub(crate) fn request_headers(count: usize) -> Result<Headers, HostError> {
     pairs.map(Headers).map_err(HostError::call("get_header_map_pairs"))
 }
 
+/// The names in a request's trailers. `count` is the size that the host announced.
+///
+/// # Errors
+///
+/// [`HostError::TooManyHeaders`], before anything is read.
+pub(crate) fn request_trailer_names(count: usize) -> Result<Vec<String>, HostError> {
+    if count > HEADERS_MAX {
+        return Err(HostError::TooManyHeaders(count));
+    }
+    let pairs = hostcalls::get_map_bytes(MapType::HttpRequestTrailers);
+    let pairs = pairs.map_err(HostError::call("get_header_map_pairs"))?;
+    Ok(pairs.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Removes every occurrence of a field from the request's trailers.
+pub(crate) fn remove_request_trailer(name: &str) -> Result<(), HostError> {
+    hostcalls::remove_map_value(MapType::HttpRequestTrailers, name).map_err(HostError::call("remove_header_map_value"))
+}
+
 /// Removes every occurrence of a request header.
 pub(crate) fn remove_request_header(name: &str) -> Result<(), HostError> {
     hostcalls::remove_map_value(MapType::HttpRequestHeaders, name).map_err(HostError::call("remove_header_map_value"))

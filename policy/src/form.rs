@@ -49,7 +49,7 @@ impl<'r> Form<'r> {
             if name.eq_ignore_ascii_case(b"host") {
                 duplicated |= host.replace(value).is_some();
             } else if name.eq_ignore_ascii_case(b"connection") {
-                forbidden |= value.split(|&byte| byte == b',').any(is_the_gates);
+                forbidden |= value.split(|&byte| byte == b',').any(|option| is_identity_header(option.trim_ascii()));
             } else if name.eq_ignore_ascii_case(b"authorization") {
                 duplicated |= credential.replace(value).is_some();
             }
@@ -88,9 +88,10 @@ impl<'r> Form<'r> {
     }
 }
 
-/// Whether an option of `Connection` would take away a header that the gate sets or reads.
-fn is_the_gates(option: &[u8]) -> bool {
-    let name = option.trim_ascii();
+/// Whether a server behind the gate could take a header of this name for a word about who asks: the gate's own, or a
+/// forwarded certificate. No option of `Connection` may name one, and none arrives in trailers, which a server may join to
+/// the header (RFC 9110 §6.5.1).
+pub fn is_identity_header(name: &[u8]) -> bool {
     is_own_header(name) || is_forwarded_header(name)
 }
 

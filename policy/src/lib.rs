@@ -73,6 +73,7 @@ pub use error::PolicyProblem;
 pub use explain::Explanation;
 pub use explain::Mismatch;
 pub use explain::RuleOutcome;
+pub use form::is_identity_header;
 pub use form::is_own_header;
 pub use forwarded::Forwarded;
 pub use host::Host;

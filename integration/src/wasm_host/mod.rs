@@ -7,7 +7,7 @@
 //! The host is as strict as Envoy, and stricter where Envoy is silent: what Envoy would let pass although no module ought
 //! to do it (a header value with a line feed, a call that the shipped configuration does not permit) fails the test.
 //!
-//! Absent: bodies, trailers, outgoing calls, TCP streams, threads, real time.
+//! Absent: bodies, trailers of responses, outgoing calls, TCP streams, threads, real time.
 
 mod capabilities;
 mod connection;

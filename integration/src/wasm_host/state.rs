@@ -91,6 +91,7 @@ pub(crate) struct Stream {
     pub(crate) root: u32,
     pub(crate) connection: Connection,
     pub(crate) request: Headers,
+    pub(crate) trailers: Headers,
     pub(crate) response: Option<Headers>,
     pub(crate) phase: Phase,
     pub(crate) reply: Option<LocalReply>,
@@ -101,6 +102,7 @@ pub(crate) struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     RequestHeaders,
+    RequestTrailers,
     Between,
     ResponseHeaders,
     Log,
@@ -110,8 +112,9 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Map {
     Request,
+    RequestTrailers,
     Response,
-    /// Trailers, gRPC metadata and the answers to outgoing calls: known, and never there.
+    /// Trailers of responses, gRPC metadata and the answers to outgoing calls: known, and never there.
     Other,
 }
 
@@ -119,8 +122,9 @@ impl Map {
     pub(crate) fn from_code(code: i32) -> HostResult<Self> {
         match code {
             0 => Ok(Self::Request),
+            1 => Ok(Self::RequestTrailers),
             2 => Ok(Self::Response),
-            1 | 3..=7 => Ok(Self::Other),
+            3..=7 => Ok(Self::Other),
             _ => Err(Status::BadArgument),
         }
     }
@@ -166,6 +170,7 @@ impl HostState {
         };
         Ok(match (map, stream.phase) {
             (Map::Request, Phase::RequestHeaders | Phase::Log) => Some(&stream.request),
+            (Map::RequestTrailers, Phase::RequestTrailers) => Some(&stream.trailers),
             (Map::Response, Phase::ResponseHeaders | Phase::Log) => stream.response.as_ref(),
             _ => None,
         })
@@ -176,6 +181,7 @@ impl HostState {
         let stream = self.stream()?;
         match (map, stream.phase) {
             (Map::Request, Phase::RequestHeaders) => Ok(&mut stream.request),
+            (Map::RequestTrailers, Phase::RequestTrailers) => Ok(&mut stream.trailers),
             (Map::Response, Phase::ResponseHeaders) => stream.response.as_mut().ok_or(Status::BadArgument),
             _ => Err(Status::BadArgument),
         }

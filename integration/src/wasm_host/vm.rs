@@ -134,6 +134,7 @@ impl Vm {
             root,
             connection: connection.clone(),
             request: headers,
+            trailers: Headers::default(),
             response: None,
             phase: Phase::RequestHeaders,
             reply: None,
@@ -143,6 +144,20 @@ impl Vm {
         let action = self.call::<_, i32>(id, "proxy_on_request_headers", (id.cast_signed(), count, 1));
         let outcome = self.outcome(id, action);
         (StreamId(id), outcome)
+    }
+
+    /// Sends the trailers of a request that was forwarded; what the upstream gets of them, if anything.
+    pub fn trailers(&mut self, stream: StreamId, trailers: Headers) -> Option<Headers> {
+        let StreamId(id) = stream;
+        let count = i32::try_from(trailers.len()).expect("a header map is far below 2³¹ fields");
+        let state = self.stream_mut(id)?;
+        state.trailers = trailers;
+        state.phase = Phase::RequestTrailers;
+        let action = self.call::<_, i32>(id, "proxy_on_request_trailers", (id.cast_signed(), count));
+        let state = self.stream_mut(id)?;
+        state.phase = Phase::Between;
+        let passed = action.unwrap_or(CONTINUE) == CONTINUE && state.reply.is_none() && !state.is_reset;
+        passed.then(|| state.trailers.clone()).filter(|_| self.failure.is_none())
     }
 
     /// Ends a stream, as when its response is complete or its client has gone.

@@ -19,3 +19,4 @@ mod requirements;
 mod revocations;
 mod shadows;
 mod tokens;
+mod trailers;
