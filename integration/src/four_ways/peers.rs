@@ -90,6 +90,15 @@ pub(super) fn make(now: UnixTime) -> (BTreeMap<&'static str, Peer>, String) {
         ("email as dns", valid().dns("ops@acme.example")),
         ("email in another case", valid().email("OPS@acme.example")),
         ("ip as dns", valid().dns("10.1.2.3")),
+        ("ip as uri", valid().uri("10.1.2.3")),
+        ("ip as email", valid().email("10.1.2.3")),
+        ("ip as subject", valid().subject(DnType::CommonName, "10.1.2.3")),
+        ("uri as dns", valid().dns("urn:acme:legacy")),
+        ("uri as email", valid().email("urn:acme:legacy")),
+        ("email as uri", valid().uri("ops@acme.example")),
+        ("email as subject", valid().subject(DnType::CommonName, "ops@acme.example")),
+        ("dns, punycode", valid().dns("xn--bcher-kva.reader.acme.example")),
+        ("wildcard is one segment", valid().uri("spiffe://acme.example/ns/shop/sa/a/b")),
         ("ip outside", valid().ip(IpAddr::V4(Ipv4Addr::new(10, 2, 2, 3)))),
         ("legacy in another case", valid().uri("urn:acme:Legacy")),
         // DNS names beside the pattern.
@@ -102,6 +111,8 @@ pub(super) fn make(now: UnixTime) -> (BTreeMap<&'static str, Peer>, String) {
         // Distinguished names.
         ("two units", valid().subject(ou.clone(), "payments").subject(DnType::CustomDnType(vec![2, 5, 4, 11]), "x")),
         ("unit in the common name", valid().subject(DnType::CommonName, "OU=payments")),
+        ("unit with a comma", valid().subject(ou.clone(), "payments,CN=p1")),
+        ("unit in another case", valid().subject(ou.clone(), "Payments")),
         ("unit as a part", valid().subject(ou.clone(), "payments-dev")),
         ("no name at all", valid()),
         // States of a certificate that are the policy's to judge.

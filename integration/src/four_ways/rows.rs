@@ -266,12 +266,15 @@ fn methods() -> Vec<Row> {
         ("not a token", "GE(T", "/orders/1", deny(MethodInvalid), Refuses(&[400])),
         ("empty", "", "/orders/1", deny(MethodInvalid), Refuses(&[400])),
     ];
+    let asked = row("method: preflight of somebody", "cart", "OPTIONS", "/orders/1", deny(NoRuleMatched));
+    let asked = asked.header("origin", "https://evil.example").header("access-control-request-method", "GET");
     let mut rows: Vec<Row> = cases
         .into_iter()
         .map(|(name, method, path, expected, envoy)| {
             row(format!("method: {name}"), "checkout", method, path, expected).envoy(envoy)
         })
         .collect();
+    rows.push(asked);
     for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
         rows.push(row(format!("method: {name}"), "cart", "GET", "/orders", deny(NoRuleMatched)).header(name, "POST"));
     }
@@ -370,7 +373,7 @@ fn header_fields() -> Vec<Row> {
 
 /// The right text in the wrong kind of name, and names that are nearly right.
 fn names() -> Vec<Row> {
-    let cases: [(&'static str, &str, Verdict); 39] = [
+    let cases: [(&'static str, &str, Verdict); 48] = [
         ("checkout with a DNS name", "/files/a", Verdict::allow("everything")),
         ("dns reader, second name", "/orders/1", Verdict::allow("read-orders")),
         // A wildcard in a certificate is a name like any other: it matches the same text, and only that.
@@ -408,12 +411,22 @@ fn names() -> Vec<Row> {
         ("email as dns", "/kind", deny(NoRuleMatched)),
         ("email in another case", "/kind", deny(NoRuleMatched)),
         ("ip as dns", "/kind", deny(NoRuleMatched)),
+        ("ip as uri", "/kind", deny(NoRuleMatched)),
+        ("ip as email", "/kind", deny(NoRuleMatched)),
+        ("ip as subject", "/kind", deny(NoRuleMatched)),
+        ("uri as dns", "/kind", deny(NoRuleMatched)),
+        ("uri as email", "/kind", deny(NoRuleMatched)),
+        ("email as uri", "/kind", deny(NoRuleMatched)),
+        ("email as subject", "/kind", deny(NoRuleMatched)),
+        ("dns, punycode", "/orders/1", Verdict::allow("read-orders")),
+        ("wildcard is one segment", "/orders/1", deny(NoRuleMatched)),
         ("ip outside", "/kind", deny(NoRuleMatched)),
         ("legacy in another case", "/kind", deny(NoRuleMatched)),
         ("no name at all", "/named", deny(NoRuleMatched)),
     ];
     let dns = ["dns, two labels", "dns, no label", "dns, wildcard below", "dns, as a prefix", "dns, dots are dots"];
-    let subjects = ["two units", "unit in the common name", "unit as a part"];
+    let subjects =
+        ["two units", "unit in the common name", "unit as a part", "unit with a comma", "unit in another case"];
     let mut rows: Vec<Row> = cases
         .into_iter()
         .map(|(peer, path, expected)| row(format!("name: {peer}"), peer, "GET", path, expected))
