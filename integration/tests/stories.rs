@@ -59,6 +59,11 @@ fn hostile_requests() {
 }
 
 #[test]
+fn detours() {
+    tell(Story::Detours);
+}
+
+#[test]
 fn forwarder() {
     tell(Story::Forwarder);
 }

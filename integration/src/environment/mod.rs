@@ -49,6 +49,7 @@ pub use ports::free as free_port;
 pub use process::CpuClock;
 pub use process::Process;
 pub use programs::Programs;
+pub use upstream::ELSEWHERE;
 pub use upstream::Seen;
 pub use upstream::Upstream;
 

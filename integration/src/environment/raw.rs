@@ -134,10 +134,27 @@ fn whole_http1(answer: &[u8], has_body: bool) -> Option<Outcome> {
 ///
 /// [`ClientError`], if there is no connection or no end of the answer.
 pub async fn http2(client: &Client, fields: &[(&[u8], &[u8])]) -> Result<Outcome, ClientError> {
+    send_http2(client, &request_frames(fields, None)).await
+}
+
+/// The same with trailers after an empty body.
+///
+/// # Errors
+///
+/// [`ClientError`], if there is no connection or no end of the answer.
+pub async fn http2_with_trailers(
+    client: &Client,
+    fields: &[(&[u8], &[u8])],
+    trailers: &[(&[u8], &[u8])],
+) -> Result<Outcome, ClientError> {
+    send_http2(client, &request_frames(fields, Some(trailers))).await
+}
+
+async fn send_http2(client: &Client, frames: &[u8]) -> Result<Outcome, ClientError> {
     let mut tls = client.connect_tls().await?;
     tokio::time::timeout(PATIENCE, async {
         if let Err(error) = async {
-            tls.write_all(&request_frames(fields)).await?;
+            tls.write_all(frames).await?;
             tls.flush().await
         }
         .await
@@ -150,10 +167,18 @@ pub async fn http2(client: &Client, fields: &[(&[u8], &[u8])]) -> Result<Outcome
     .unwrap_or(Err(ClientError::Silent))
 }
 
-fn request_frames(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
+fn request_frames(fields: &[(&[u8], &[u8])], trailers: Option<&[(&[u8], &[u8])]>) -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     // SETTINGS_HEADER_TABLE_SIZE = 0: the answer may not refer to what came before it.
     frame(&mut bytes, SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
+    header_frames(&mut bytes, fields, if trailers.is_some() { 0 } else { END_STREAM });
+    if let Some(trailers) = trailers {
+        header_frames(&mut bytes, trailers, END_STREAM);
+    }
+    bytes
+}
+
+fn header_frames(bytes: &mut Vec<u8>, fields: &[(&[u8], &[u8])], mut flags: u8) {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0x00); // Literal, not indexed, new name (RFC 7541 §6.2.2).
@@ -162,15 +187,13 @@ fn request_frames(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
     }
     let mut chunks = block.chunks(MAX_FRAME).peekable();
     let mut kind = HEADERS;
-    let mut flags = END_STREAM;
     while let Some(chunk) = chunks.next() {
         if chunks.peek().is_none() {
             flags |= END_HEADERS;
         }
-        frame(&mut bytes, kind, flags, 1, chunk);
+        frame(bytes, kind, flags, 1, chunk);
         (kind, flags) = (CONTINUATION, 0);
     }
-    bytes
 }
 
 fn frame(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {

@@ -13,11 +13,14 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::Full;
+use hyper::HeaderMap;
 use hyper::Request;
 use hyper::Response;
+use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::header::HeaderValue;
+use hyper::header::LOCATION;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -34,9 +37,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Credentials;
 use super::EnvironmentError;
+use super::client::HOST_NAME;
 
 /// Names of the files in the directory that the service reads.
 const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+
+/// Header by which a request asks the service to send it elsewhere, to this path. One that is there already is answered.
+pub const ELSEWHERE: &str = "x-answer-elsewhere";
 
 /// A request as the service saw it; also the body of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +54,8 @@ pub struct Seen {
     pub path: String,
     /// Header fields in their order, duplicates kept.
     pub headers: Vec<(String, String)>,
+    /// What followed the body, in its order.
+    pub trailers: Vec<(String, String)>,
     /// Who the proxy is, by its client certificate.
     pub proxy: String,
 }
@@ -154,15 +163,34 @@ async fn echo(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     // Read to the end, or the connection could not be used again.
-    let _ = body.collect().await;
-    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), lossy(value))).collect();
+    let trailers = body.collect().await.ok().and_then(|body| body.trailers().cloned()).unwrap_or_default();
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let seen = Seen { method: head.method.to_string(), path, headers, proxy };
+    let elsewhere = head.headers.get(ELSEWHERE).filter(|elsewhere| elsewhere.as_bytes() != path.as_bytes()).cloned();
+    let seen = Seen {
+        method: head.method.to_string(),
+        path,
+        headers: in_order(&head.headers),
+        trailers: in_order(&trailers),
+        proxy,
+    };
     let body = serde_json::to_vec(&seen).unwrap_or_default();
     log.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     let mut response = Response::new(Full::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(elsewhere) = elsewhere {
+        *response.status_mut() = StatusCode::FOUND;
+        response.headers_mut().extend(absolute(&elsewhere).map(|location| (LOCATION, location)));
+    }
     Ok(response)
+}
+
+/// Proxies that follow a redirect themselves want the whole address.
+fn absolute(path: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("https://{HOST_NAME}{}", path.to_str().ok()?)).ok()
+}
+
+fn in_order(fields: &HeaderMap) -> Vec<(String, String)> {
+    fields.iter().map(|(name, value)| (name.to_string(), lossy(value))).collect()
 }
 
 fn lossy(value: &HeaderValue) -> String {

@@ -2,8 +2,10 @@
 //! `lab story NAME` alike, and holds only if every claim in it holds.
 
 mod agent_crash;
+mod alone;
 mod bound_tokens;
 mod candidate;
+mod detours;
 mod edge;
 mod forged_flood;
 mod forwarder;
@@ -50,6 +52,8 @@ pub enum Story {
     Impersonation,
     /// Requests that are meant to break something.
     HostileRequests,
+    /// Ways around the decision at a request's head.
+    Detours,
     /// Two proxies in a row.
     Forwarder,
     /// One table, decided four ways.
@@ -74,6 +78,7 @@ impl Story {
         Self::AgentCrash,
         Self::Impersonation,
         Self::HostileRequests,
+        Self::Detours,
         Self::Forwarder,
         Self::FourWays,
         Self::Tokens,
@@ -97,6 +102,7 @@ impl Story {
             Self::AgentCrash => "agent-crash",
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
+            Self::Detours => "detours",
             Self::Forwarder => "forwarder",
             Self::FourWays => "four-ways",
             Self::Tokens => "tokens",
@@ -128,6 +134,7 @@ impl Story {
             Self::Candidate => "a second policy beside the first changes no verdict and counts each that would differ",
             Self::ForgedFlood => "ten thousand bad tokens are refused, and a good client beside them never is",
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
+            Self::Detours => "trailers, redirects, upgrades, tunnels and other hosts lead around no decision",
         }
     }
 
@@ -145,6 +152,7 @@ impl Story {
             Self::AgentCrash => agent_crash::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,
+            Self::Detours => detours::tell(report).await,
             Self::Forwarder => forwarder::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
             Self::Tokens => tokens::tell(report).await,
