@@ -64,6 +64,11 @@ fn detours() {
 }
 
 #[test]
+fn sessions() {
+    tell(Story::Sessions);
+}
+
+#[test]
 fn forwarder() {
     tell(Story::Forwarder);
 }

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use rustls::AlertDescription;
 use rustls::ClientConfig;
+use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt as _;
@@ -68,6 +69,7 @@ pub struct Client {
 pub struct Connection {
     sender: Sender,
     leaf: CertificateDer<'static>,
+    handshake: Option<HandshakeKind>,
 }
 
 #[derive(Debug)]
@@ -175,6 +177,15 @@ impl Client {
         Ok(Self { address, protocol, tls: Arc::new(tls) })
     }
 
+    /// The same client with the tickets of a browser: it resumes its sessions where the server lets it.
+    #[must_use]
+    pub fn resuming(mut self) -> Self {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.resumption = rustls::client::Resumption::in_memory_sessions(8);
+        self.tls = Arc::new(tls);
+        self
+    }
+
     /// What it speaks.
     pub fn protocol(&self) -> Protocol {
         self.protocol
@@ -206,6 +217,7 @@ impl Client {
     pub async fn connect(&self) -> Result<Connection, ClientError> {
         let tls = self.connect_tls().await?;
         let leaf = leaf_of(&tls)?;
+        let handshake = tls.get_ref().1.handshake_kind();
         let io = TokioIo::new(tls);
         let sender = match self.protocol {
             Protocol::Http1 => {
@@ -222,7 +234,7 @@ impl Client {
                 Sender::Http2(sender)
             }
         };
-        Ok(Connection { sender, leaf })
+        Ok(Connection { sender, leaf, handshake })
     }
 
     /// Asks once, over a connection of its own.
@@ -309,6 +321,11 @@ impl Connection {
             Sender::Http1(sender) => sender.is_closed(),
             Sender::Http2(sender) => sender.is_closed(),
         }
+    }
+
+    /// Whether the session of an earlier connection was resumed: nobody looked at our certificate then.
+    pub fn is_resumed(&self) -> bool {
+        self.handshake == Some(HandshakeKind::Resumed)
     }
 
     /// The leaf that the gate showed when the connection was opened.

@@ -17,6 +17,7 @@ mod impersonation;
 mod policy_edit;
 mod revoke;
 mod rotation;
+mod sessions;
 mod tokens;
 
 use portcullis_policy::Leaf;
@@ -54,6 +55,8 @@ pub enum Story {
     HostileRequests,
     /// Ways around the decision at a request's head.
     Detours,
+    /// Certificates that lose their standing while connections and sessions go on.
+    Sessions,
     /// Two proxies in a row.
     Forwarder,
     /// One table, decided four ways.
@@ -79,6 +82,7 @@ impl Story {
         Self::Impersonation,
         Self::HostileRequests,
         Self::Detours,
+        Self::Sessions,
         Self::Forwarder,
         Self::FourWays,
         Self::Tokens,
@@ -103,6 +107,7 @@ impl Story {
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
             Self::Detours => "detours",
+            Self::Sessions => "sessions",
             Self::Forwarder => "forwarder",
             Self::FourWays => "four-ways",
             Self::Tokens => "tokens",
@@ -135,6 +140,7 @@ impl Story {
             Self::ForgedFlood => "ten thousand bad tokens are refused, and a good client beside them never is",
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
             Self::Detours => "trailers, redirects, upgrades, tunnels and other hosts lead around no decision",
+            Self::Sessions => "who is revoked or expires is refused on open connections and in resumed sessions",
         }
     }
 
@@ -153,6 +159,7 @@ impl Story {
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,
             Self::Detours => detours::tell(report).await,
+            Self::Sessions => sessions::tell(report).await,
             Self::Forwarder => forwarder::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
             Self::Tokens => tokens::tell(report).await,
