@@ -69,6 +69,11 @@ fn sessions() {
 }
 
 #[test]
+fn secrecy() {
+    tell(Story::Secrecy);
+}
+
+#[test]
 fn forwarder() {
     tell(Story::Forwarder);
 }

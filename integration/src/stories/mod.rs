@@ -17,6 +17,7 @@ mod impersonation;
 mod policy_edit;
 mod revoke;
 mod rotation;
+mod secrecy;
 mod sessions;
 mod tokens;
 
@@ -57,6 +58,8 @@ pub enum Story {
     Detours,
     /// Certificates that lose their standing while connections and sessions go on.
     Sessions,
+    /// What is written down.
+    Secrecy,
     /// Two proxies in a row.
     Forwarder,
     /// One table, decided four ways.
@@ -83,6 +86,7 @@ impl Story {
         Self::HostileRequests,
         Self::Detours,
         Self::Sessions,
+        Self::Secrecy,
         Self::Forwarder,
         Self::FourWays,
         Self::Tokens,
@@ -108,6 +112,7 @@ impl Story {
             Self::HostileRequests => "hostile-requests",
             Self::Detours => "detours",
             Self::Sessions => "sessions",
+            Self::Secrecy => "secrecy",
             Self::Forwarder => "forwarder",
             Self::FourWays => "four-ways",
             Self::Tokens => "tokens",
@@ -141,6 +146,7 @@ impl Story {
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
             Self::Detours => "trailers, redirects, upgrades, tunnels and other hosts lead around no decision",
             Self::Sessions => "who is revoked or expires is refused on open connections and in resumed sessions",
+            Self::Secrecy => "the log has a line for each refusal, which nobody forges and no secret is in",
         }
     }
 
@@ -160,6 +166,7 @@ impl Story {
             Self::HostileRequests => hostile_requests::tell(report).await,
             Self::Detours => detours::tell(report).await,
             Self::Sessions => sessions::tell(report).await,
+            Self::Secrecy => secrecy::tell(report).await,
             Self::Forwarder => forwarder::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
             Self::Tokens => tokens::tell(report).await,
