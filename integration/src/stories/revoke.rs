@@ -100,7 +100,7 @@ async fn one_by_one(
         let dry = [&command[..], &["--dry-run"]].concat();
         let told = changed(environment, &dry).await?;
         let ends: Vec<&str> = told.ends.iter().map(|ended| ended.identity.as_str()).collect();
-        report.holds("a dry run names it and nobody else", ends == [client.leaf.identity()], &ends.join(", "))?;
+        report.holds("a dry run names it and nobody else", ends == [client.leaf.identity()], ends.join(", "))?;
         let seen = client.ask().await;
         report.holds("and changes nothing", seen == "200", &seen)?;
 
@@ -125,7 +125,7 @@ async fn many(environment: &Environment, report: &mut Report, neighbour: &mut Co
     let told = changed(environment, &["revoke", "--from", &file, "--reason", "a whole batch was stolen"]).await?;
     report.saw(format_args!("answered after {} ms", began.elapsed().as_millis()));
     let all = told.changed == MANY as usize && matches!(told.taken, Some(Taken::By { proxies: 1 }));
-    report.holds("all of them are in force on the proxy", all, &format!("{} {:?}", told.changed, told.taken))?;
+    report.holds("all of them are in force on the proxy", all, format!("{} {:?}", told.changed, told.taken))?;
     goes_on(report, neighbour).await?;
 
     report.step("one more is revoked");
@@ -150,7 +150,7 @@ async fn restart(
     environment.agent.start().await?;
     environment.ready().await?;
     let after = environment.agent.status().await?.revocations;
-    report.holds("it knows who is revoked", after == before, &format!("{} keys", after.keys))?;
+    report.holds("it knows who is revoked", after == before, format!("{} keys", after.keys))?;
     goes_on(report, neighbour).await
 }
 
@@ -203,7 +203,7 @@ async fn carry_out(
     report.holds(
         "the answer says that the proxy took it",
         matches!(told.taken, Some(Taken::By { proxies: 1 })),
-        &format!("{:?}", told.taken),
+        format!("{:?}", told.taken),
     )?;
     report.holds("its next request is refused, on the connection that was open before", true, want)
 }
