@@ -151,6 +151,14 @@ fn reasons(status: &Status, now: Timestamp) -> Vec<String> {
         let why = provider.last_error.as_deref().unwrap_or("they were not fetched yet");
         reasons.push(format!("provider `{}` has no keys, and none of its tokens is taken: {why}", provider.name));
     }
+    for list in status.revocations.lists.iter().filter(|list| list.is_stale(now)) {
+        let since = match list.next_update {
+            None => "none was ever taken".to_owned(),
+            Some(end) => format!("the last one was good until {end}"),
+        };
+        let why = list.last_error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
+        reasons.push(format!("revocation list `{}` is stale, {since}{why}", list.name));
+    }
     if let Some(error) = &status.policy.error {
         reasons.push(format!("the policy is not in force: {error}"));
     } else if status.policy.version.is_some() && !status.policy.acknowledged {

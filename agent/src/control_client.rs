@@ -225,7 +225,9 @@ mod tests {
     use crate::board::Board;
     use crate::command::Command;
     use crate::command::Usage;
+    use crate::config;
     use crate::gate::Gate;
+    use crate::metrics::Metrics;
     use crate::revocation;
     use crate::revocation::Change;
     use crate::revocation::Ledger;
@@ -269,7 +271,11 @@ mod tests {
         let ledger = Arc::new(Ledger::open(Arc::clone(&store)).unwrap());
         let (board, noted) = (Board::new(), Arc::default());
         let gate = Gate::new(Publisher::new(), board.clone());
-        let revoker = Revoker::open(revocation::Context { store, noted, ledger, gate, board }).unwrap();
+        let revoker = Revoker::open(
+            revocation::Context { store, noted, ledger, gate, board, metrics: Metrics::new() },
+            &config::Revocation::default(),
+        )
+        .unwrap();
         tokio::spawn(control::serve(listener, sender, status, revoker, std::future::pending()));
         (directory, ControlClient::new(socket), publish)
     }

@@ -44,6 +44,7 @@ struct Inner {
     nacks: Family<ResourceLabels, Counter>,
     last_success: Family<NameLabels, Gauge>,
     keys_not_fetched: Family<CauseLabels, Counter>,
+    lists_refused: Family<RefusalLabels, Counter>,
 }
 
 /// Everything that a [`Status`] determines.
@@ -67,6 +68,8 @@ struct Gauges {
     ready: Gauge,
     revoked_keys: Gauge,
     revoked_brakes: Gauge,
+    list_entries: Family<ListLabels, Gauge>,
+    list_next_update: Family<ListLabels, Gauge>,
 }
 
 /// How an attempt ended.
@@ -85,6 +88,17 @@ impl EncodeLabelValue for RotationResult {
             Self::Success => "success",
         })
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListLabels {
+    list: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    list: String,
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -177,6 +191,12 @@ impl Metrics {
             "Attempts to fetch a provider's keys that failed, by cause",
             keys_not_fetched.clone(),
         );
+        let lists_refused = Family::default();
+        registry.register(
+            "revocation_list_refused",
+            "Revocation lists of an authority that were refused, by cause",
+            lists_refused.clone(),
+        );
         let version = VersionLabels { version: env!("CARGO_PKG_VERSION").to_owned() };
         registry.register("build", "Version of the agent", Info::new(version));
         Self(Arc::new(Inner {
@@ -186,6 +206,7 @@ impl Metrics {
             nacks,
             last_success,
             keys_not_fetched,
+            lists_refused,
         }))
     }
 
@@ -206,6 +227,11 @@ impl Metrics {
     pub fn keys_not_fetched(&self, provider: &str, cause: &str) {
         let labels = CauseLabels { cause: cause.to_owned(), provider: provider.to_owned() };
         self.0.keys_not_fetched.get_or_create(&labels).inc();
+    }
+
+    /// Counts a revocation list that was refused, by its stable cause.
+    pub fn list_refused(&self, list: &str, cause: &'static str) {
+        self.0.lists_refused.get_or_create(&RefusalLabels { list: list.to_owned(), cause }).inc();
     }
 
     /// Counts an attempt that ended: `step` is the last step taken.
@@ -298,6 +324,16 @@ impl Gauges {
             "Authorities of whom nothing is believed that they issued before an instant",
             self.revoked_brakes.clone(),
         );
+        registry.register(
+            "revocation_list_entries",
+            "Certificates on the list of an authority that is in force",
+            self.list_entries.clone(),
+        );
+        registry.register(
+            "revocation_list_next_update_timestamp_seconds",
+            "Until when the list of an authority is good; 0 if none was ever taken",
+            self.list_next_update.clone(),
+        );
         registry.register("xds_connected_proxies", "Proxies connected over xDS", self.proxies.clone());
         registry.register(
             "ready",
@@ -342,6 +378,14 @@ impl Gauges {
         self.policy_acknowledged.set(status.policy.acknowledged.into());
         self.proxies.set(i64::try_from(status.proxies.len()).unwrap_or(i64::MAX));
         self.ready.set(status.ready.into());
+        self.list_entries.clear();
+        self.list_next_update.clear();
+        for list in &status.revocations.lists {
+            let labels = ListLabels { list: list.name.clone() };
+            self.list_entries.get_or_create(&labels).set(i64::try_from(list.entries).unwrap_or(i64::MAX));
+            let end = list.next_update.map_or(0, Timestamp::as_second);
+            self.list_next_update.get_or_create(&labels).set(end);
+        }
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.revoked_keys.set(count(status.revocations.keys));
         self.revoked_brakes.set(count(status.revocations.brakes));
@@ -393,6 +437,7 @@ mod tests {
     use super::*;
     use crate::status::BundleStatus;
     use crate::status::LeafStatus;
+    use crate::status::ListStatus;
     use crate::status::PolicyStatus;
     use crate::status::ProviderStatus;
     use crate::status::RevocationStatus;
@@ -445,7 +490,12 @@ mod tests {
                 fetched_at: Some(Timestamp::constant(1_500, 0)),
                 ..ProviderStatus::new("corp", "https://login.acme.example/jwks")
             }],
-            revocations: RevocationStatus { version: None, keys: 3, brakes: 1 },
+            revocations: RevocationStatus {
+                keys: 3,
+                brakes: 1,
+                lists: vec![ListStatus { entries: 2, ..ListStatus::new("corp", "corp.crl") }],
+                ..RevocationStatus::default()
+            },
             proxies: Vec::new(),
         }
     }
@@ -484,6 +534,7 @@ mod tests {
         metrics.0.gauges.set(&status(), Timestamp::constant(2_000, 0));
         metrics.rotation("a", "check", RotationResult::Failure);
         metrics.keys_not_fetched("corp", "status");
+        metrics.list_refused("corp", "older");
         metrics.outcome(&Outcome::Refused {
             node: "n".to_owned(),
             name: "clients".to_owned(),
@@ -513,6 +564,9 @@ mod tests {
             ("portcullis_ready".to_owned(), 1.0),
             ("portcullis_revocations".to_owned(), 3.0),
             ("portcullis_revocation_brakes".to_owned(), 1.0),
+            ("portcullis_revocation_list_entries{list=\"corp\"}".to_owned(), 2.0),
+            ("portcullis_revocation_list_next_update_timestamp_seconds{list=\"corp\"}".to_owned(), 0.0),
+            ("portcullis_revocation_list_refused_total{cause=\"older\",list=\"corp\"}".to_owned(), 1.0),
             ("portcullis_rotation_total{name=\"a\",result=\"failure\",step=\"check\"}".to_owned(), 1.0),
             ("portcullis_xds_nack_total{resource=\"clients\"}".to_owned(), 1.0),
             (format!("portcullis_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0),

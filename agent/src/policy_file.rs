@@ -413,7 +413,7 @@ fn files(providers: &Providers) -> Vec<PathBuf> {
 }
 
 /// What changes with every way of saving a file.
-fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
+pub(crate) fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }

@@ -2,6 +2,7 @@
 //! metrics, the health endpoints, and printed by `portcullis status -o json`.
 
 use jiff::Timestamp;
+use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -157,6 +158,42 @@ pub struct RevocationStatus {
     pub keys: usize,
     /// Authorities of whom nothing is believed that they issued before an instant.
     pub brakes: usize,
+    /// What becomes of requests when a list is older than it may be.
+    #[serde(default)]
+    pub when_stale: WhenStale,
+    /// The revocation lists of authorities.
+    #[serde(default)]
+    pub lists: Vec<ListStatus>,
+}
+
+/// A revocation list of an authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListStatus {
+    /// Name in the configuration.
+    pub name: String,
+    /// The file.
+    pub source: String,
+    /// Certificates on the list that is in force.
+    pub entries: usize,
+    /// When that was made; none if no list was ever taken.
+    pub this_update: Option<Timestamp>,
+    /// Until when it is good.
+    pub next_update: Option<Timestamp>,
+    /// Why what is in the file now is refused.
+    pub last_error: Option<String>,
+}
+
+impl ListStatus {
+    /// Nothing taken yet.
+    pub fn new(name: &str, source: &str) -> Self {
+        let (name, source) = (name.to_owned(), source.to_owned());
+        Self { name, source, entries: 0, this_update: None, next_update: None, last_error: None }
+    }
+
+    /// Whether it is older at `now` than it may be.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        self.next_update.is_none_or(|end| end.as_second() < now.as_second())
+    }
 }
 
 /// A proxy on the xDS socket.

@@ -57,6 +57,8 @@ pub enum Kind {
     IssuedForOther,
     /// A provider of tokens has other keys than before.
     KeysChanged,
+    /// A revocation list of an authority was taken.
+    ListTaken,
     /// A torn last line was closed. It is the line before this one.
     LogClosed,
     /// A proxy refused something.

@@ -98,6 +98,15 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
         let what = format!("{keys} certificates, keys and identities; {brakes} authorities up to a date");
         rows.push([(Tone::Plain, "revoked".to_owned()), (Tone::Plain, what)]);
     }
+    for list in &status.revocations.lists {
+        let tone = if list.is_stale(now) || list.last_error.is_some() { Tone::Bad } else { Tone::Plain };
+        let age = match list.next_update {
+            None => "never taken".to_owned(),
+            Some(end) => format!("{} entries, good for {}", list.entries, span(now, end)),
+        };
+        let error = list.last_error.as_deref().map_or_else(String::new, |error| format!(", {error}"));
+        rows.push([(Tone::Plain, "list".to_owned()), (tone, format!("{}: {age}{error}", list.name))]);
+    }
     if status.proxies.is_empty() {
         rows.push([(Tone::Plain, "proxy".to_owned()), (Tone::Waiting, "none connected".to_owned())]);
     }

@@ -1,6 +1,7 @@
 //! From what is written to what can be used.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,11 +20,15 @@ use super::Config;
 use super::Files;
 use super::Filter;
 use super::Listen;
+use super::Revocation;
+use super::RevocationList;
 use super::raw;
 use crate::command::Usage;
 use crate::names::Names;
 use crate::proof::ServedAt;
 use crate::proof::host_of;
+use crate::revocation::Emptied;
+use crate::revocation::ListAuthority;
 use crate::yaml::Located;
 use crate::yaml::Source;
 
@@ -72,6 +77,7 @@ impl Check<'_> {
             self.name(&mut taken, &bundle.name, &field)?;
             bundles.push(self.bundle(bundle, &field)?);
         }
+        let revocation = self.revocation(raw.revocation)?;
         let filter = match raw.filter {
             None => None,
             Some(filter) => {
@@ -103,10 +109,28 @@ impl Check<'_> {
             ca,
             certificates,
             bundles,
+            revocation,
             filter,
             envoy_admin,
             verify_every: Duration::from_secs(verify_every.unsigned_abs()),
         })
+    }
+
+    fn revocation(&self, raw: raw::Revocation) -> Result<Revocation, Located> {
+        let mut lists: Vec<RevocationList> = Vec::with_capacity(raw.lists.len());
+        for (at, list) in raw.lists.into_iter().enumerate() {
+            let field = |name: &str| format!("revocation.lists[{at}].{name}");
+            if list.name.is_empty() || lists.iter().any(|other| other.name == list.name) {
+                return Err(self.bad(&field("name"), "every list needs a name of its own"));
+            }
+            let ca = self.path(&list.ca);
+            let refuse = |why: String| self.bad(&field("ca"), &format!("`{}` {why}", ca.display()));
+            let pem = fs::read_to_string(&ca).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+            let authority = ListAuthority::from_pem(&pem).map_err(|error| refuse(error.to_string()))?;
+            let emptied = if list.may_be_empty { Emptied::Taken } else { Emptied::Refused };
+            lists.push(RevocationList { name: list.name, authority, file: self.path(&list.file), emptied });
+        }
+        Ok(Revocation { when_stale: raw.when_stale, lists })
     }
 
     fn listen(&self, raw: raw::Listen) -> Result<Listen, Located> {

@@ -12,10 +12,13 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use portcullis_policy::revocation::WhenStale;
 use portcullis_policy::schedule::Share;
 
 use crate::names::Names;
 use crate::proof::ServedAt;
+use crate::revocation::Emptied;
+use crate::revocation::ListAuthority;
 use crate::yaml::Located;
 use crate::yaml::ReadError;
 use crate::yaml::Source;
@@ -43,6 +46,8 @@ pub struct Config {
     pub certificates: Vec<Certificate>,
     /// What is trusted.
     pub bundles: Vec<Bundle>,
+    /// What is revoked, beside what operators say.
+    pub revocation: Revocation,
     /// The Wasm filter that gets the policy.
     pub filter: Option<Filter>,
     /// Envoy's admin address.
@@ -115,6 +120,28 @@ pub struct Filter {
     pub name: String,
     /// The module, as the proxy sees it.
     pub wasm: PathBuf,
+}
+
+/// Revocation lists, and what becomes of requests without a good one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revocation {
+    /// When one of the lists is older than it may be.
+    pub when_stale: WhenStale,
+    /// The lists.
+    pub lists: Vec<RevocationList>,
+}
+
+/// The revocation list of an authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationList {
+    /// Its name.
+    pub name: String,
+    /// Who signs it.
+    pub authority: ListAuthority,
+    /// Where it is, DER or PEM.
+    pub file: PathBuf,
+    /// Whether one without entries may follow one that has some.
+    pub emptied: Emptied,
 }
 
 /// Why the configuration was refused.

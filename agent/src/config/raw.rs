@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 
 use crate::command::Usage;
@@ -20,6 +21,8 @@ pub(super) struct Document {
     pub(super) certificates: Vec<Certificate>,
     #[serde(default)]
     pub(super) bundles: Vec<Bundle>,
+    #[serde(default)]
+    pub(super) revocation: Revocation,
     pub(super) filter: Option<Filter>,
     pub(super) envoy: Option<Envoy>,
     pub(super) verify_every: Option<String>,
@@ -80,6 +83,25 @@ pub(super) struct Bundle {
 pub(super) struct Filter {
     pub(super) name: String,
     pub(super) wasm: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revocation {
+    #[serde(default)]
+    pub(super) when_stale: WhenStale,
+    #[serde(default)]
+    pub(super) lists: Vec<RevocationList>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevocationList {
+    pub(super) name: String,
+    pub(super) ca: PathBuf,
+    pub(super) file: PathBuf,
+    #[serde(default)]
+    pub(super) may_be_empty: bool,
 }
 
 #[derive(Deserialize)]

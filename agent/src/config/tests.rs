@@ -104,6 +104,21 @@ fn a_policy_that_nothing_reads_is_remarked_on() {
 }
 
 #[test]
+fn a_revocation_list_needs_an_authority_that_signs_lists() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("portcullis.yaml");
+    let cases =
+        [("no certificate", "nothing.pem", "cannot be read"), ("text", "portcullis.yaml", "is not one certificate")];
+    for (name, ca, word) in cases {
+        let list = format!("revocation:\n  lists:\n    - {{ name: corp, ca: {ca}, file: corp.crl }}\n");
+        let text = format!("{GOOD}{list}");
+        std::fs::write(&file, &text).expect("written");
+        let error = Config::load(&file).expect_err(name).to_string();
+        assert!(error.contains("revocation.lists[0].ca") && error.contains(word), "{name}: {error}");
+    }
+}
+
+#[test]
 fn a_missing_file_says_how_to_get_one() {
     let error = Config::load(Path::new("/nowhere/portcullis.yaml")).expect_err("missing");
     assert!(error.to_string().contains("portcullis init"), "{error}");

@@ -200,9 +200,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         ledger: Arc::clone(&ledger),
         gate: gate.clone(),
         board: board.clone(),
+        metrics: metrics.clone(),
     };
     // Before the policy, so that the first that is pushed lets in nobody who was revoked.
-    let revoker = Revoker::open(revocation).map_err(DaemonError::Revocation)?;
+    let revoker = Revoker::open(revocation, &config.revocation).map_err(DaemonError::Revocation)?;
+    revoker.follow(&config.revocation.lists, &tasks, &shutdown);
     let policy_file = PolicyFile::open(&config, &gate, Jwks::new(followers.clone())).map_err(DaemonError::Policy)?;
     let config = Arc::new(config);
     let prover = Prover::new(vec![authority.der().clone()], None).map_err(DaemonError::Prover)?;

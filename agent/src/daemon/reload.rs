@@ -112,6 +112,7 @@ impl Reload {
             ("`listen`", new.listen == old.listen),
             ("`ca`", new.ca == old.ca),
             ("`envoy`", new.envoy_admin == old.envoy_admin),
+            ("`revocation`", new.revocation == old.revocation),
         ];
         let changed: Vec<&str> = fixed.into_iter().filter_map(|(name, same)| (!same).then_some(name)).collect();
         if !changed.is_empty() {

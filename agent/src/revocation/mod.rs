@@ -1,10 +1,14 @@
-//! What is revoked: an operator's word, in force on every proxy as soon as the command is answered.
+//! What is revoked: an operator's word, in force on every proxy as soon as the command is answered, and the revocation lists
+//! of authorities.
 //!
 //! Absent: whether a certificate is believed; that is the filter's to say, from the set that this sends it
-//! ([`portcullis_policy::revocation`]). Nothing here ends a revocation but a command that names it.
+//! ([`portcullis_policy::revocation`]). Nothing here ends an operator's revocation but a command that
+//! names it.
 
 mod book;
+mod follow;
 mod ledger;
+mod list;
 mod target;
 
 use std::fmt;
@@ -15,34 +19,47 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use portcullis_policy::Leaf;
+use portcullis_policy::UnixTime;
 use portcullis_policy::revocation::Freshness;
 use portcullis_policy::revocation::MAX_BRAKES;
 use portcullis_policy::revocation::MAX_KEYS;
 use portcullis_policy::revocation::Revocations;
+use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::board::Board;
 use crate::command::CommandError;
+use crate::config;
 use crate::errors::chain;
 use crate::gate::Gate;
 use crate::gate::Taken;
 use crate::leaf;
+use crate::metrics::Metrics;
 use crate::rotation;
+use crate::status::ListStatus;
 use crate::status::RevocationStatus;
 use crate::store::Store;
 
 pub use book::BookError;
 pub use ledger::Ledger;
+pub use list::AuthorityError;
+pub use list::Emptied;
+pub use list::ListAuthority;
+pub use list::ListError;
 pub use target::Serial;
 pub use target::Sha256Hex;
 pub use target::Target;
 pub use target::TargetError;
 
 use book::Book;
+use follow::Follower;
+use list::List;
 
 /// Most targets of one command.
 pub const MAX_TARGETS: usize = 100_000;
@@ -150,13 +167,22 @@ pub struct Context {
     pub gate: Gate,
     /// The status.
     pub board: Board,
+    /// Counters.
+    pub metrics: Metrics,
 }
 
 /// Handle on what is revoked. Clones share one state.
 #[derive(Clone)]
 pub struct Revoker {
     context: Context,
-    book: Arc<Mutex<Book>>,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    book: Book,
+    /// By name, in the order of the configuration.
+    lists: Vec<(ListStatus, Option<Arc<List>>)>,
+    when_stale: WhenStale,
 }
 
 impl fmt::Debug for Revoker {
@@ -166,16 +192,37 @@ impl fmt::Debug for Revoker {
 }
 
 impl Revoker {
-    /// Reads what was revoked before, and puts it in force.
+    /// Reads what was revoked before, and puts it in force. A list that was never taken counts as stale until it is.
     ///
     /// # Errors
     ///
     /// [`BookError`].
-    pub fn open(context: Context) -> Result<Self, BookError> {
+    pub fn open(context: Context, config: &config::Revocation) -> Result<Self, BookError> {
         let book = Book::open(Arc::clone(&context.store))?;
-        let revoker = Self { context, book: Arc::new(Mutex::new(book)) };
-        revoker.locked(|book| revoker.put_in_force(book));
+        let lists =
+            config.lists.iter().map(|list| (ListStatus::new(&list.name, &list.file.display().to_string()), None));
+        let state = State { book, lists: lists.collect(), when_stale: config.when_stale };
+        let revoker = Self { context, state: Arc::new(Mutex::new(state)) };
+        revoker.locked(|state| revoker.put_in_force(state));
         Ok(revoker)
+    }
+
+    /// Takes the lists as they are now, and follows them until `shutdown`. Call it inside the runtime.
+    pub fn follow(&self, lists: &[config::RevocationList], tasks: &TaskTracker, shutdown: &CancellationToken) {
+        for list in lists {
+            let follower = Follower::open(list.clone(), self.clone());
+            tasks.spawn(follower.run(shutdown.clone()));
+        }
+    }
+
+    /// What became of a list.
+    fn list(&self, status: ListStatus, list: Option<Arc<List>>) {
+        self.locked(|state| {
+            if let Some(slot) = state.lists.iter_mut().find(|(known, _)| known.name == status.name) {
+                *slot = (status, list);
+            }
+            self.put_in_force(state);
+        });
     }
 
     /// Carries out a command. Answers when every proxy took it, or when one takes too long.
@@ -186,7 +233,7 @@ impl Revoker {
     pub async fn change(&self, request: ChangeRequest) -> Result<Changed, CommandError> {
         let revoker = self.clone();
         let mode = request.mode;
-        let changed = tokio::task::spawn_blocking(move || revoker.locked(|book| revoker.apply(book, request))).await;
+        let changed = tokio::task::spawn_blocking(move || revoker.locked(|state| revoker.apply(state, request))).await;
         let failed = |cause: String| CommandError::Failed { step: "revoke".to_owned(), cause };
         let mut changed = changed.map_err(|error| failed(error.to_string()))??;
         if mode == Mode::Real {
@@ -198,8 +245,8 @@ impl Revoker {
     /// Everything that is revoked.
     pub fn revoked(&self) -> Revoked {
         let status = self.context.board.watch().borrow().revocations.clone();
-        let operator = self.locked(|book| {
-            let entries = book.entries().map(|(target, entry)| RevokedTarget {
+        let operator = self.locked(|state| {
+            let entries = state.book.entries().map(|(target, entry)| RevokedTarget {
                 target: target.clone(),
                 since: entry.since,
                 reason: entry.reason.to_string(),
@@ -209,9 +256,10 @@ impl Revoker {
         Revoked { status, operator }
     }
 
-    fn apply(&self, book: &mut Book, request: ChangeRequest) -> Result<Changed, CommandError> {
+    fn apply(&self, state: &mut State, request: ChangeRequest) -> Result<Changed, CommandError> {
         let ChangeRequest { change, targets, reason, mode } = request;
         let invalid = |what: String| Err(CommandError::Invalid { what });
+        let book = &mut state.book;
         let asked = targets.len();
         if !(1..=MAX_TARGETS).contains(&asked) {
             return invalid(format!("{asked} targets; a command takes 1 to {MAX_TARGETS}"));
@@ -253,7 +301,7 @@ impl Revoker {
             let failed = |error: BookError| CommandError::Failed { step: "revoke".to_owned(), cause: chain(&error) };
             book.write(change, &reason, news, event.note()).map_err(failed)?;
             self.context.noted.notify_one();
-            self.put_in_force(book);
+            self.put_in_force(state);
         }
         Ok(changed)
     }
@@ -274,19 +322,36 @@ impl Revoker {
         known
     }
 
-    fn put_in_force(&self, book: &Book) {
-        let set = Revocations::new(book.keys().collect(), book.brakes().collect(), Freshness::default());
+    fn put_in_force(&self, state: &State) {
+        let lists = || state.lists.iter().filter_map(|(_, list)| list.as_ref());
+        let keys = state.book.keys().chain(lists().flat_map(|list| list.keys.iter().copied()));
+        // What is longest without news counts.
+        let until =
+            state.lists.iter().map(|(_, list)| list.as_ref().map_or(UnixTime(0), |list| list.next_update)).min();
+        let freshness = Freshness { until, when_stale: state.when_stale };
+        let mut keys: Vec<_> = keys.collect();
+        if keys.len() > MAX_KEYS {
+            // A set that the filter refuses would leave the one before in force, without a word of what is new.
+            tracing::error!(
+                keys = keys.len(),
+                "more is revoked than a filter takes; the newest of the lists are left out"
+            );
+            keys.truncate(MAX_KEYS);
+        }
+        let set = Revocations::new(keys, state.book.brakes().collect(), freshness);
         self.context.board.revocations(RevocationStatus {
             version: (!set.is_empty()).then(|| set.version()),
             keys: set.keys().len(),
             brakes: set.brakes().len(),
+            when_stale: state.when_stale,
+            lists: state.lists.iter().map(|(status, _)| status.clone()).collect(),
         });
         self.context.gate.revoked(Arc::new(set));
     }
 
-    fn locked<T>(&self, work: impl FnOnce(&mut Book) -> T) -> T {
+    fn locked<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         // A page is taken whole or not at all, whatever panics.
-        work(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

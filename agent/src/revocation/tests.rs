@@ -1,5 +1,8 @@
 //! Commands, from the request to the status.
 
+use rcgen::KeyUsagePurpose;
+
+use super::list::tests::Signer;
 use super::*;
 use crate::ca::Authority;
 use crate::command::Usage;
@@ -24,10 +27,15 @@ fn desk() -> Desk {
 }
 
 fn open(store: Arc<dyn Store>) -> Revoker {
+    open_with(store, &config::Revocation::default())
+}
+
+fn open_with(store: Arc<dyn Store>, config: &config::Revocation) -> Revoker {
     let board = Board::new();
     let ledger = Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger"));
     let gate = Gate::new(Publisher::new(), board.clone());
-    Revoker::open(Context { store, noted: Arc::default(), ledger, gate, board }).expect("a revoker")
+    let context = Context { store, noted: Arc::default(), ledger, gate, board, metrics: Metrics::new() };
+    Revoker::open(context, config).expect("a revoker")
 }
 
 impl Desk {
@@ -102,7 +110,7 @@ async fn what_is_revoked_stays_so_across_a_restart_until_it_is_taken_back() {
 async fn commands_that_cannot_be_meant_change_nothing() {
     let desk = desk();
     let target = || Target::identity("dns:a").expect("an identity");
-    let later = leaf::timestamp(portcullis_policy::UnixTime(leaf::now().0 + 3600));
+    let later = leaf::timestamp(UnixTime(leaf::now().0 + 3600));
     let cases = [
         ("nothing", Vec::new(), "why", "1 to 100000"),
         ("no reason", vec![target()], " ", "reason"),
@@ -124,4 +132,103 @@ async fn commands_that_cannot_be_meant_change_nothing() {
         );
     }
     assert_eq!(desk.revoker.revoked().status, RevocationStatus::default());
+}
+
+/// A world with one list in a file.
+struct Listed {
+    _directory: tempfile::TempDir,
+    store: Arc<dyn Store>,
+    config: config::Revocation,
+    signer: Signer,
+}
+
+fn listed(when_stale: WhenStale) -> Listed {
+    let directory = tempfile::tempdir().expect("a directory");
+    let signer = Signer::new("corp", &[KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign]);
+    let list = config::RevocationList {
+        name: "corp".to_owned(),
+        authority: signer.authority(),
+        file: directory.path().join("corp.crl"),
+        emptied: Emptied::Refused,
+    };
+    let store = Arc::new(LocalStore::open(&directory.path().join("store.redb")).expect("a store").store);
+    Listed { _directory: directory, store, config: config::Revocation { when_stale, lists: vec![list] }, signer }
+}
+
+impl Listed {
+    fn save(&self, bytes: &[u8]) {
+        std::fs::write(&self.config.lists[0].file, bytes).expect("written");
+    }
+
+    /// An agent starts, and reads the file.
+    fn start(&self) -> (Revoker, Follower) {
+        let revoker = open_with(Arc::clone(&self.store), &self.config);
+        let follower = Follower::open(self.config.lists[0].clone(), revoker.clone());
+        (revoker, follower)
+    }
+}
+
+#[tokio::test]
+async fn a_bad_list_changes_nothing_but_the_status() {
+    let listed = listed(WhenStale::Deny);
+    let now = leaf::now().0;
+    listed.save(&listed.signer.list(7, now - 10, &[1, 2, 3]));
+    let (revoker, mut follower) = listed.start();
+    let good = revoker.revoked().status;
+    assert_eq!((good.keys, good.lists[0].entries, good.lists[0].last_error.clone()), (3, 3, None));
+    let other = Signer::new("corp", &[KeyUsagePurpose::CrlSign]);
+    let cases = [
+        ("garbage", b"<html>404</html>".to_vec(), "not a certificate revocation list"),
+        ("signed by another", other.list(8, now, &[1]), "the signature is not"),
+        ("older", listed.signer.list(6, now, &[1]), "older than the one in force: number 6"),
+        ("empty", listed.signer.list(8, now, &[]), "may_be_empty"),
+    ];
+    for (name, bytes, message) in cases {
+        listed.save(&bytes);
+        follower.look();
+        let status = revoker.revoked().status;
+        assert_eq!((&status.version, status.keys), (&good.version, 3), "{name}");
+        let error = status.lists[0].last_error.clone().unwrap_or_default();
+        assert!(error.contains(message) && error.contains("corp.crl"), "{name}: {error}");
+    }
+    // A start with a bad file goes on with the list that the store has.
+    let (restarted, _) = listed.start();
+    let status = restarted.revoked().status;
+    assert_eq!((status.version, status.keys), (good.version, 3));
+    assert!(status.lists[0].last_error.is_some());
+
+    listed.save(&listed.signer.list(8, now, &[1, 2, 3, 4]));
+    follower.look();
+    let status = revoker.revoked().status;
+    assert_eq!((status.keys, &status.lists[0].last_error), (4, &None));
+}
+
+#[tokio::test]
+async fn lists_and_operators_make_one_set_which_is_as_fresh_as_the_oldest_list() {
+    let listed = listed(WhenStale::Allow);
+    let (revoker, mut follower) = listed.start();
+    let until = |revoker: &Revoker| {
+        revoker.locked(|state| {
+            let board = revoker.context.board.watch();
+            let reasons = board.borrow().reasons.clone();
+            (state.lists[0].0.next_update, reasons)
+        })
+    };
+    let (never, reasons) = until(&revoker);
+    assert!(never.is_none() && reasons.iter().any(|reason| reason.contains("`corp` is stale")), "{reasons:?}");
+    let now = leaf::now().0;
+    listed.save(&listed.signer.list(1, now, &[1]));
+    follower.look();
+    let (end, reasons) = until(&revoker);
+    assert_eq!(end.map(|end| end.as_second()), Some(now + 3600));
+    assert!(!reasons.iter().any(|reason| reason.contains("corp")), "{reasons:?}");
+    let request = ChangeRequest {
+        change: Change::Revoke,
+        targets: vec![Target::identity("dns:a").expect("an identity")],
+        reason: "a test".to_owned(),
+        mode: Mode::Real,
+    };
+    revoker.change(request).await.expect("revoked");
+    let status = revoker.revoked().status;
+    assert_eq!((status.keys, status.when_stale), (2, WhenStale::Allow));
 }
