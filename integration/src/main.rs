@@ -47,7 +47,8 @@ enum What {
         /// Requests of one measurement.
         #[arg(long, default_value_t = 10_000)]
         requests: u64,
-        /// Only these peers: `nothing`, `empty`, `lua`, `rbac`, `ours`, `rbac-1000`, `ours-100000` …
+        /// Only these peers, and no figures beside the table: `nothing`, `empty`, `lua`, `rbac`, `ours`, `rbac-1000`,
+        /// `ours-100000` …; `tokens` for bearer tokens and what they are measured against.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },

@@ -21,7 +21,6 @@ use super::BenchError;
 use crate::environment::Client;
 use crate::environment::Credentials;
 use crate::environment::Protocol;
-use crate::environment::client::HOST_NAME;
 
 /// Connections at once.
 pub(super) const CONNECTIONS: usize = 8;
@@ -33,12 +32,46 @@ pub(super) struct Drive {
     pub(super) address: SocketAddr,
     /// The client's certificate.
     pub(super) own: Credentials,
-    /// What is asked for, again and again.
-    pub(super) path: String,
-    /// How often.
-    pub(super) requests: u64,
+    /// What is asked.
+    pub(super) requests: Requests,
+    /// What each answer has to be.
+    pub(super) status: u16,
     /// The core to stay on.
     pub(super) core: u32,
+}
+
+/// The requests of one measurement, as bytes.
+#[derive(Clone, Debug)]
+pub(super) enum Requests {
+    /// One, so often.
+    Same(Arc<[u8]>, u64),
+    /// Each of these once.
+    Each(Arc<[Vec<u8>]>),
+}
+
+impl Requests {
+    /// How many.
+    pub(super) fn count(&self) -> u64 {
+        match self {
+            Self::Same(_, count) => *count,
+            Self::Each(requests) => requests.len() as u64,
+        }
+    }
+
+    /// The same ones; what may be repeated is, `count` times.
+    pub(super) fn again(&self, count: u64) -> Self {
+        match self {
+            Self::Same(request, _) => Self::Same(Arc::clone(request), count),
+            Self::Each(requests) => Self::Each(Arc::clone(requests)),
+        }
+    }
+
+    fn get(&self, index: u64) -> Option<&[u8]> {
+        match self {
+            Self::Same(request, count) => (index < *count).then_some(request),
+            Self::Each(requests) => requests.get(usize::try_from(index).ok()?).map(Vec::as_slice),
+        }
+    }
 }
 
 /// What it took.
@@ -66,7 +99,7 @@ impl Driven {
 ///
 /// # Errors
 ///
-/// [`BenchError::Driver`] at the first answer that is not 200.
+/// [`BenchError::Driver`] at the first answer that has another status than the one expected.
 pub(super) fn drive(
     plan: Drive,
     before: impl FnOnce() + Send + 'static,
@@ -101,13 +134,13 @@ async fn send(plan: Drive, before: impl FnOnce(), after: impl FnOnce()) -> Resul
     for _ in 0..CONNECTIONS {
         connections.push(client.connect_tls().await.map_err(|error| broken(&error))?);
     }
-    let request: Arc<[u8]> = format!("GET {} HTTP/1.1\r\nhost: {HOST_NAME}\r\n\r\n", plan.path).into_bytes().into();
-    let left = Arc::new(AtomicU64::new(plan.requests));
+    let next = Arc::new(AtomicU64::new(0));
+    let begin: Arc<[u8]> = format!("HTTP/1.1 {}", plan.status).into_bytes().into();
     before();
     let began = Instant::now();
     let mut workers = JoinSet::new();
     for connection in connections {
-        workers.spawn(repeat(connection, Arc::clone(&request), Arc::clone(&left)));
+        workers.spawn(repeat(connection, plan.requests.clone(), Arc::clone(&next), Arc::clone(&begin)));
     }
     let mut latencies = Vec::new();
     while let Some(done) = workers.join_next().await {
@@ -121,28 +154,56 @@ async fn send(plan: Drive, before: impl FnOnce(), after: impl FnOnce()) -> Resul
 
 async fn repeat(
     mut tls: TlsStream<TcpStream>,
-    request: Arc<[u8]>,
-    left: Arc<AtomicU64>,
+    requests: Requests,
+    next: Arc<AtomicU64>,
+    begin: Arc<[u8]>,
 ) -> Result<Vec<Duration>, String> {
     let mut latencies = Vec::new();
     let mut answer = Vec::with_capacity(4096);
-    while left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+    while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
         let began = Instant::now();
-        tls.write_all(&request).await.map_err(|error| error.to_string())?;
+        tls.write_all(request).await.map_err(|error| error.to_string())?;
         tls.flush().await.map_err(|error| error.to_string())?;
         answer.clear();
-        // The answer has no body: it ends with its head.
-        while !answer.ends_with(b"\r\n\r\n") {
+        while !is_whole(&answer) {
             let count = tls.read_buf(&mut answer).await.map_err(|error| error.to_string())?;
             if count == 0 {
                 return Err("envoy closed a connection".to_owned());
             }
         }
-        if !answer.starts_with(b"HTTP/1.1 200") {
-            let head = String::from_utf8_lossy(&answer);
-            return Err(format!("envoy answered `{}`", head.lines().next().unwrap_or_default()));
+        if !answer.starts_with(&begin) {
+            let answer = String::from_utf8_lossy(&answer);
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+            return Err(format!("envoy answered `{}`: {body}", head.lines().next().unwrap_or_default()));
         }
         latencies.push(began.elapsed());
     }
     Ok(latencies)
+}
+
+/// Whether an answer has come to its end: that of its head, or that of the body which the head announces.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4) else { return false };
+    let length = answer[..head].split(|&byte| byte == b'\n').find_map(|line| {
+        let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    answer.len() >= head + length.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_with_its_body() {
+        for (answer, whole) in [
+            ("HTTP/1.1 200 OK\r\n", false),
+            ("HTTP/1.1 200 OK\r\nserver: envoy\r\n\r\n", true),
+            ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\n\r\nno", false),
+            ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\n\r\nno!", true),
+        ] {
+            assert_eq!(is_whole(answer.as_bytes()), whole, "{answer}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod config;
 mod drive;
 mod figures;
 mod table;
+mod tokens;
 mod variant;
 
 use std::io::Write;
@@ -29,6 +30,7 @@ use crate::environment::EnvoyCommand;
 use crate::environment::client::HOST_NAME;
 use crate::environment::programs;
 
+use tokens::Issuers;
 use variant::Variant;
 
 /// Envoy's core, and the load's.
@@ -44,7 +46,7 @@ pub struct Settings {
     pub rounds: usize,
     /// Requests of one measurement.
     pub requests: u64,
-    /// Peers of one of these names or kinds; all, if empty.
+    /// Peers of one of these names or kinds, and no figures beside the table; all, if empty.
     pub only: Vec<String>,
 }
 
@@ -106,23 +108,28 @@ pub async fn run(settings: &Settings, out: &mut dyn Write, progress: &mut dyn Wr
     }
     let directory = tempfile::tempdir()?;
     let client = certificates(&directory)?;
+    let mut issuers = Issuers::new(jiff::Timestamp::now().as_second());
     let mut peers = Vec::new();
     for variant in chosen {
-        let peer = start(variant, &directory).await?;
+        let peer = start(variant, &issuers, &directory).await?;
         writeln!(progress, "started {variant} in {:.1} s", peer.started.as_secs_f32())?;
         peers.push(peer);
     }
     for peer in &mut peers {
-        measure(peer, &client, WARM_UP)?;
+        measure(peer, &client, &mut issuers, WARM_UP)?;
     }
     for round in 1..=settings.rounds {
+        issuers.next_round();
         for peer in &mut peers {
-            let figures = measure(peer, &client, settings.requests)?;
+            let figures = measure(peer, &client, &mut issuers, settings.requests)?;
             peer.rounds.push(figures);
         }
         writeln!(progress, "round {round} of {}", settings.rounds)?;
     }
     table::write(&peers, settings, out)?;
+    if !settings.only.is_empty() {
+        return Ok(());
+    }
     figures::write(&peers, out)?;
     // The peers' Envoys are done: what is measured next has the machine to itself.
     drop(peers);
@@ -140,10 +147,10 @@ fn certificates(directory: &TempDir) -> Result<Credentials, EnvironmentError> {
     Ok(Credentials { chain_pem: client.pem(), key_pem: client.key_pem().to_owned(), ca_pem: authority.pem() })
 }
 
-async fn start(variant: Variant, directory: &TempDir) -> Result<Peer, BenchError> {
+async fn start(variant: Variant, issuers: &Issuers, directory: &TempDir) -> Result<Peer, BenchError> {
     let [address, admin] = [environment::free_port()?, environment::free_port()?];
     let config = directory.path().join(format!("{}.json", variant.name()));
-    let bootstrap = config::bootstrap(directory.path(), address, admin, variant.filter()?);
+    let bootstrap = config::bootstrap(directory.path(), address, admin, variant.filter(issuers)?);
     environment::write(&config, &bootstrap.to_string())?;
     let began = Instant::now();
     let mut envoy = Envoy::start(&EnvoyCommand {
@@ -158,13 +165,15 @@ async fn start(variant: Variant, directory: &TempDir) -> Result<Peer, BenchError
     Ok(Peer { variant, envoy, address, started: began.elapsed(), rounds: Vec::new() })
 }
 
-fn measure(peer: &mut Peer, client: &Credentials, requests: u64) -> Result<Round, BenchError> {
+fn measure(peer: &mut Peer, client: &Credentials, issuers: &mut Issuers, count: u64) -> Result<Round, BenchError> {
+    let requests = peer.variant.requests(issuers, count);
+    let count = requests.count() as f64;
     let process = peer.envoy.process();
     let plan = drive::Drive {
         address: peer.address,
         own: client.clone(),
-        path: peer.variant.path(),
         requests,
+        status: peer.variant.status(),
         core: CORES[1],
     };
     // Read by the load's thread, at the first request and at the last answer.
@@ -175,12 +184,16 @@ fn measure(peer: &mut Peer, client: &Credentials, requests: u64) -> Result<Round
         let place = Arc::clone(place);
         move || *place.lock().unwrap_or_else(PoisonError::into_inner) = clock.now()
     };
-    let driven = drive::drive(plan, note(&at_start), note(&at_end))?;
+    let whose = |error| match error {
+        BenchError::Driver(error) => BenchError::Driver(format!("{}: {error}", peer.variant)),
+        error => error,
+    };
+    let driven = drive::drive(plan, note(&at_start), note(&at_end)).map_err(whose)?;
     let read = |place: &Mutex<Duration>| *place.lock().unwrap_or_else(PoisonError::into_inner);
     let used = read(&at_end).saturating_sub(read(&at_start));
     Ok(Round {
-        cpu: used.as_secs_f64() * 1e6 / requests as f64,
-        rate: requests as f64 / driven.elapsed.as_secs_f64(),
+        cpu: used.as_secs_f64() * 1e6 / count,
+        rate: count / driven.elapsed.as_secs_f64(),
         p50: driven.quantile(0.50),
         p99: driven.quantile(0.99),
     })

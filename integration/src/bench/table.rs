@@ -47,6 +47,7 @@ pub(super) fn write(peers: &[Peer], settings: &Settings, out: &mut dyn Write) ->
         "the filter's own µs",
         "× empty Wasm filter",
         "RBAC's own ÷ ours",
+        "our own ÷ jwt_authn's",
         "requests/s",
         "p50 µs",
         "p99 µs",
@@ -64,6 +65,12 @@ pub(super) fn write(peers: &[Peer], settings: &Settings, out: &mut dyn Write) ->
             }
             _ => None,
         };
+        let to_jwt = match peer.variant {
+            Variant::Token(kind) => {
+                find(peers, Variant::JwtAuthn(kind)).zip(none).and_then(|(jwt, none)| own_ratio(peer, jwt, none))
+            }
+            _ => None,
+        };
         let micros = |pick: fn(&super::Round) -> Duration| {
             let figures = peer.rounds.iter().map(|round| pick(round).as_secs_f64() * 1e6);
             Spread::of(figures).map_or_else(String::new, |spread| format!("{:.0}", spread.median))
@@ -75,6 +82,7 @@ pub(super) fn write(peers: &[Peer], settings: &Settings, out: &mut dyn Write) ->
             show(own, 1),
             show(to_empty, 2),
             show(to_rbac, 1),
+            show(to_jwt, 2),
             rate.map_or_else(String::new, |spread| thousands(spread.median as usize)),
             micros(|round| round.p50),
             micros(|round| round.p99),
@@ -93,10 +101,10 @@ fn spread(one: &Peer, other: &Peer, compare: impl Fn(f64, f64) -> f64) -> Option
     Spread::of(one.rounds.iter().zip(&other.rounds).map(|(one, other)| compare(one.cpu, other.cpu)))
 }
 
-/// What RBAC adds to an Envoy without a filter, over what we add.
-fn own_ratio(rbac: &Peer, ours: &Peer, none: &Peer) -> Option<Spread> {
-    let rounds = rbac.rounds.iter().zip(&ours.rounds).zip(&none.rounds);
-    Spread::of(rounds.map(|((rbac, ours), none)| (rbac.cpu - none.cpu) / (ours.cpu - none.cpu)))
+/// What one adds to an Envoy without a filter, over what the other adds.
+fn own_ratio(one: &Peer, other: &Peer, none: &Peer) -> Option<Spread> {
+    let rounds = one.rounds.iter().zip(&other.rounds).zip(&none.rounds);
+    Spread::of(rounds.map(|((one, other), none)| (one.cpu - none.cpu) / (other.cpu - none.cpu)))
 }
 
 fn show(spread: Option<Spread>, digits: usize) -> String {

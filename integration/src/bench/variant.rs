@@ -7,6 +7,12 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::BenchError;
+use super::drive::Requests;
+use super::tokens::Issuers;
+use super::tokens::Kind;
+use super::tokens::Sent;
+use super::tokens::Signed;
+use crate::environment::client::HOST_NAME;
 use crate::environment::programs;
 use crate::environment::standalone;
 
@@ -26,7 +32,17 @@ pub(super) enum Variant {
     Rbac(usize),
     /// Portcullis with so many rules.
     Ours(usize),
+    /// Envoy's own filter for bearer tokens.
+    JwtAuthn(Kind),
+    /// Portcullis with one rule that wants a scope.
+    Token(Kind),
 }
+
+const CACHED: Kind = Kind::new(Signed::Es256, Sent::Cached);
+const FIRST: Kind = Kind::new(Signed::Es256, Sent::First);
+const FIRST_RSA: Kind = Kind::new(Signed::Rs256, Sent::First);
+const FORGED: Kind = Kind::new(Signed::Es256, Sent::Forged);
+const FORGED_RSA: Kind = Kind::new(Signed::Rs256, Sent::Forged);
 
 /// All of them, in the order of the table.
 pub(super) const ALL: &[Variant] = &[
@@ -42,6 +58,16 @@ pub(super) const ALL: &[Variant] = &[
     Variant::Ours(1_000),
     Variant::Ours(5_000),
     Variant::Ours(100_000),
+    Variant::JwtAuthn(CACHED),
+    Variant::Token(CACHED),
+    Variant::JwtAuthn(FIRST),
+    Variant::Token(FIRST),
+    Variant::JwtAuthn(FIRST_RSA),
+    Variant::Token(FIRST_RSA),
+    Variant::JwtAuthn(FORGED),
+    Variant::Token(FORGED),
+    Variant::JwtAuthn(FORGED_RSA),
+    Variant::Token(FORGED_RSA),
 ];
 
 impl std::fmt::Display for Variant {
@@ -54,6 +80,8 @@ impl std::fmt::Display for Variant {
             Self::Rbac(count) => write!(f, "native RBAC, {} policies", thousands(*count)),
             Self::Ours(1) => f.write_str("Portcullis, 1 rule"),
             Self::Ours(count) => write!(f, "Portcullis, {} rules", thousands(*count)),
+            Self::JwtAuthn(kind) => write!(f, "native jwt_authn, {kind}"),
+            Self::Token(kind) => write!(f, "Portcullis, {kind}"),
         }
     }
 }
@@ -67,13 +95,34 @@ impl Variant {
             Self::Lua => "lua".to_owned(),
             Self::Rbac(count) => format!("rbac-{count}"),
             Self::Ours(count) => format!("ours-{count}"),
+            Self::JwtAuthn(kind) => format!("jwt-{}", kind.name()),
+            Self::Token(kind) => format!("token-{}", kind.name()),
         }
     }
 
-    /// Whether `name` is its name, or its kind: `rbac` for all of `rbac-…`.
+    /// Whether `name` is its name, or its kind: `rbac` for all of `rbac-…`; or `tokens` for all that tokens are measured
+    /// against.
     pub(super) fn is_called(self, name: &str) -> bool {
         let own = self.name();
-        own == name || own.split_once('-').is_some_and(|(kind, _)| kind == name)
+        let of_tokens = matches!(self, Self::Nothing | Self::Ours(1) | Self::JwtAuthn(_) | Self::Token(_));
+        own == name || name == "tokens" && of_tokens || own.split_once('-').is_some_and(|(kind, _)| kind == name)
+    }
+
+    /// The requests of one measurement.
+    pub(super) fn requests(self, issuers: &mut Issuers, count: u64) -> Requests {
+        let path = self.path();
+        match self {
+            Self::JwtAuthn(kind) | Self::Token(kind) => issuers.requests(kind, &path, count),
+            _ => Requests::Same(format!("GET {path} HTTP/1.1\r\nhost: {HOST_NAME}\r\n\r\n").into_bytes().into(), count),
+        }
+    }
+
+    /// The status of each answer.
+    pub(super) fn status(self) -> u16 {
+        match self {
+            Self::JwtAuthn(kind) | Self::Token(kind) => kind.status(),
+            _ => 200,
+        }
     }
 
     /// The path that the load asks for. The rule that lets it in is the last one of the list.
@@ -83,7 +132,7 @@ impl Variant {
 
     fn rules(self) -> usize {
         match self {
-            Self::Nothing | Self::Empty | Self::Lua => 1,
+            Self::Nothing | Self::Empty | Self::Lua | Self::JwtAuthn(_) | Self::Token(_) => 1,
             Self::Rbac(count) | Self::Ours(count) => count,
         }
     }
@@ -93,13 +142,15 @@ impl Variant {
     /// # Errors
     ///
     /// [`BenchError`], if a module or the shipped configuration is missing.
-    pub(super) fn filter(self) -> Result<Option<Value>, BenchError> {
+    pub(super) fn filter(self, issuers: &Issuers) -> Result<Option<Value>, BenchError> {
         Ok(match self {
             Self::Nothing => None,
             Self::Empty => Some(wasm(&programs::empty_filter()?)),
             Self::Lua => Some(lua()),
             Self::Rbac(count) => Some(rbac(count)),
             Self::Ours(count) => Some(standalone::filter(&policy(count))?),
+            Self::JwtAuthn(_) => Some(issuers.jwt_authn()),
+            Self::Token(_) => Some(standalone::filter(&issuers.policy())?),
         })
     }
 }
