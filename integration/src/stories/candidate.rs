@@ -200,7 +200,7 @@ fn recorded(report: &mut Report, records: &[Value]) -> Result<(), StoryError> {
         .map(|record| {
             let mut seen =
                 json!({ "path": record["path"], "status": record["status"], "candidate": record["candidate"] });
-            seen["word"] = record.get("rule").unwrap_or(&record["reason"]).clone();
+            seen["word"] = record.get("rule").unwrap_or_else(|| &record["reason"]).clone();
             seen
         })
         .collect();
