@@ -174,11 +174,11 @@ fn render(changed: &Changed, change: Change, now: Timestamp) -> String {
         Some(Taken::Refused) => "; REFUSED BY A PROXY: see `portcullis status`\n".to_owned(),
     });
     if change == Change::Revoke {
-        let verb = if changed.taken.is_none() { "would end" } else { "end" };
+        let is_dry = changed.taken.is_none();
+        let verb = if is_dry { "would end" } else { "end" };
         text.push_str(&match changed.ends_total {
-            0 => {
-                format!("of the certificates that this agent issued, none {verb}s\n").replace("would ends", "would end")
-            }
+            0 if is_dry => "of the certificates that this agent issued, none would end\n".to_owned(),
+            0 => "of the certificates that this agent issued, none ends\n".to_owned(),
             1 => format!("connections with 1 certificate of this agent's CA {verb}:\n"),
             count => format!("connections with {count} certificates of this agent's CA {verb}:\n"),
         });
