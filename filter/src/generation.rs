@@ -59,6 +59,8 @@ pub(crate) enum ConfigurationError {
     Absent,
     #[error("cannot read the configuration")]
     Host(#[source] HostError),
+    #[error("the proxy withholds what every decision needs")]
+    Withheld(#[source] HostError),
     #[error("the policy does not compile")]
     Policy(#[source] PolicyError),
     #[error("{} of the policy's own tests fail", .0.len())]
@@ -70,6 +72,7 @@ impl Generation {
     pub(crate) fn from_configuration(
         configuration: Result<Option<Vec<u8>>, HostError>,
     ) -> Result<Self, ConfigurationError> {
+        host::probe().map_err(ConfigurationError::Withheld)?;
         let text = configuration.map_err(ConfigurationError::Host)?.ok_or(ConfigurationError::Absent)?;
         let policy = Policy::from_json(&text).map_err(ConfigurationError::Policy)?;
         let failures = policy.run_tests();

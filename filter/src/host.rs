@@ -222,6 +222,21 @@ pub(crate) fn connection_id() -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
+/// Asks the host, before any request, for what every decision needs and a host may withhold: its properties and its clock.
+///
+/// More cannot be known then. Which property there is shows with a connection only: whether the peer's certificate comes from
+/// `connection.*`, from nginx, or from the proxy's own header, and whether `source.address` and the handshake are told. What
+/// is missing there refuses each request. Header maps and answers belong to requests as well.
+///
+/// # Errors
+///
+/// What is withheld. Where the SDK takes the status for impossible it traps, which refuses the configuration too.
+pub(crate) fn probe() -> Result<(), HostError> {
+    // Whether there is one makes no difference: a host that answers "no" can be asked.
+    hostcalls::get_property(vec!["plugin_name"]).map_err(HostError::call("get_property"))?;
+    now().map(drop)
+}
+
 /// The wall clock.
 pub(crate) fn now() -> Result<UnixTime, HostError> {
     let now: SystemTime = hostcalls::get_current_time().map_err(HostError::call("get_current_time_nanoseconds"))?;

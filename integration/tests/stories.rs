@@ -69,6 +69,11 @@ fn sessions() {
 }
 
 #[test]
+fn failure() {
+    tell(Story::Failure);
+}
+
+#[test]
 fn secrecy() {
     tell(Story::Secrecy);
 }

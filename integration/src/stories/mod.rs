@@ -7,6 +7,7 @@ mod bound_tokens;
 mod candidate;
 mod detours;
 mod edge;
+mod failure;
 mod forged_flood;
 mod forwarder;
 mod four_ways;
@@ -58,6 +59,8 @@ pub enum Story {
     Detours,
     /// Certificates that lose their standing while connections and sessions go on.
     Sessions,
+    /// The proxy or its configuration fails the filter.
+    Failure,
     /// What is written down.
     Secrecy,
     /// Two proxies in a row.
@@ -86,6 +89,7 @@ impl Story {
         Self::HostileRequests,
         Self::Detours,
         Self::Sessions,
+        Self::Failure,
         Self::Secrecy,
         Self::Forwarder,
         Self::FourWays,
@@ -112,6 +116,7 @@ impl Story {
             Self::HostileRequests => "hostile-requests",
             Self::Detours => "detours",
             Self::Sessions => "sessions",
+            Self::Failure => "failure",
             Self::Secrecy => "secrecy",
             Self::Forwarder => "forwarder",
             Self::FourWays => "four-ways",
@@ -146,6 +151,7 @@ impl Story {
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
             Self::Detours => "trailers, redirects, upgrades, tunnels and other hosts lead around no decision",
             Self::Sessions => "who is revoked or expires is refused on open connections and in resumed sessions",
+            Self::Failure => "whatever fails, nobody gets in who should not, and a fresh machine serves the next",
             Self::Secrecy => "the log has a line for each refusal, which nobody forges and no secret is in",
         }
     }
@@ -166,6 +172,7 @@ impl Story {
             Self::HostileRequests => hostile_requests::tell(report).await,
             Self::Detours => detours::tell(report).await,
             Self::Sessions => sessions::tell(report).await,
+            Self::Failure => failure::tell(report).await,
             Self::Secrecy => secrecy::tell(report).await,
             Self::Forwarder => forwarder::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,

@@ -74,6 +74,8 @@ pub(crate) struct HostState {
     /// What no module ought to do. Each one fails the test.
     pub(crate) violations: Vec<String>,
     pub(crate) random: u64,
+    /// Memory is short on purpose.
+    pub(crate) is_starved: bool,
     /// Calls whose next answer is this status instead of the true one.
     pub(crate) broken_calls: BTreeMap<&'static str, i32>,
 }
@@ -144,6 +146,7 @@ impl HostState {
             shared: BTreeMap::new(),
             violations: Vec::new(),
             random: 0,
+            is_starved: false,
             broken_calls: BTreeMap::new(),
         }
     }

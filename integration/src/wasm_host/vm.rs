@@ -6,6 +6,7 @@ use portcullis_policy::UnixTime;
 use wasmtime::AsContextMut as _;
 use wasmtime::Instance;
 use wasmtime::Store;
+use wasmtime::StoreLimitsBuilder;
 use wasmtime::WasmParams;
 use wasmtime::WasmResults;
 
@@ -215,6 +216,14 @@ impl Vm {
     /// Makes every further call of this name answer with this status, as a host that is in trouble.
     pub fn break_call(&mut self, call: &'static str, status: i32) {
         self.store.data_mut().broken_calls.insert(call, status);
+    }
+
+    /// Lets the module's memory grow to so many bytes and no further; a new VM has the host's limit again. On its way into a
+    /// trap for want of memory, the module may try to say so by WASI.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        let state = self.store.data_mut();
+        state.limits = StoreLimitsBuilder::new().memory_size(bytes).build();
+        state.is_starved = true;
     }
 
     /// Everything logged so far.

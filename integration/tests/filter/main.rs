@@ -9,6 +9,7 @@ mod failures;
 mod forwarding;
 mod gate;
 mod hostile;
+mod hosts;
 mod identity;
 mod names;
 mod neighbours;
