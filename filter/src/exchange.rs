@@ -44,14 +44,13 @@ impl Exchange {
             return Err(HostError::NotConfigured);
         };
         let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
-        let (digest, certificate) = presented(generation, counters, &head)?;
+        let Presented { digest, certificate, is_validated } = presented(generation, counters, &head)?;
         let needs = generation.policy().needs();
         let tls_version = if needs.tls_version { host::tls_version()? } else { None };
         let sni = if needs.sni { host::server_name()? } else { None };
         let peer = match certificate.as_deref() {
             None => Peer::Absent,
-            // No host says whether it validated the certificate: the listener's configuration has to promise it.
-            Some(Ok(subject)) => Peer::Presented { subject, validated: true },
+            Some(Ok(subject)) => Peer::Presented { subject, validated: is_validated },
             Some(Err(error)) => Peer::Unreadable(error),
         };
         let now = host::now()?;
@@ -134,22 +133,43 @@ fn clean_trailers(count: usize) -> Result<(), HostError> {
     forged.try_for_each(|name| host::remove_request_trailer(name))
 }
 
-/// The certificate that the peer presented, with its digest as far as the proxy tells it.
-fn presented(
-    generation: &Generation,
-    counters: &Counters,
-    head: &Head<'_>,
-) -> Result<(Option<Digest>, Option<Rc<Certificate>>), HostError> {
+/// The certificate that the peer presented, as far as the proxy tells.
+struct Presented {
+    digest: Option<Digest>,
+    certificate: Option<Rc<Certificate>>,
+    is_validated: bool,
+}
+
+impl Presented {
+    /// Told by a host that does not say whether it validated the certificate: the listener's configuration has to promise it.
+    fn promised(digest: Option<Digest>, certificate: Option<Rc<Certificate>>) -> Self {
+        Self { digest, certificate, is_validated: true }
+    }
+}
+
+fn presented(generation: &Generation, counters: &Counters, head: &Head<'_>) -> Result<Presented, HostError> {
     let own_xfcc = generation.policy().own_xfcc();
     let digest = match host::peer_digest() {
-        Err(HostError::PropertyMissing(_)) if own_xfcc => return Ok((None, generation.own_peer(head, None)?)),
+        Err(missing @ HostError::PropertyMissing(_)) => {
+            return match host::escaped_certificate() {
+                Ok(None) => Ok(Presented::promised(None, None)),
+                Ok(Some(host::EscapedCertificate { text, is_validated })) => {
+                    Ok(Presented { digest: None, certificate: Some(generation.escaped(&text)), is_validated })
+                }
+                Err(HostError::PropertyMissing(_)) if own_xfcc => {
+                    Ok(Presented::promised(None, generation.own_peer(head, None)?))
+                }
+                Err(HostError::PropertyMissing(_)) => Err(missing),
+                Err(error) => Err(error),
+            };
+        }
         digest => digest?,
     };
     let certificate = match digest.map(|digest| generation.certificate(digest, counters)).transpose() {
         Err(HostError::PropertyMissing(_)) if own_xfcc => generation.own_peer(head, digest)?,
         certificate => certificate?,
     };
-    Ok((digest, certificate))
+    Ok(Presented::promised(digest, certificate))
 }
 
 /// Tells the upstream who asks. What the client sent under these names goes first, whatever the permit says.

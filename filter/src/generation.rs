@@ -128,6 +128,12 @@ impl Generation {
         }
     }
 
+    /// The certificate of the peer by what a host without digests hands out of it.
+    pub(crate) fn escaped(&self, text: &[u8]) -> Rc<Certificate> {
+        let subject = self.memory.borrow_mut().presented(&self.policy, text, &mut SignatureVerifier::of_vm());
+        Rc::new(subject.ok_or(CertificateError::Pem))
+    }
+
     /// The certificate that the peer forwards.
     pub(crate) fn forwarded(&self, peer: &Peer<'_>, head: &Head<'_>) -> Forwarded {
         self.memory.borrow_mut().forwarded(&self.policy, peer, head, &mut SignatureVerifier::of_vm())

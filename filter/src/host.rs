@@ -183,6 +183,33 @@ pub(crate) fn peer_certificate() -> Result<Bytes, HostError> {
     property("connection", "peer_certificate")?.ok_or(HostError::PropertyMissing("connection.peer_certificate"))
 }
 
+/// A certificate that the peer presented, as nginx tells of it.
+pub(crate) struct EscapedCertificate {
+    /// PEM with percent-encoding.
+    pub(crate) text: Bytes,
+    /// Whether nginx validated it: it may be told to let in others too (`ssl_verify_client optional_no_ca`).
+    pub(crate) is_validated: bool,
+}
+
+/// The certificate that the peer presented, from the variables of nginx; `None` if it presented none.
+///
+/// Its Wasm module has nothing below `connection.*` about certificates and hands out every variable below `ngx.*`. No client
+/// writes these two. In Envoy nobody has them, and where it knows of a certificate they are not asked for.
+///
+/// # Errors
+///
+/// [`HostError::PropertyMissing`] if the host does not say, or not over TLS: silence is not absence.
+pub(crate) fn escaped_certificate() -> Result<Option<EscapedCertificate>, HostError> {
+    let verify = property("ngx", "ssl_client_verify")?.ok_or(HostError::PropertyMissing("ngx.ssl_client_verify"))?;
+    if verify == b"NONE" {
+        return Ok(None);
+    }
+    let text = property("ngx", "ssl_client_escaped_cert")?;
+    let text = text.ok_or(HostError::PropertyMissing("ngx.ssl_client_escaped_cert"))?;
+    // Anything else is `FAILED:` and a reason.
+    Ok(Some(EscapedCertificate { text, is_validated: verify == b"SUCCESS" }))
+}
+
 /// Address of the peer; `None` if it has none, as on a Unix socket.
 ///
 /// # Errors

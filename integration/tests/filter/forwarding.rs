@@ -40,7 +40,8 @@ fn edge() -> Connection {
     Connection::mtls(&leaf().uri(EDGE).issue())
 }
 
-fn url_encoded(pem: &str) -> String {
+/// PEM as proxies hand it out.
+pub(crate) fn url_encoded(pem: &str) -> String {
     pem.replace('%', "%25")
         .replace('\n', "%0A")
         .replace(' ', "%20")

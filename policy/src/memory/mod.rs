@@ -46,10 +46,18 @@ pub struct Memory {
     policy: String,
     /// By [`key`].
     forwarded: Recent<[u8; 32], Forwarded>,
-    /// By the hash of the header.
+    /// By the hash of what the proxy told, and how.
     own: Recent<[u8; 32], Option<Arc<Subject>>>,
     /// By the hash of what the policy says of tokens, and of the token's text.
     tokens: Recent<[u8; 32], Arc<Token>>,
+}
+
+/// How a proxy tells its peer's certificate.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// In `x-forwarded-client-cert`.
+    InHeader,
+    AsPem,
 }
 
 impl Default for Memory {
@@ -109,13 +117,30 @@ impl Memory {
         verifier: &mut dyn Verifier,
     ) -> Option<Option<Arc<Subject>>> {
         let header = Fields::of(head).xfcc?;
+        Some(self.own(policy, Told::InHeader, header, verifier, || own_peer(header).ok()))
+    }
+
+    /// The certificate of the peer itself, where the proxy hands it out in PEM with percent-encoding and without a digest.
+    /// `None` if no identity can be taken from it.
+    pub fn presented(&mut self, policy: &Policy, text: &[u8], verifier: &mut dyn Verifier) -> Option<Arc<Subject>> {
+        self.own(policy, Told::AsPem, text, verifier, || Leaf::from_url_encoded_pem(text).ok())
+    }
+
+    fn own(
+        &mut self,
+        policy: &Policy,
+        told: Told,
+        text: &[u8],
+        verifier: &mut dyn Verifier,
+        read: impl FnOnce() -> Option<Leaf>,
+    ) -> Option<Arc<Subject>> {
         self.belong_to(policy);
-        let key = Sha256::digest(header).into();
-        Some(self.own.get(&key).unwrap_or_else(|| {
-            let subject = own_peer(header).ok().map(|leaf| Arc::new(policy.verified_subject(leaf, verifier)));
+        let key = Sha256::new().chain_update([told as u8]).chain_update(text).finalize().into();
+        self.own.get(&key).unwrap_or_else(|| {
+            let subject = read().map(|leaf| Arc::new(policy.verified_subject(leaf, verifier)));
             self.own.insert(key, subject.clone(), 0);
             subject
-        }))
+        })
     }
 
     /// What becomes of the token of a request under a policy: remembered, or verified now.
