@@ -149,7 +149,7 @@ fn each_check_comes_after_the_one_before_it() {
 fn of_another_certificate() -> Bearer {
     let policy = policy(POLICY);
     let claims = Claims::parse(b"{}").expect("claims");
-    let token = Token::new(policy.providers.version(), ProviderId(0), claims, None, Some([3; 32]));
+    let token = Token::new(policy.providers.version(), ProviderId(0), claims, None, Some([3; 32].into()));
     Bearer::Verified(Arc::new(token))
 }
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use super::Claims;
 use super::TokenError;
-use super::binding;
+use super::binding::Thumbprint;
 use super::provider::ProviderId;
 use crate::certificate::Leaf;
 use crate::policy::View;
@@ -32,8 +32,8 @@ pub struct Token {
     claims: Claims,
     /// Sorted; `None` if the token says nothing of scopes.
     scopes: Option<Box<[Box<str>]>>,
-    /// SHA-256 of the only certificate that may send it.
-    bound: Option<[u8; 32]>,
+    /// Of the only certificate that may send it.
+    bound: Option<Thumbprint>,
     /// What a policy says of the token together with the first certificate that came with it. A token that is bound comes
     /// with no other.
     pair: OnceLock<(Option<[u8; 32]>, View)>,
@@ -51,7 +51,7 @@ impl Token {
         provider: ProviderId,
         claims: Claims,
         scopes: Option<Box<[Box<str>]>>,
-        bound: Option<[u8; 32]>,
+        bound: Option<Thumbprint>,
     ) -> Self {
         Self { providers: providers.into(), provider, claims, scopes, bound, pair: OnceLock::new() }
     }
@@ -94,7 +94,7 @@ impl Token {
         match (&self.bound, certificate) {
             (None, _) => Ok(()),
             (Some(_), None) => Err(TokenError::CertificateMissing),
-            (Some(bound), Some(leaf)) if binding::same(bound, leaf.sha256()) => Ok(()),
+            (Some(bound), Some(leaf)) if bound.is_of(leaf) => Ok(()),
             (Some(_), Some(_)) => Err(TokenError::CertificateMismatch),
         }
     }
