@@ -112,6 +112,20 @@ impl Finding {
             | Self::UnusedRole { path, .. } => path,
         }
     }
+
+    /// The same about a policy that is at this place of another one.
+    fn within(mut self, place: &str) -> Self {
+        match &mut self {
+            Self::Ambiguous { path, .. }
+            | Self::Dead { path, .. }
+            | Self::ForeignTrustDomain { path, .. }
+            | Self::Shadowed { path, .. }
+            | Self::Impossible { path, .. }
+            | Self::Overlapping { path, .. }
+            | Self::UnusedRole { path, .. } => *path = format!("{place}.{path}"),
+        }
+        self
+    }
 }
 
 impl fmt::Display for Finding {
@@ -140,8 +154,17 @@ impl fmt::Display for Finding {
     }
 }
 
-/// See [`Policy::check`]. In document order, kind by kind.
+/// See [`Policy::check`]. In document order, kind by kind; of a candidate after those of the policy beside it.
 pub(crate) fn check(policy: &Policy) -> Vec<Finding> {
+    let mut findings = of_rules_and_roles(policy);
+    foreign_forwarders(policy, &mut findings);
+    // Its forwarders are those of the policy beside it: there they have been looked at.
+    let candidate = policy.candidate.as_deref().map(of_rules_and_roles).unwrap_or_default();
+    findings.extend(candidate.into_iter().map(|finding| finding.within("candidate")));
+    findings
+}
+
+fn of_rules_and_roles(policy: &Policy) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         policy.rules.iter().filter_map(|(id, rule)| superfluous(policy, id, rule)).collect();
     overlap::find(policy, &mut findings);
@@ -278,27 +301,29 @@ fn unused_roles(policy: &Policy, findings: &mut Vec<Finding>) {
 }
 
 fn foreign_trust_domains(policy: &Policy, findings: &mut Vec<Finding>) {
-    let Policy { roles, members, patterns, strings, settings, .. } = policy;
-    let Some(own) = settings.trust_domain.as_deref() else { return };
-    let foreign = |conditions: &[Condition], place: &dyn Fn() -> String| {
-        let domains = conditions.iter().filter_map(|condition| match condition {
-            Condition::Spiffe(pattern) => match patterns.steps(*pattern).first() {
-                Some(Step::Literal(domain)) => Some(strings.text(*domain)),
-                _ => None,
-            },
-            _ => None,
-        });
-        let foreign = domains.filter(|domain| *domain != own);
-        let finding = |domain: &str| Finding::ForeignTrustDomain { path: place(), trust_domain: domain.to_owned() };
-        foreign.map(finding).collect::<Vec<_>>()
-    };
+    let Policy { roles, members, strings, .. } = policy;
     for role in roles.all() {
         for (position, member) in members.of(role).iter().enumerate() {
             let place = || format!("roles.{}[{position}].spiffe", roles.name(role, strings));
-            findings.extend(foreign(&member.conditions, &place));
+            foreign(policy, &member.conditions, &place, findings);
         }
     }
+}
+
+fn foreign_forwarders(policy: &Policy, findings: &mut Vec<Finding>) {
     for (position, forwarder) in policy.forwarders.iter().enumerate() {
-        findings.extend(foreign(&forwarder.conditions, &|| format!("forwarders[{position}].spiffe")));
+        foreign(policy, &forwarder.conditions, &|| format!("forwarders[{position}].spiffe"), findings);
+    }
+}
+
+fn foreign(policy: &Policy, conditions: &[Condition], place: &dyn Fn() -> String, findings: &mut Vec<Finding>) {
+    let Some(own) = policy.settings.trust_domain.as_deref() else { return };
+    for condition in conditions {
+        let Condition::Spiffe(pattern) = condition else { continue };
+        let Some(Step::Literal(domain)) = policy.patterns.steps(*pattern).first() else { continue };
+        let trust_domain = policy.strings.text(*domain);
+        if trust_domain != own {
+            findings.push(Finding::ForeignTrustDomain { path: place(), trust_domain: trust_domain.to_owned() });
+        }
     }
 }

@@ -177,3 +177,27 @@ fn a_test_expects_nothing_of_a_shadow_rule() {
         ("tests[0].expect.allow", "`x` is not known here; known are the ids of allow rules")
     );
 }
+
+#[test]
+fn a_candidate_is_checked_like_the_policy_beside_it() {
+    let policy = policy(
+        r#"{"version": 1, "trust_domain": "t",
+        "forwarders": [{"spiffe": "spiffe://u/edge"}],
+        "roles": {"a": [{"dns": "a.t"}]},
+        "rules": [{"id": "open", "allow": ["a"], "paths": ["/open"]}],
+        "candidate": {"version": 1, "trust_domain": "t",
+            "roles": {"b": [{"dns": "b.t"}], "c": [{"spiffe": "spiffe://u/c"}]},
+            "rules": [
+                {"id": "wide", "allow": ["b"], "paths": ["/wide/**"]},
+                {"id": "narrow", "allow": ["b"], "paths": ["/wide/x"]}
+            ]}}"#,
+    );
+    let findings: Vec<_> = policy.check().iter().map(|finding| (finding.code(), finding.path().to_owned())).collect();
+    let expected = [
+        ("foreign_trust_domain", "forwarders[0].spiffe"),
+        ("shadowed", "candidate.rules[1]"),
+        ("unused_role", "candidate.roles.c"),
+        ("foreign_trust_domain", "candidate.roles.c[0].spiffe"),
+    ];
+    assert_eq!(findings, expected.map(|(code, path)| (code, path.to_owned())));
+}
