@@ -22,6 +22,7 @@ mod host;
 mod index;
 mod memory;
 mod network;
+mod pages;
 mod path;
 mod pattern;
 mod policy;

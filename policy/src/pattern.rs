@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::host::Host;
 use crate::index::MAX_STEPS;
+use crate::pages::Pages;
 use crate::path::Normalization;
 use crate::path::RequestPath;
 use crate::spiffe::SpiffeId;
@@ -37,18 +38,17 @@ pub(crate) struct Pattern {
 /// The steps of all patterns of a policy, one after the other in matching order.
 #[derive(Debug, Default)]
 pub(crate) struct Patterns {
-    steps: Vec<Step>,
+    steps: Pages<Step>,
 }
 
 impl Patterns {
     /// The steps of a pattern in matching order.
     pub(crate) fn steps(&self, pattern: Pattern) -> &[Step] {
-        let start = pattern.start as usize;
-        self.steps.get(start..start + usize::from(pattern.length)).unwrap_or_default()
+        self.steps.slice(pattern.start, usize::from(pattern.length))
     }
 
     pub(crate) fn shrink(&mut self) {
-        self.steps.shrink_to_fit();
+        self.steps.shrink();
     }
 
     /// Takes a path pattern: `/orders/{id}`, `/static/**`.
@@ -216,27 +216,29 @@ impl Patterns {
     }
 
     fn begin(&mut self) -> Building<'_> {
-        Building { start: self.steps.len(), steps: &mut self.steps }
+        Building { start: self.steps.keep_together(MAX_STEPS), length: 0, steps: &mut self.steps }
     }
 }
 
 /// A pattern whose steps are being added. Those of a refused pattern stay: its policy is refused with it.
 struct Building<'a> {
-    start: usize,
-    steps: &'a mut Vec<Step>,
+    start: u32,
+    length: u16,
+    steps: &'a mut Pages<Step>,
 }
 
 impl Building<'_> {
     fn push(&mut self, step: Step) -> Result<(), String> {
-        if self.steps.len() - self.start == MAX_STEPS {
+        if usize::from(self.length) == MAX_STEPS {
             return Err(format!("it has more than {MAX_STEPS} segments"));
         }
         self.steps.push(step);
+        self.length += 1;
         Ok(())
     }
 
     fn end(self, rest: bool) -> Pattern {
-        Pattern { start: self.start as u32, length: (self.steps.len() - self.start) as u16, rest }
+        Pattern { start: self.start, length: self.length, rest }
     }
 }
 

@@ -88,6 +88,16 @@ pub(crate) struct NewRule {
 }
 
 impl Rules {
+    /// No rules yet, and room for so many with a role and a path each.
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self {
+            rules: Vec::with_capacity(count),
+            roles: Vec::with_capacity(count),
+            paths: Vec::with_capacity(count),
+            ..Self::default()
+        }
+    }
+
     /// Adds a rule.
     pub(crate) fn push(&mut self, new: NewRule) {
         let NewRule { id, effect, shadow, methods, roles, paths, hosts, requirements } = new;

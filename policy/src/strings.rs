@@ -2,6 +2,8 @@
 
 use hashbrown::HashTable;
 
+use crate::pages::Pages;
+
 /// A word of the policy. Equal words have equal symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Symbol(u32);
@@ -26,27 +28,16 @@ impl Symbol {
 #[derive(Debug)]
 pub(crate) struct Strings {
     text: String,
-    words: Vec<Span>,
-    /// Each word with its place, so that a look-up touches the table and the text, and nothing between them.
-    table: HashTable<(Symbol, Span)>,
-}
-
-/// Bytes of the text. Documents are bounded, so 32 bits hold every position.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    fn of(self, text: &str) -> &str {
-        text.get(self.start as usize..self.end as usize).unwrap_or_default()
-    }
+    /// Where each word ends in the text; it begins where the one before it ends. Documents are bounded, so 32 bits hold
+    /// every position.
+    ends: Pages<u32>,
+    /// Each word with its beginning, so that a look-up can go from the table to the text at once.
+    table: HashTable<(Symbol, u32)>,
 }
 
 impl Strings {
     pub(crate) fn new() -> Self {
-        let mut strings = Self { text: String::new(), words: Vec::new(), table: HashTable::new() };
+        let mut strings = Self { text: String::new(), ends: Pages::default(), table: HashTable::new() };
         strings.intern("");
         strings
     }
@@ -57,33 +48,50 @@ impl Strings {
         if known != Symbol::UNKNOWN {
             return known;
         }
-        let symbol = Symbol(self.words.len() as u32);
         let start = self.text.len() as u32;
+        // Not to the double, for the reason that `Pages` has.
+        if self.text.capacity() - self.text.len() < word.len() {
+            self.text.reserve_exact(word.len() + self.text.len() / 8);
+        }
         self.text.push_str(word);
-        let span = Span { start, end: self.text.len() as u32 };
-        self.words.push(span);
-        let Self { text, table, .. } = self;
-        table.insert_unique(hash(word.as_bytes()), (symbol, span), |(_, span)| hash(span.of(text).as_bytes()));
+        let symbol = Symbol(self.ends.push(self.text.len() as u32));
+        let Self { text, ends, table } = self;
+        let hash_of = |(symbol, start): &(Symbol, u32)| hash(word_at(text, ends, *symbol, *start).as_bytes());
+        table.insert_unique(hash(word.as_bytes()), (symbol, start), hash_of);
         symbol
     }
 
     /// The symbol of a word, or [`Symbol::UNKNOWN`].
     pub(crate) fn find(&self, word: &str) -> Symbol {
-        let found = self.table.find(hash(word.as_bytes()), |(_, span)| span.of(&self.text) == word);
+        let found = self.table.find(hash(word.as_bytes()), |(symbol, start)| {
+            let start = *start as usize;
+            let end = start + word.len();
+            // The text is looked at first, and where it is another the rest need not be fetched.
+            self.text.get(start..end) == Some(word) && self.ends.get(symbol.0) == Some(&(end as u32))
+        });
         found.map_or(Symbol::UNKNOWN, |(symbol, _)| *symbol)
     }
 
     /// The word of a symbol; empty for one of another policy.
     pub(crate) fn text(&self, symbol: Symbol) -> &str {
-        self.words.get(symbol.0 as usize).map_or("", |span| span.of(&self.text))
+        let start = match symbol.0.checked_sub(1) {
+            Some(before) => self.ends.get(before).copied().unwrap_or_default(),
+            None => 0,
+        };
+        word_at(&self.text, &self.ends, symbol, start)
     }
 
     pub(crate) fn shrink(&mut self) {
-        let Self { text, words, table } = self;
-        text.shrink_to_fit();
-        words.shrink_to_fit();
-        table.shrink_to_fit(|(_, span)| hash(span.of(text).as_bytes()));
+        self.text.shrink_to_fit();
+        self.ends.shrink();
+        let Self { text, ends, table } = self;
+        table.shrink_to_fit(|(symbol, start)| hash(word_at(text, ends, *symbol, *start).as_bytes()));
     }
+}
+
+fn word_at<'t>(text: &'t str, ends: &Pages<u32>, symbol: Symbol, start: u32) -> &'t str {
+    let end = ends.get(symbol.0).copied().unwrap_or_default();
+    text.get(start as usize..end as usize).unwrap_or_default()
 }
 
 /// A hash for tables that only the policy's author fills. It has no secret: who sends requests can choose what is looked
@@ -125,5 +133,8 @@ mod tests {
         assert_eq!(strings.find(""), Symbol::EMPTY);
         assert_eq!(strings.find("word-10000"), Symbol::UNKNOWN);
         assert_eq!(strings.text(Symbol::UNKNOWN), "");
+        for part in ["word", "word-", "ord-1", "word-0word-1"] {
+            assert_eq!(strings.find(part), Symbol::UNKNOWN, "{part} is a part of the text, and no word");
+        }
     }
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crate::anchor::Anchors;
 use crate::document;
 use crate::document::Document;
+use crate::document::Lists;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 use crate::hex::Hex;
@@ -53,11 +54,11 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     let own_xfcc = document.own_xfcc;
     let revocations = Arc::new(revocations::compile(document.revocations.take().as_deref())?);
     let shared = Shared { anchors, providers, forwarders, revocations };
-    let mut policy = build(document, &shared)?;
+    let mut policy = build(document, Lists::of_document(text), &shared)?;
     if let Some(document) = candidate {
         // It has this of the policy that it is beside.
         let document = Document { own_xfcc, ..(*document).into() };
-        let mut candidate = build(document, &shared).map_err(|error| error.within("candidate"))?;
+        let mut candidate = build(document, Lists::of_candidate(text), &shared).map_err(|error| error.within("candidate"))?;
         candidate.version = version(&candidate);
         policy.needs = policy.needs.and(candidate.needs);
         policy.candidate = Some(Box::new(candidate));
@@ -78,16 +79,16 @@ fn version(policy: &Policy) -> String {
     revocation::version_with(Hex(&render::digest(policy)).to_string(), &policy.standing.revocations)
 }
 
-fn build(document: Document<'_>, shared: &Shared<'_>) -> Result<Policy, PolicyError> {
+fn build(document: Document<'_>, lists: Lists<'_>, shared: &Shared<'_>) -> Result<Policy, PolicyError> {
     let Shared { anchors, providers, forwarders, revocations } = shared;
     let settings = settings(&document)?;
     let Document { roles, rules, distrust, revoked, tests, .. } = document;
 
     let mut strings = Strings::new();
     let mut patterns = Patterns::default();
-    let (roles, members) = roles::compile(roles, anchors, providers, &mut strings, &mut patterns)?;
+    let (roles, members) = roles::compile(roles, lists, anchors, providers, &mut strings, &mut patterns)?;
     let forwarders = forwarders::compile(forwarders, &roles, anchors, providers, &mut strings, &mut patterns)?;
-    let (rules, index) = rules::compile(rules, &roles, &mut strings, &mut patterns)?;
+    let (rules, index) = rules::compile(rules, lists, &roles, &mut strings, &mut patterns)?;
     let standing = standing::compile(&distrust, &revoked, Arc::clone(revocations), anchors)?;
     let tests = tests::compile(tests, &rules, providers, &strings, &standing)?;
     let needs = rules.needs();

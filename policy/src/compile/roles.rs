@@ -3,7 +3,8 @@
 use super::member;
 use super::value;
 use crate::anchor::Anchors;
-use crate::document;
+use crate::document::Lists;
+use crate::document::RoleNames;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 use crate::pattern::Patterns;
@@ -31,9 +32,9 @@ pub(crate) struct RoleTable {
 
 impl RoleTable {
     /// Names the roles.
-    fn new(roles: &document::Roles<'_>, strings: &mut Strings) -> Result<Self, PolicyError> {
+    fn new(roles: &RoleNames<'_>, strings: &mut Strings) -> Result<Self, PolicyError> {
         let mut names = Vec::with_capacity(roles.0.len());
-        for (name, _) in &roles.0 {
+        for name in &roles.0 {
             let place = || format!("roles.{}", value::shown(name.as_str()));
             let name = value::name(name.as_str()).map_err(|problem| PolicyError::new(place(), problem))?;
             if name == "any" {
@@ -87,30 +88,34 @@ impl RoleTable {
 
 /// Compiles the roles of a document.
 pub(super) fn compile(
-    roles: document::Roles<'_>,
+    names: RoleNames<'_>,
+    written: Lists<'_>,
     anchors: &Anchors,
     providers: &Providers,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<(RoleTable, Members), PolicyError> {
-    let mut table = RoleTable::new(&roles, strings)?;
-    let mut members = Vec::with_capacity(roles.0.len());
-    for (name, ways) in roles.0 {
-        let place = format!("roles.{}", name.as_str());
-        let role = table.find(name.as_str(), strings).map_err(|problem| PolicyError::new(&place, problem))?;
+    let mut table = RoleTable::new(&names, strings)?;
+    // The names are strings of the policy now; their list is not needed beside them.
+    drop(names);
+    let mut members = Vec::with_capacity(table.count as usize);
+    written.each_role(&mut |(name, ways)| {
+        let place = || format!("roles.{}", name.as_str());
+        let role = table.find(name.as_str(), strings).map_err(|problem| PolicyError::new(place(), problem))?;
         if ways.is_empty() {
-            return Err(PolicyError::new(place, PolicyProblem::EmptyList));
+            return Err(PolicyError::new(place(), PolicyProblem::EmptyList));
         }
-        for (position, way) in ways.into_iter().enumerate() {
-            let member = member::compile(role, &way, &table, anchors, providers, strings, patterns).map_err(
+        for (position, way) in ways.iter().enumerate() {
+            let member = member::compile(role, way, &table, anchors, providers, strings, patterns).map_err(
                 |(field, problem)| {
                     let field = if field.is_empty() { field } else { format!(".{field}") };
-                    PolicyError::new(format!("{place}[{position}]{field}"), problem)
+                    PolicyError::new(format!("{}[{position}]{field}", place()), problem)
                 },
             )?;
             members.push(member);
         }
-    }
+        Ok(())
+    })?;
     // Stable: the members of one role keep their order.
     members.sort_by_key(|member| member.role);
     let order = order(&table, &members, strings)?;

@@ -4,7 +4,10 @@ use super::requirement;
 use super::roles::RoleTable;
 use super::value;
 use crate::document;
+use crate::document::Lists;
+use crate::document::MAX_DOCUMENT;
 use crate::document::Principals;
+use crate::document::RuleCount;
 use crate::document::Text;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
@@ -22,28 +25,35 @@ use crate::strings::Strings;
 /// A field of a rule, and what is wrong with it.
 pub(super) type FieldProblem = (String, PolicyProblem);
 
+/// Bytes of the shortest rule. What is counted need not be rules: there is no room for more than a document can hold.
+const SHORTEST: usize = r#"{"id":"a","deny":"any"}"#.len();
+
 /// Compiles the rules of a document.
 pub(super) fn compile(
-    written: Vec<document::Rule<'_>>,
+    count: RuleCount,
+    written: Lists<'_>,
     roles: &RoleTable,
     strings: &mut Strings,
     patterns: &mut Patterns,
 ) -> Result<(Rules, Index), PolicyError> {
-    let mut rules = Rules::default();
-    let mut builder = Builder::new();
-    let mut ids = vec![];
-    for (position, mut rule) in written.into_iter().enumerate() {
+    let room = count.0.min(MAX_DOCUMENT / SHORTEST);
+    let mut rules = Rules::with_capacity(room);
+    let mut builder = Builder::with_capacity(room);
+    written.each_rule(&mut |mut rule| {
+        let id = RuleId(rules.len() as u32);
         let place = |(field, problem): FieldProblem| {
             let dot = if field.is_empty() { "" } else { "." };
-            PolicyError::new(format!("rules[{position}]{dot}{field}"), problem)
+            PolicyError::new(format!("rules[{}]{dot}{field}", id.0), problem)
         };
         add(&mut rule, roles, strings, patterns, &mut rules).map_err(place)?;
-        let id = RuleId(position as u32);
-        let Some(rule) = rules.get(id) else { continue };
-        ids.push((rule.id, id));
+        let Some(rule) = rules.get(id) else { return Ok(()) };
         let added = builder.add(id, rule, &rules, patterns, |role| roles.captures(role));
-        added.map_err(|problem| place((String::new(), problem)))?;
-    }
+        added.map_err(|problem| place((String::new(), problem)))
+    })?;
+    rules.shrink();
+    let index = builder.finish(&rules)?;
+    // Last, when the memory of the builder is free again.
+    let mut ids: Vec<_> = rules.iter().map(|(id, rule)| (rule.id, id)).collect();
     ids.sort_unstable();
     for ((one, _), (other, id)) in ids.iter().zip(ids.iter().skip(1)) {
         if one == other {
@@ -51,8 +61,6 @@ pub(super) fn compile(
             return Err(PolicyError::new(format!("rules[{}].id", id.0), problem));
         }
     }
-    rules.shrink();
-    let index = builder.finish(&rules)?;
     Ok((rules, index))
 }
 

@@ -1,4 +1,5 @@
-//! `policy.yaml` as it is written, in its JSON form: shape only, nothing resolved.
+//! `policy.yaml` as it is written, in its JSON form: shape only, nothing resolved. What may be long (roles, rules) is read one
+//! element at a time, by [`Lists`].
 //!
 //! Absent: meaning. Names, patterns and times are text here; [`crate::compile`] gives them their types. What is refused
 //! here is what has the wrong shape: unknown fields, fields that occur twice, `null` in place of a value (an emptied
@@ -6,6 +7,7 @@
 //! without end.
 
 mod claims;
+mod lists;
 mod object;
 mod read;
 mod requirement;
@@ -19,6 +21,9 @@ use serde::Deserialize;
 pub(crate) use claims::Claims;
 pub(crate) use claims::Plain;
 pub(crate) use claims::TokenFields;
+pub(crate) use lists::Lists;
+pub(crate) use lists::RoleNames;
+pub(crate) use lists::RuleCount;
 use object::object;
 pub(crate) use object::objects;
 use object::optional_object;
@@ -44,7 +49,6 @@ pub(crate) use text::Forwarder;
 pub(crate) use text::Key;
 pub(crate) use text::Member;
 pub(crate) use text::Principals;
-pub(crate) use text::Roles;
 pub(crate) use text::Text;
 use text::boxed;
 use text::list;
@@ -57,7 +61,7 @@ pub(crate) use tokens::Tokens;
 /// The largest document that is read, in bytes.
 pub(crate) const MAX_DOCUMENT: usize = 32 << 20;
 
-/// A whole policy.
+/// A whole policy, but for the members of its roles and for its rules: those are in [`Lists`].
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Document<'a> {
@@ -81,9 +85,8 @@ pub(crate) struct Document<'a> {
     #[serde(default, deserialize_with = "object")]
     pub(crate) records: Records,
     #[serde(borrow, default)]
-    pub(crate) roles: Roles<'a>,
-    #[serde(borrow, deserialize_with = "objects")]
-    pub(crate) rules: Vec<Rule<'a>>,
+    pub(crate) roles: RoleNames<'a>,
+    pub(crate) rules: RuleCount,
     #[serde(borrow, default, deserialize_with = "objects")]
     pub(crate) distrust: Vec<Distrust<'a>>,
     #[serde(borrow, default, deserialize_with = "object")]
@@ -107,9 +110,8 @@ pub(crate) struct Candidate<'a> {
     #[serde(default)]
     merge_slashes: bool,
     #[serde(borrow, default)]
-    roles: Roles<'a>,
-    #[serde(borrow, deserialize_with = "objects")]
-    rules: Vec<Rule<'a>>,
+    roles: RoleNames<'a>,
+    rules: RuleCount,
     #[serde(borrow, default, deserialize_with = "objects")]
     distrust: Vec<Distrust<'a>>,
     #[serde(borrow, default, deserialize_with = "object")]

@@ -1,7 +1,12 @@
 //! JSON to [`Document`], errors with their place.
 
+use std::marker::PhantomData;
+
 use serde::Deserialize;
+use serde::de::DeserializeSeed;
 use serde_json::error::Category;
+use serde_path_to_error::Deserializer;
+use serde_path_to_error::Track;
 
 use super::Document;
 use super::MAX_DOCUMENT;
@@ -32,15 +37,36 @@ pub(crate) fn read_peer(text: &str) -> Result<Peer, PolicyError> {
     whole(text.as_bytes())
 }
 
+/// Reads something again of a document that was taken; errors are placed within `part` of it.
+pub(super) fn seeded<'a, S: DeserializeSeed<'a>>(
+    text: &'a [u8],
+    part: Option<&str>,
+    seed: S,
+) -> Result<S::Value, PolicyError> {
+    tracked(&mut serde_json::Deserializer::from_slice(text), part, seed)
+}
+
 fn whole<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, PolicyError> {
     let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        refusal(if path == "." { "" } else { &path }, &error.into_inner())
-    })?;
+    let value = tracked(&mut json, None, PhantomData)?;
     json.end().map_err(|error| refusal("", &error))?;
     Ok(value)
 }
+
+fn tracked<'a, S: DeserializeSeed<'a>>(
+    json: &mut Json<'a>,
+    part: Option<&str>,
+    seed: S,
+) -> Result<S::Value, PolicyError> {
+    let mut track = Track::new();
+    seed.deserialize(Deserializer::new(json, &mut track)).map_err(|error| {
+        let path = track.path().to_string();
+        let within = part.and_then(|part| path.strip_prefix(part)).unwrap_or(&path);
+        refusal(within.trim_start_matches('.'), &error)
+    })
+}
+
+type Json<'a> = serde_json::Deserializer<serde_json::de::SliceRead<'a>>;
 
 fn refusal(path: &str, error: &serde_json::Error) -> PolicyError {
     // The place of valid JSON is its path: a line of the JSON form means nothing to who wrote YAML.

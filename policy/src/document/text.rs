@@ -125,9 +125,6 @@ pub(crate) struct Entries<K, V>(pub(crate) Vec<(K, V)>);
 /// Attributes of a distinguished name, by short name or dotted object identifier.
 pub(crate) type Attributes<'a> = Entries<Text<'a>, Text<'a>>;
 
-/// Roles by name.
-pub(crate) type Roles<'a> = Entries<Text<'a>, Vec<Member<'a>>>;
-
 impl<K, V> Entries<K, V> {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

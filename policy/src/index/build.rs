@@ -57,7 +57,8 @@ struct Raw {
 }
 
 impl Builder {
-    pub(crate) fn new() -> Self {
+    /// Makes room for so many rules, should each stand for one combination of host, path and role.
+    pub(crate) fn with_capacity(rules: usize) -> Self {
         let mut hosts = Trie::new(1);
         let mut paths = Trie::new(0);
         Self {
@@ -66,7 +67,7 @@ impl Builder {
             hosts,
             paths,
             path_roots: Vec::new(),
-            raw: Vec::new(),
+            raw: Vec::with_capacity(rules),
             constraints: vec![Box::default()],
             constraint_numbers: BTreeMap::new(),
         }

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
 
+use crate::pages::Pages;
 use crate::pattern::Step;
 use crate::strings::Symbol;
 use crate::strings::mix;
@@ -29,7 +30,7 @@ pub(crate) struct Terminal(pub(crate) u32);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Trie {
-    nodes: Vec<Node>,
+    nodes: Pages<Node>,
     /// Literal children but for the first of each node.
     edges: HashTable<Edge>,
     terminals: u32,
@@ -63,7 +64,13 @@ const NONE: u32 = u32::MAX;
 impl Trie {
     /// A trie without a root; `rest_takes` is how many words `**` takes at least.
     pub(crate) fn new(rest_takes: usize) -> Self {
-        Self { nodes: Vec::new(), edges: HashTable::new(), terminals: 0, rest_takes, arrangements: BTreeSet::new() }
+        Self {
+            nodes: Pages::default(),
+            edges: HashTable::new(),
+            terminals: 0,
+            rest_takes,
+            arrangements: BTreeSet::new(),
+        }
     }
 
     /// A new, empty root.
@@ -101,7 +108,7 @@ impl Trie {
             let new = self.add();
             self.arrangements.insert((depth, wildcards));
             match step {
-                Step::Literal(word) => match self.nodes.get_mut(at as usize) {
+                Step::Literal(word) => match self.nodes.get_mut(at) {
                     Some(node) if node.child == NONE => (node.word, node.child) = (word, new),
                     _ => {
                         let edge = Edge { from: at, word, to: new };
@@ -109,7 +116,7 @@ impl Trie {
                     }
                 },
                 Step::Capture(_) | Step::One => {
-                    if let Some(node) = self.nodes.get_mut(at as usize) {
+                    if let Some(node) = self.nodes.get_mut(at) {
                         node.wildcard = new;
                     }
                 }
@@ -117,7 +124,7 @@ impl Trie {
             at = new;
         }
         let next = self.terminals;
-        let Some(node) = self.nodes.get_mut(at as usize) else { return Terminal(NONE) };
+        let Some(node) = self.nodes.get_mut(at) else { return Terminal(NONE) };
         let terminal = if rest { &mut node.rest } else { &mut node.exact };
         if *terminal == NONE {
             *terminal = next;
@@ -132,7 +139,7 @@ impl Trie {
     }
 
     pub(crate) fn shrink(&mut self) {
-        self.nodes.shrink_to_fit();
+        self.nodes.shrink();
         self.edges.shrink_to_fit(|edge| edge_hash(edge.from, edge.word));
     }
 
@@ -181,13 +188,11 @@ impl Trie {
     }
 
     fn add(&mut self) -> u32 {
-        let number = self.nodes.len() as u32;
-        self.nodes.push(EMPTY);
-        number
+        self.nodes.push(EMPTY)
     }
 
     fn node(&self, at: u32) -> Node {
-        self.nodes.get(at as usize).copied().unwrap_or(EMPTY)
+        self.nodes.get(at).copied().unwrap_or(EMPTY)
     }
 
     fn child(&self, from: u32, word: Symbol) -> u32 {

@@ -25,6 +25,14 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ("field twice", r#""rules": [], "rules": []"#.into(), "", "duplicate field `rules`"),
         ("list for the records", r#""rules": [], "records": [5]"#.into(), "records", "expected a map"),
         ("list for a rule", r#""rules": [["r", "any"]]"#.into(), "rules[0]", "expected a map"),
+        ("map for the rules", r#""rules": {}"#.into(), "rules", "expected a sequence"),
+        ("list for the roles", r#""rules": [], "roles": []"#.into(), "roles", "expected a map"),
+        (
+            "number for a member",
+            r#""rules": [], "roles": {"a": [{"dns": "a.t"}, 5]}"#.into(),
+            "roles.a[1]",
+            "a map of conditions",
+        ),
         ("list for what is revoked", r#""rules": [], "revoked": [["01"]]"#.into(), "revoked", "expected a map"),
         ("list for a distrust", r#""rules": [], "distrust": [[]]"#.into(), "distrust[0]", "expected a map"),
         ("list for a test", r#""rules": [], "tests": [["t"]]"#.into(), "tests[0]", "expected a map"),
@@ -335,6 +343,11 @@ fn what_is_not_json_is_named_with_line_and_column() {
     let keys = "[".repeat(100_000);
     let (_, message) = refusal(&format!("{{\"version\": 1, \"tokens\": {{\"a\": {{\"jwks\": {{\"keys\": {keys}"));
     assert!(message.starts_with("recursion limit exceeded"), "nesting without end costs no stack: {message}");
+    let (_, message) = refusal(&format!("{{\"version\": 1, \"rules\": {keys}"));
+    assert!(message.starts_with("EOF while parsing"), "nor where it is skipped at first: {message}");
+    let (path, message) =
+        refusal("{\"version\": 1, \"rules\": [\n{\"id\": \"a\", \"allow\": \"any\"},\n{\"id\": \"\\ud800\"}]}");
+    assert_eq!((path.as_str(), message.as_str()), ("rules[1].id", "unexpected end of hex escape at line 3, column 15"));
     assert_eq!(refusal("{\"version\": 2, \"rules\": []}").0, "version");
 }
 

@@ -157,6 +157,18 @@ fn a_candidate_that_is_no_policy_is_refused_with_its_place() {
             "candidate.rules[0].allow[0]",
             "no role is named `outer`",
         ),
+        (
+            "a word for a list in a rule",
+            r#"{"version": 1, "rules": [{"id": "x", "allow": "any"}, {"id": "y", "allow": "any", "paths": "/"}]}"#,
+            "candidate.rules[1].paths",
+            "expected a list",
+        ),
+        (
+            "a number for a name in a role",
+            r#"{"version": 1, "roles": {"a": [{"dns": 5}]}, "rules": []}"#,
+            "candidate.roles.a[0].dns",
+            "expected text",
+        ),
     ];
     for (name, candidate, path, part) in cases {
         let text = format!(
