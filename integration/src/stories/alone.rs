@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::four_ways::certificates;
+use super::gate::certificates;
+use super::gate::start_envoy;
 use crate::certificates::Authority;
 use crate::certificates::Leaf;
 use crate::environment;
@@ -14,7 +15,6 @@ use crate::environment::Client;
 use crate::environment::Credentials;
 use crate::environment::EnvironmentError;
 use crate::environment::Envoy;
-use crate::environment::EnvoyCommand;
 use crate::environment::Programs;
 use crate::environment::Protocol;
 use crate::environment::Upstream;
@@ -67,25 +67,14 @@ impl Alone {
     }
 
     /// Starts Envoy with a configuration of [`Alone::config`].
-    pub(super) async fn start(&self, config: &Value) -> Result<Envoy, EnvironmentError> {
-        let path = self.directory().join("envoy.json");
-        environment::write(&path, &config.to_string())?;
-        let mut envoy = Envoy::start(&EnvoyCommand {
-            program: self.programs.envoy.clone(),
-            config: path,
-            admin: self.admin,
-            log: self.directory().join("envoy.log"),
-            concurrency: 1,
-            core: None,
-        })?;
-        envoy.ready().await?;
-        Ok(envoy)
+    pub(super) async fn start(&self, config: &Value) -> Result<Envoy, StoryError> {
+        start_envoy(&self.programs, self.directory(), "envoy", config, self.admin).await
     }
 
     /// Starts Envoy with the filter and this policy, these places of the configuration changed.
     pub(super) async fn start_with(&self, policy: &Value, changes: &[(String, Value)]) -> Result<Envoy, StoryError> {
         let filter = standalone::filter(&policy.to_string())?;
-        Ok(self.start(&self.config(changes, filter)?).await?)
+        self.start(&self.config(changes, filter)?).await
     }
 
     /// Somebody with this certificate.

@@ -155,7 +155,8 @@ pub(super) async fn no_trap(envoy: &Envoy, report: &mut Report) -> Result<(), St
     report.holds("and Envoy's log tells of none", said.is_none(), said.unwrap_or_default())
 }
 
-async fn start_envoy(
+/// Starts an Envoy on files of its own name, and waits until it is ready.
+pub(super) async fn start_envoy(
     programs: &Programs,
     root: &Path,
     name: &str,
@@ -177,7 +178,7 @@ async fn start_envoy(
 }
 
 /// Files for every secret that the shipped configuration names.
-fn certificates(root: &Path, own: &Authority, clients: &str) -> Result<(), EnvironmentError> {
+pub(super) fn certificates(root: &Path, own: &Authority, clients: &str) -> Result<(), EnvironmentError> {
     let write = |folder: &str, file: &str, text: &str| {
         let path = root.join(folder);
         fs::create_dir_all(&path).map_err(|source| EnvironmentError::File { doing: "create", path, source })?;
