@@ -9,6 +9,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use portcullis_policy::revocation;
 use portcullis_policy::revocation::Revocations;
 use serde::Deserialize;
@@ -39,6 +40,8 @@ struct State {
     revocations: Arc<Revocations>,
     /// As pushed.
     version: Option<String>,
+    /// Milliseconds since 1970 of the last push, or one more than that of the push before: no two have the same.
+    pushed: i64,
 }
 
 /// The right to say which policy is in force, until somebody else begins.
@@ -135,7 +138,10 @@ impl Gate {
     fn push(&self, state: &mut State) {
         let (Some(filter), Some(policy)) = (&state.filter, &state.policy) else { return };
         let (configuration, version) = revocation::join(&policy.configuration, &policy.version, &state.revocations);
-        let body = Body::WasmFilter { module: filter.wasm.display().to_string(), configuration };
+        // By the clock, so that it is another one after a restart too.
+        state.pushed = Timestamp::now().as_millisecond().max(state.pushed + 1);
+        let root_id = format!("{}-{}", filter.name, state.pushed);
+        let body = Body::WasmFilter { module: filter.wasm.display().to_string(), configuration, root_id };
         let resource = Resource { name: filter.name.clone(), version: version.clone(), body };
         if let Err(error) = self.publisher.publish(resource) {
             tracing::error!(filter = filter.name, error = chain(&error), "not published");

@@ -36,6 +36,9 @@ pub enum Body {
         module: String,
         /// The policy, JSON.
         configuration: String,
+        /// Unlike that of every push before. A proxy that gets an earlier configuration back takes up what it made of it
+        /// then and does not configure the filter, which would not learn that its policy is another one.
+        root_id: String,
     },
 }
 

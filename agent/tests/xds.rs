@@ -360,7 +360,8 @@ async fn the_filter_is_pushed_with_its_policy() {
     let module = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(module.path(), b"\0asm\x01\0\0\0").unwrap();
     let path = module.path().to_str().unwrap().to_owned();
-    let body = Body::WasmFilter { module: path.clone(), configuration: "{\"version\":1}".to_owned() };
+    let body =
+        Body::WasmFilter { module: path.clone(), configuration: "{\"version\":1}".to_owned(), root_id: "1".to_owned() };
     let resource = Resource { name: "portcullis".to_owned(), version: "p1".to_owned(), body };
     server.publisher.publish(resource).unwrap();
 

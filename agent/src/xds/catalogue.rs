@@ -134,7 +134,8 @@ mod tests {
     const NOW: Timestamp = Timestamp::constant(1_000, 0);
 
     fn version(version: &str) -> Published {
-        let body = Body::WasmFilter { module: "m".to_owned(), configuration: version.to_owned() };
+        let body =
+            Body::WasmFilter { module: "m".to_owned(), configuration: version.to_owned(), root_id: version.to_owned() };
         Published {
             resource: Resource { name: "r".to_owned(), version: version.to_owned(), body },
             not_after: Some(Timestamp::constant(1_000, 0)),

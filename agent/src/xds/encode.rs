@@ -60,10 +60,11 @@ pub(super) fn any(resource: &Resource) -> Any {
         Body::ValidationContext { trusted_ca_pem, match_uri } => {
             pack(&secret(resource, secret::Type::ValidationContext(validation_context(trusted_ca_pem, match_uri))))
         }
-        Body::WasmFilter { module, configuration } => pack(&TypedExtensionConfig {
-            name: resource.name.clone(),
-            typed_config: Some(pack(&Wasm { config: Some(plugin(&resource.name, module, configuration)) })),
-        }),
+        Body::WasmFilter { module, configuration, root_id } => {
+            let config = PluginConfig { root_id: root_id.clone(), ..plugin(&resource.name, module, configuration) };
+            let typed_config = Some(pack(&Wasm { config: Some(config) }));
+            pack(&TypedExtensionConfig { name: resource.name.clone(), typed_config })
+        }
     }
 }
 
@@ -100,7 +101,6 @@ fn validation_context(trusted_ca_pem: &str, match_uri: &[String]) -> Certificate
 fn plugin(name: &str, module: &str, configuration: &str) -> PluginConfig {
     PluginConfig {
         name: name.to_owned(),
-        root_id: name.to_owned(),
         configuration: Some(pack(&StringValue { value: configuration.to_owned() })),
         failure_policy: FailurePolicy::FailReload.into(),
         reload_config: Some(ReloadConfig {
