@@ -20,6 +20,8 @@ pub(crate) struct Counters {
     allowed: Metric,
     denied: Metric,
     denied_for: BTreeMap<Reason, Metric>,
+    ended: Metric,
+    ended_for: BTreeMap<Reason, Metric>,
     shadow: Divergences,
     candidate: Divergences,
     certificates_cached: Metric,
@@ -66,15 +68,17 @@ impl Counters {
     }
 
     fn define() -> Result<Self, HostError> {
-        let mut denied_for = BTreeMap::new();
-        for &reason in Reason::ALL.iter().filter(|reason| reason.status() >= 400) {
-            let name = format!("portcullis.denied.{}", reason.code());
-            denied_for.insert(reason, Metric::counter(&name)?);
-        }
+        let for_each_refusal = |what: &str| -> Result<BTreeMap<Reason, Metric>, HostError> {
+            let refusals = Reason::ALL.iter().filter(|reason| reason.status() >= 400);
+            let metric = |reason: &Reason| Metric::counter(&format!("portcullis.{what}.{}", reason.code()));
+            refusals.map(|reason| Ok((*reason, metric(reason)?))).collect()
+        };
         Ok(Self {
             allowed: Metric::counter("portcullis.requests.allowed")?,
             denied: Metric::counter("portcullis.requests.denied")?,
-            denied_for,
+            denied_for: for_each_refusal("denied")?,
+            ended: Metric::counter("portcullis.streams.ended")?,
+            ended_for: for_each_refusal("ended")?,
             shadow: Divergences::define("shadow")?,
             candidate: Divergences::define("candidate")?,
             certificates_cached: Metric::counter("portcullis.certificates.cached")?,
@@ -98,6 +102,14 @@ impl Counters {
     pub(crate) fn request_denied(&self, reason: Reason) {
         self.denied.count();
         if let Some(metric) = self.denied_for.get(&reason) {
+            metric.count();
+        }
+    }
+
+    /// Counts a stream that was ended while it was open.
+    pub(crate) fn stream_ended(&self, reason: Reason) {
+        self.ended.count();
+        if let Some(metric) = self.ended_for.get(&reason) {
             metric.count();
         }
     }

@@ -1,5 +1,6 @@
 //! One HTTP request: what is asked of the host, the question to the policy, and what becomes of the answer.
 
+use std::mem;
 use std::rc::Rc;
 
 use portcullis_policy::Decision;
@@ -8,6 +9,7 @@ use portcullis_policy::Peer;
 use portcullis_policy::Permit;
 use portcullis_policy::Request;
 use portcullis_policy::Tls;
+use portcullis_policy::UnixTime;
 use portcullis_policy::is_identity_header;
 use proxy_wasm::traits::Context;
 use proxy_wasm::traits::HttpContext;
@@ -20,8 +22,10 @@ use crate::host;
 use crate::host::Digest;
 use crate::host::Headers;
 use crate::host::HostError;
+use crate::lineage;
 use crate::record;
 use crate::reply;
+use crate::streams;
 
 const IDENTITY: &str = "x-portcullis-identity";
 const ROLES: &str = "x-portcullis-roles";
@@ -29,70 +33,55 @@ const RULE: &str = "x-portcullis-rule";
 
 /// The filter's side of one HTTP request. Bodies and responses are not looked at.
 pub(crate) struct Exchange {
+    context: u32,
     generation: Option<Rc<Generation>>,
     counters: Option<Rc<Counters>>,
 }
 
 impl Exchange {
     /// A request that the policy of `generation` decides; without one it is refused.
-    pub(crate) fn new(generation: Option<Rc<Generation>>, counters: Option<Rc<Counters>>) -> Self {
-        Self { generation, counters }
+    pub(crate) fn new(context: u32, generation: Option<Rc<Generation>>, counters: Option<Rc<Counters>>) -> Self {
+        Self { context, generation, counters }
     }
 
-    fn decide(&self, headers: &Headers) -> Result<Action, HostError> {
+    /// Lets the request through and keeps an eye on it, or answers it. `headers` are taken only if it goes through.
+    fn decide(&self, headers: &mut Headers) -> Result<Action, HostError> {
         let (Some(generation), Some(counters)) = (&self.generation, &self.counters) else {
             return Err(HostError::NotConfigured);
         };
-        let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
-        let Presented { digest, certificate, is_validated } = presented(generation, counters, &head)?;
-        let needs = generation.policy().needs();
-        let tls_version = if needs.tls_version { host::tls_version()? } else { None };
-        let sni = if needs.sni { host::server_name()? } else { None };
-        let peer = match certificate.as_deref() {
-            None => Peer::Absent,
-            Some(Ok(subject)) => Peer::Presented { subject, validated: is_validated },
-            Some(Err(error)) => Peer::Unreadable(error),
-        };
         let now = host::now()?;
-        let forwarded = generation.forwarded(&peer, &head);
-        let token = generation.token(&head, now, counters);
-        let request = Request {
-            now,
-            peer,
-            forwarded: &forwarded,
-            token: &token,
-            tls: Tls { version: tls_version.as_deref(), sni: sni.as_deref() },
-            source: if needs.source { host::source_address()? } else { None },
-            head,
-        };
-        let decision = generation.policy().decide(&request);
-        counters.diverged(&decision);
-        if generation.policy().revocations().is_stale(now) {
-            counters.revocations_stale();
-        }
-        let action = match &decision {
-            Decision::Allow(permit) => {
-                forward(permit, headers)?;
-                counters.request_allowed();
-                // Not `||`: each is a count of its own.
-                if generation.sample_allowed() | generation.sample_divergent(&decision) {
-                    record::decided(&decision, &request, digest);
+        let passed = ask(generation, counters, headers, now, |decision, request, digest| -> Result<_, HostError> {
+            counters.diverged(decision);
+            if generation.policy().revocations().is_stale(now) {
+                counters.revocations_stale();
+            }
+            match decision {
+                Decision::Allow(permit) => {
+                    forward(permit, headers)?;
+                    counters.request_allowed();
+                    // Not `||`: each is a count of its own.
+                    if generation.sample_allowed() | generation.sample_divergent(decision) {
+                        record::decided(decision, request, digest);
+                    }
+                    Ok(Some(generation.policy().reconsider_at(request)))
                 }
-                Action::Continue
+                Decision::Deny(denial) => {
+                    reply::refuse(denial.reason(), denial.challenge(), record::request_id(&request.head).as_deref())?;
+                    counters.request_denied(denial.reason());
+                    record::decided(decision, request, digest);
+                    Ok(None)
+                }
             }
-            Decision::Deny(denial) => {
-                reply::refuse(denial.reason(), denial.challenge(), record::request_id(&request.head).as_deref())?;
-                counters.request_denied(denial.reason());
-                record::decided(&decision, &request, digest);
-                Action::Pause
-            }
-        };
-        Ok(action)
+        })??;
+        let Some(due) = passed else { return Ok(Action::Pause) };
+        lineage::begin_under(generation, now);
+        streams::keep(self.context, mem::take(headers), Rc::clone(generation), due);
+        Ok(Action::Continue)
     }
 
     /// Fails closed: the one answer to whatever kept the policy from deciding.
     fn fail(&self, error: &HostError, headers: &Headers) -> Action {
-        let head = Head::from_pairs(headers.iter().map(|(name, value)| (name.as_bytes(), value)));
+        let head = headers.head();
         // Where not even this is possible, the request stays paused until the proxy's time-out.
         let _ = reply::refuse(error.reason(), None, record::request_id(&head).as_deref());
         if let Some(counters) = &self.counters {
@@ -107,11 +96,11 @@ impl Context for Exchange {}
 
 impl HttpContext for Exchange {
     fn on_http_request_headers(&mut self, count: usize, _end_of_stream: bool) -> Action {
-        let headers = match host::request_headers(count) {
+        let mut headers = match host::request_headers(count) {
             Ok(headers) => headers,
             Err(error) => return self.fail(&error, &Headers::default()),
         };
-        match self.decide(&headers) {
+        match self.decide(&mut headers) {
             Ok(action) => action,
             Err(error) => self.fail(&error, &headers),
         }
@@ -131,6 +120,48 @@ fn clean_trailers(count: usize) -> Result<(), HostError> {
     let mut forged = names.iter().filter(|name| is_identity_header(name.as_bytes()));
     // One removal takes every field of that name, and another one finds nothing: no harm.
     forged.try_for_each(|name| host::remove_request_trailer(name))
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        streams::forget(self.context);
+    }
+}
+
+/// Asks the policy about the stream that host calls are about now, with everything that the host says of it.
+///
+/// # Errors
+///
+/// [`HostError`], if the host does not say what the policy has to know.
+pub(crate) fn ask<T>(
+    generation: &Generation,
+    counters: &Counters,
+    headers: &Headers,
+    now: UnixTime,
+    then: impl FnOnce(&Decision<'_>, &Request<'_>, Option<Digest>) -> T,
+) -> Result<T, HostError> {
+    let head = headers.head();
+    let Presented { digest, certificate, is_validated } = presented(generation, counters, &head)?;
+    let needs = generation.policy().needs();
+    let tls_version = if needs.tls_version { host::tls_version()? } else { None };
+    let sni = if needs.sni { host::server_name()? } else { None };
+    let peer = match certificate.as_deref() {
+        None => Peer::Absent,
+        Some(Ok(subject)) => Peer::Presented { subject, validated: is_validated },
+        Some(Err(error)) => Peer::Unreadable(error),
+    };
+    let forwarded = generation.forwarded(&peer, &head);
+    let token = generation.token(&head, now, counters);
+    let request = Request {
+        now,
+        peer,
+        forwarded: &forwarded,
+        token: &token,
+        tls: Tls { version: tls_version.as_deref(), sni: sni.as_deref() },
+        source: if needs.source { host::source_address()? } else { None },
+        head,
+    };
+    Ok(then(&generation.policy().decide(&request), &request, digest))
 }
 
 /// The certificate that the peer presented, as far as the proxy tells.

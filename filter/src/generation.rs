@@ -43,6 +43,9 @@ thread_local! {
 /// says of it (its roles) is part of what is remembered.
 pub(crate) struct Generation {
     policy: Policy,
+    /// The name that the proxy's configuration gives the filter.
+    name: Vec<u8>,
+    successor: RefCell<Option<Rc<Self>>>,
     certificates: RefCell<Recent<Digest, Rc<Certificate>>>,
     memory: RefCell<Memory>,
     allowed: Cell<u64>,
@@ -81,6 +84,8 @@ impl Generation {
         }
         Ok(Self {
             policy,
+            name: host::plugin_name(),
+            successor: RefCell::new(None),
             certificates: RefCell::new(Recent::new(CERTIFICATES_MAX, usize::MAX)),
             memory: RefCell::default(),
             allowed: Cell::new(0),
@@ -90,6 +95,30 @@ impl Generation {
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The name that the proxy's configuration gives the filter.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Whether another policy is in force in its place.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.successor.borrow().is_some()
+    }
+
+    /// Says which policy is in force in its place; `None` if it is itself.
+    pub(crate) fn replaced_by(&self, successor: Option<Rc<Self>>) {
+        *self.successor.borrow_mut() = successor;
+    }
+
+    /// The policy that is in force where this one was.
+    pub(crate) fn newest(this: &Rc<Self>) -> Rc<Self> {
+        let mut newest = Rc::clone(this);
+        loop {
+            let Some(next) = newest.successor.borrow().clone() else { return Rc::clone(&newest) };
+            newest = next;
+        }
     }
 
     /// The certificate with this digest, which the peer of the request in hand presented: remembered, or read and parsed.

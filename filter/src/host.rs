@@ -8,9 +8,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+use portcullis_policy::Head;
 use portcullis_policy::Reason;
 use portcullis_policy::UnixTime;
 use portcullis_policy::signature::HostForm;
@@ -109,6 +111,11 @@ pub(crate) struct Headers(Vec<(String, Bytes)>);
 impl Headers {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
+    /// Sorted, as a policy is asked.
+    pub(crate) fn head(&self) -> Head<'_> {
+        Head::from_pairs(self.iter().map(|(name, value)| (name.as_bytes(), value)))
     }
 }
 
@@ -264,11 +271,41 @@ pub(crate) fn probe() -> Result<(), HostError> {
     now().map(drop)
 }
 
-/// The wall clock.
+/// The wall clock, the second that has begun.
 pub(crate) fn now() -> Result<UnixTime, HostError> {
+    i64::try_from(since_1970()?.as_secs()).map(UnixTime).map_err(|_| HostError::Clock)
+}
+
+/// The wall clock, the second that begins next: what ends with a second has ended as soon as that second has begun.
+pub(crate) fn now_rounded_up() -> Result<UnixTime, HostError> {
+    let since = since_1970()?;
+    let seconds = i64::try_from(since.as_secs()).map_err(|_| HostError::Clock)?;
+    Ok(UnixTime(seconds.saturating_add(i64::from(since.subsec_nanos() > 0))))
+}
+
+fn since_1970() -> Result<Duration, HostError> {
     let now: SystemTime = hostcalls::get_current_time().map_err(HostError::call("get_current_time_nanoseconds"))?;
-    let since = now.duration_since(UNIX_EPOCH).map_err(|_| HostError::Clock)?;
-    i64::try_from(since.as_secs()).map(UnixTime).map_err(|_| HostError::Clock)
+    now.duration_since(UNIX_EPOCH).map_err(|_| HostError::Clock)
+}
+
+/// Asks for a call of `on_tick` again and again. Call it from a root context.
+pub(crate) fn tick_every(period: Duration) -> Result<(), HostError> {
+    hostcalls::set_tick_period(period).map_err(HostError::call("set_tick_period_milliseconds"))
+}
+
+/// Makes the calls that follow, until the host calls again, those of a stream; `false` if there is none of this number.
+pub(crate) fn set_effective_context(context: u32) -> bool {
+    hostcalls::set_effective_context(context).is_ok()
+}
+
+/// Ends the stream at once, in both directions.
+pub(crate) fn reset_stream() -> Result<(), HostError> {
+    hostcalls::reset_http_request().map_err(HostError::call("close_stream"))
+}
+
+/// The name that the proxy's configuration gives the filter; empty if the host has none. Asked from a root context.
+pub(crate) fn plugin_name() -> Vec<u8> {
+    hostcalls::get_property(vec!["plugin_name"]).ok().flatten().unwrap_or_default()
 }
 
 /// The configuration of this filter; `None` if there is none.

@@ -5,17 +5,19 @@
 //! the one request that met it.
 //!
 //! What lives how long: [`root::Root`] is one configuration of the filter, [`generation::Generation`] one policy with
-//! what was learned under it, [`exchange::Exchange`] one HTTP request.
+//! what was learned under it, [`exchange::Exchange`] one HTTP request. [`streams`] has what is open, of the whole VM.
 #![expect(missing_docs, reason = "`proxy_wasm::main!` makes a public function without one")]
 
 mod counters;
 mod exchange;
 mod generation;
 mod host;
+mod lineage;
 mod protobuf;
 mod record;
 mod reply;
 mod root;
+mod streams;
 mod verifier;
 
 proxy_wasm::main! {{

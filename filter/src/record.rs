@@ -1,4 +1,4 @@
-//! The decision record: one JSON line in the proxy's log for one decision.
+//! The decision record: one JSON line in the proxy's log for one decision, on a request or on a stream that is open.
 //!
 //! Holds no secret: of the header fields only the request's identifier, no query, no user information. What a client
 //! wrote is cut to a bound and reduced to visible ASCII, so that it can neither end the line nor steer a terminal.
@@ -30,12 +30,17 @@ use crate::host::HostError;
 /// Longest part of a request's text that a record holds, in bytes before escaping.
 const TEXT_MAX: usize = 256;
 
+const ENDED: &str = "ended";
+
 #[derive(Serialize)]
 struct Record<'a> {
     r#type: &'static str,
     time: Option<Timestamp>,
     policy: Option<&'a str>,
     decision: &'static str,
+    /// `ended`, where the decision is about a stream that was let through before and was open until now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<&'static str>,
     status: u16,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +112,15 @@ struct TlsText {
 
 /// Records what the policy decided.
 pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Option<Digest>) {
+    of_decision(decision, request, digest).write();
+}
+
+/// Records that a stream was ended: the policy that let it in, or the one in its place, refuses it now.
+pub(crate) fn stream_ended(decision: &Decision<'_>, request: &Request<'_>, digest: Option<Digest>) {
+    Record { stream: Some(ENDED), ..of_decision(decision, request, digest) }.write();
+}
+
+fn of_decision<'a>(decision: &'a Decision<'_>, request: &Request<'_>, digest: Option<Digest>) -> Record<'a> {
     let mut record = Record::new(decision.reason(), &request.head, Some(request.now), digest);
     record.policy = Some(decision.policy_version());
     record.rule = decision.rule();
@@ -128,15 +142,24 @@ pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Op
     let text = |text: Option<&str>| text.map(|text| visible(text.as_bytes()));
     let tls = TlsText { version: text(request.tls.version), sni: text(request.tls.sni) };
     record.tls = Some(tls).filter(|tls| tls.version.is_some() || tls.sni.is_some());
-    record.write();
+    record
 }
 
 /// Records that a request was refused without asking a policy.
 pub(crate) fn failed(error: &HostError, head: &Head<'_>) {
+    of_failure(error, head).write();
+}
+
+/// Records that a stream was ended because no policy could be asked about it again.
+pub(crate) fn stream_failed(error: &HostError, head: &Head<'_>) {
+    Record { stream: Some(ENDED), ..of_failure(error, head) }.write();
+}
+
+fn of_failure(error: &HostError, head: &Head<'_>) -> Record<'static> {
     let digest = host::peer_digest().ok().flatten();
     let mut record = Record::new(error.reason(), head, host::now().ok(), digest);
     record.error = Some(error.to_string());
-    record.write();
+    record
 }
 
 /// The request's identifier, as records and refusals carry it.
@@ -152,6 +175,7 @@ impl Record<'_> {
             time: now.and_then(|now| Timestamp::from_second(now.0).ok()),
             policy: None,
             decision: if reason.status() < 400 { "allow" } else { "deny" },
+            stream: None,
             status: reason.status(),
             reason: reason.code(),
             rule: None,

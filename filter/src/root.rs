@@ -15,6 +15,8 @@ use crate::exchange::Exchange;
 use crate::generation::ConfigurationError;
 use crate::generation::Generation;
 use crate::host;
+use crate::lineage;
+use crate::streams;
 use crate::verifier::SignatureVerifier;
 
 /// Most failing tests that a refusal names.
@@ -24,7 +26,7 @@ const FAILURES_LOGGED: usize = 16;
 ///
 /// A host gives each new configuration a root context of its own and lets the old one finish its requests, and it may run
 /// filters with different policies (of different listeners) in one VM. So the policy belongs to the root context, and a
-/// request is decided by the policy that was in force when it began.
+/// request is decided by the policy that was in force when it began; if it goes on, later by the one that took its place.
 pub(crate) struct Root {
     generation: Option<Rc<Generation>>,
     counters: Option<Rc<Counters>>,
@@ -48,6 +50,13 @@ impl RootContext for Root {
                 return false;
             }
         }
+        let now = match host::tick_every(streams::TICK).and_then(|()| host::now()) {
+            Ok(now) => now,
+            Err(error) => {
+                host::log(LogLevel::Error, &format!("configuration refused: cannot watch open streams: {error}"));
+                return false;
+            }
+        };
         match Generation::from_configuration(host::plugin_configuration()) {
             Ok(generation) => {
                 let policy = generation.policy();
@@ -64,7 +73,9 @@ impl RootContext for Root {
                 if policy.takes_tokens() && !SignatureVerifier::of_vm().is_host() {
                     host::log(LogLevel::Warn, "the proxy verifies no signatures: tokens cost much more time");
                 }
-                self.generation = Some(Rc::new(generation));
+                let generation = Rc::new(generation);
+                lineage::succeed(&generation, now);
+                self.generation = Some(generation);
                 true
             }
             Err(error) => {
@@ -77,8 +88,14 @@ impl RootContext for Root {
         }
     }
 
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Exchange::new(self.generation.clone(), self.counters.clone())))
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Exchange::new(context_id, self.generation.clone(), self.counters.clone())))
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(counters) = &self.counters {
+            streams::judge_again(counters);
+        }
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -84,6 +84,11 @@ fn forwarder() {
 }
 
 #[test]
+fn open_streams() {
+    tell(Story::OpenStreams);
+}
+
+#[test]
 fn four_ways() {
     tell(Story::FourWays);
 }

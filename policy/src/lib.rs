@@ -18,6 +18,7 @@ mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hex;
+mod horizon;
 mod host;
 mod index;
 mod memory;

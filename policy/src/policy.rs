@@ -18,6 +18,7 @@ use crate::explain;
 use crate::explain::Explanation;
 use crate::form::Form;
 use crate::forwarded::Forwarder;
+use crate::horizon::Windows;
 use crate::index::Found;
 use crate::index::Index;
 use crate::index::Query;
@@ -54,6 +55,7 @@ pub struct Policy {
     pub(crate) standing: Standing,
     pub(crate) tests: Vec<Test>,
     pub(crate) needs: Needs,
+    pub(crate) windows: Windows,
     /// Decides beside this one, and nothing comes of it but the knowledge.
     pub(crate) candidate: Option<Box<Self>>,
     /// Empty until the rest is in place.

@@ -9,6 +9,7 @@ pub const CAPABILITIES: &[&str] = &[
     "proxy_on_delete",
     "proxy_on_request_headers",
     "proxy_on_request_trailers",
+    "proxy_on_tick",
     "proxy_on_vm_start",
     // What the module asks of the proxy.
     "proxy_call_foreign_function",
@@ -16,7 +17,9 @@ pub const CAPABILITIES: &[&str] = &[
     "proxy_get_current_time_nanoseconds",
     "proxy_get_header_map_pairs",
     "proxy_get_property",
+    "proxy_set_effective_context",
     // What the module does.
+    "proxy_close_stream",
     "proxy_define_metric",
     "proxy_increment_metric",
     "proxy_log",
@@ -24,6 +27,7 @@ pub const CAPABILITIES: &[&str] = &[
     "proxy_remove_header_map_value",
     "proxy_replace_header_map_value",
     "proxy_send_local_response",
+    "proxy_set_tick_period_milliseconds",
 ];
 
 #[cfg(test)]

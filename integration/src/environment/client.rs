@@ -9,7 +9,9 @@ use http_body_util::BodyExt as _;
 use http_body_util::Full;
 use hyper::HeaderMap;
 use hyper::Method;
+use hyper::Response;
 use hyper::StatusCode;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper::header::HOST;
@@ -27,6 +29,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::Credentials;
 use super::EnvironmentError;
+use super::Open;
 use super::credentials;
 
 /// What clients call the gate.
@@ -224,7 +227,7 @@ impl Client {
                 let (sender, connection) =
                     timely(async { http1::handshake(io).await.map_err(ClientError::Http) }).await?;
                 // Its errors come out at the request that they concern.
-                tokio::spawn(connection);
+                tokio::spawn(connection.with_upgrades());
                 Sender::Http1(sender)
             }
             Protocol::Http2 => {
@@ -288,6 +291,24 @@ impl Connection {
     ///
     /// [`ClientError`].
     pub async fn ask(&mut self, ask: &Ask) -> Result<Answer, ClientError> {
+        timely(async {
+            let (head, body) = self.send(ask).await?.into_parts();
+            let body = body.collect().await.map_err(ClientError::Http)?.to_bytes();
+            Ok(Answer { status: head.status, headers: head.headers, body })
+        })
+        .await
+    }
+
+    /// Asks, and waits for the beginning of the answer. HTTP/1.1 can do nothing else meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn open(&mut self, ask: &Ask) -> Result<Open, ClientError> {
+        timely(async { Open::new(self.send(ask).await?).await }).await
+    }
+
+    async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>, ClientError> {
         let mut builder = hyper::Request::builder().method(ask.method.clone());
         builder = match self.sender {
             Sender::Http1(_) => builder.uri(&ask.path).header(HOST, HOST_NAME),
@@ -297,22 +318,17 @@ impl Connection {
             builder = builder.header(name, value.as_slice());
         }
         let request = builder.body(Full::default()).map_err(ClientError::Request)?;
-        timely(async {
-            let response = match &mut self.sender {
-                Sender::Http1(sender) => {
-                    sender.ready().await.map_err(ClientError::Http)?;
-                    sender.send_request(request).await
-                }
-                Sender::Http2(sender) => {
-                    sender.ready().await.map_err(ClientError::Http)?;
-                    sender.send_request(request).await
-                }
-            };
-            let (head, body) = response.map_err(ClientError::Http)?.into_parts();
-            let body = body.collect().await.map_err(ClientError::Http)?.to_bytes();
-            Ok(Answer { status: head.status, headers: head.headers, body })
-        })
-        .await
+        let response = match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await.map_err(ClientError::Http)?;
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await.map_err(ClientError::Http)?;
+                sender.send_request(request).await
+            }
+        };
+        response.map_err(ClientError::Http)
     }
 
     /// Whether the other side has ended the connection; asking would fail.

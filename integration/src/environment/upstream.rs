@@ -1,4 +1,4 @@
-//! The service behind the gate: accepts mTLS only, and echoes what it saw as JSON.
+//! The service behind the gate: accepts mTLS only, and echoes what it saw as JSON, or goes on without an end.
 //!
 //! Its certificate comes from files that somebody else replaces; each connection gets the newest one.
 
@@ -13,6 +13,7 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::Full;
+use http_body_util::combinators::BoxBody;
 use hyper::HeaderMap;
 use hyper::Request;
 use hyper::Response;
@@ -38,6 +39,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Credentials;
 use super::EnvironmentError;
 use super::client::HOST_NAME;
+use super::endless;
 
 /// Names of the files in the directory that the service reads.
 const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
@@ -149,10 +151,10 @@ async fn serve(tcp: TcpStream, credentials: Credentials, seen: Arc<Mutex<Vec<See
     if is_http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         // What the gate lets through is not ours to refuse.
-        builder.timer(TokioTimer::new()).max_header_list_size(1 << 20);
+        builder.timer(TokioTimer::new()).max_header_list_size(1 << 20).max_concurrent_streams(1_000);
         let _ = builder.serve_connection(io, service).await;
     } else {
-        let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).await;
+        let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).with_upgrades().await;
     }
 }
 
@@ -160,7 +162,10 @@ async fn echo(
     request: Request<Incoming>,
     proxy: String,
     log: Arc<Mutex<Vec<Seen>>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+    if request.uri().path().starts_with(endless::PREFIX) {
+        return Ok(endless::answer(request));
+    }
     let (head, body) = request.into_parts();
     // Read to the end, or the connection could not be used again.
     let trailers = body.collect().await.ok().and_then(|body| body.trailers().cloned()).unwrap_or_default();
@@ -175,7 +180,7 @@ async fn echo(
     };
     let body = serde_json::to_vec(&seen).unwrap_or_default();
     log.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
-    let mut response = Response::new(Full::from(body));
+    let mut response = Response::new(Full::from(body).boxed());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(elsewhere) = elsewhere {
         *response.status_mut() = StatusCode::FOUND;

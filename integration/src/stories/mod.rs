@@ -15,6 +15,7 @@ mod gate;
 mod hostile_requests;
 mod identity;
 mod impersonation;
+mod open_streams;
 mod policy_edit;
 mod revoke;
 mod rotation;
@@ -65,6 +66,8 @@ pub enum Story {
     Secrecy,
     /// Two proxies in a row.
     Forwarder,
+    /// What is open when it stops being allowed.
+    OpenStreams,
     /// One table, decided four ways.
     FourWays,
     /// Bearer tokens of every kind, and keys that change under load.
@@ -92,6 +95,7 @@ impl Story {
         Self::Failure,
         Self::Secrecy,
         Self::Forwarder,
+        Self::OpenStreams,
         Self::FourWays,
         Self::Tokens,
         Self::BoundTokens,
@@ -119,6 +123,7 @@ impl Story {
             Self::Failure => "failure",
             Self::Secrecy => "secrecy",
             Self::Forwarder => "forwarder",
+            Self::OpenStreams => "open-streams",
             Self::FourWays => "four-ways",
             Self::Tokens => "tokens",
             Self::BoundTokens => "bound-tokens",
@@ -141,6 +146,7 @@ impl Story {
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
+            Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
             Self::Tokens => {
                 "each kind of bearer token, by the host's arithmetic and by the filter's own; new keys lose no request"
@@ -175,6 +181,7 @@ impl Story {
             Self::Failure => failure::tell(report).await,
             Self::Secrecy => secrecy::tell(report).await,
             Self::Forwarder => forwarder::tell(report).await,
+            Self::OpenStreams => open_streams::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
             Self::Tokens => tokens::tell(report).await,
             Self::BoundTokens => bound_tokens::tell(report).await,

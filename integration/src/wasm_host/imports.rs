@@ -147,7 +147,7 @@ fn log(host: &mut Host<'_>, level: i32, at: i32, size: i32) -> HostResult<()> {
 fn set_tick(host: &mut Host<'_>, period: i32) -> HostResult<()> {
     let period = Duration::from_millis(period.cast_unsigned().into());
     match host.data_mut().context()? {
-        Context::Root { tick } => {
+        Context::Root { tick, .. } => {
             *tick = (!period.is_zero()).then_some(period);
             Ok(())
         }
@@ -205,6 +205,7 @@ fn property(host: &mut Host<'_>, path: Span, (data_at, size_at): Span) -> HostRe
     let value = match host.data_mut().context()? {
         Context::Stream(stream) => properties::property(&path, &stream.connection, Some(&stream.request)),
         // A root context has no connection.
+        Context::Root { name, .. } if path == b"plugin_name" => Ok(name.clone().into_bytes()),
         Context::Root { .. } if path.starts_with(b"plugin_") => Ok(b"portcullis".to_vec()),
         Context::Root { .. } => Err(Status::NotFound),
     }?;

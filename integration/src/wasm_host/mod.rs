@@ -38,6 +38,7 @@ pub use outcome::LocalReply;
 pub use outcome::Outcome;
 pub use state::LogLevel;
 pub use state::LogLine;
+pub use vm::NAME;
 pub use vm::Neighbour;
 pub use vm::StartError;
 pub use vm::StreamId;

@@ -83,7 +83,11 @@ pub(crate) struct HostState {
 /// A context of the module.
 #[derive(Debug)]
 pub(crate) enum Context {
-    Root { tick: Option<Duration> },
+    Root {
+        /// The `name` of the filter's configuration.
+        name: String,
+        tick: Option<Duration>,
+    },
     Stream(Box<Stream>),
 }
 

@@ -25,6 +25,9 @@ use super::state::Stream;
 /// `Action::Continue` of the ABI.
 const CONTINUE: i32 = 0;
 
+/// The `name` of the filter's configuration in the proxy.
+pub const NAME: &str = "portcullis";
+
 /// One VM: the module with its memory, as one worker thread of Envoy has it.
 ///
 /// # Panics
@@ -38,8 +41,8 @@ pub struct Vm {
     next_context: u32,
     /// The root context that new streams belong to, and what it was configured with.
     root: Option<(u32, Vec<u8>)>,
-    /// The root contexts of other filters in this VM.
-    neighbours: Vec<(u32, Vec<u8>)>,
+    /// The root contexts of other filters in this VM, with names and configurations.
+    neighbours: Vec<(u32, String, Vec<u8>)>,
     failure: Option<String>,
 }
 
@@ -81,9 +84,9 @@ impl Vm {
 
     /// Gives the module a configuration, in a root context of its own in this same VM; whether the module took it.
     ///
-    /// Streams that are open keep the configuration that they began with. If the module refuses, new ones do too.
+    /// Streams that are open keep the root context that they began in. If the module refuses, new ones do too.
     pub fn configure(&mut self, configuration: &[u8]) -> bool {
-        let root = self.new_context(Context::Root { tick: None });
+        let root = self.new_context(Context::Root { name: NAME.to_owned(), tick: None });
         let is_taken = self.run_configuration(root, configuration);
         let retired =
             if is_taken { self.root.replace((root, configuration.to_vec())).map(|(old, _)| old) } else { Some(root) };
@@ -96,21 +99,31 @@ impl Vm {
     /// Adds a filter with a configuration of its own: where two have `vm_id` and code in common, Envoy runs both in one VM.
     /// `None` if the module refuses the configuration.
     pub fn add_neighbour(&mut self, configuration: &[u8]) -> Option<Neighbour> {
-        let root = self.new_context(Context::Root { tick: None });
+        self.add_neighbour_named("neighbour", configuration)
+    }
+
+    /// The same with the `name` that its configuration has in the proxy; that of the first filter is [`NAME`].
+    pub fn add_neighbour_named(&mut self, name: &str, configuration: &[u8]) -> Option<Neighbour> {
+        let root = self.new_context(Context::Root { name: name.to_owned(), tick: None });
         if !self.run_configuration(root, configuration) {
             self.retire(root);
             return None;
         }
-        self.neighbours.push((root, configuration.to_vec()));
+        self.neighbours.push((root, name.to_owned(), configuration.to_vec()));
         Some(Neighbour(self.neighbours.len() - 1))
     }
 
     /// Sends a request through a neighbour, from its header to its end.
     pub fn request_of(&mut self, neighbour: Neighbour, connection: &Connection, headers: Headers) -> Outcome {
-        let root = self.neighbours.get(neighbour.0).map(|(root, _)| *root);
-        let (stream, outcome) = self.open_in(root, connection, headers);
+        let (stream, outcome) = self.open_of(neighbour, connection, headers);
         self.close(stream);
         outcome
+    }
+
+    /// Sends a request's header through a neighbour; the stream stays open.
+    pub fn open_of(&mut self, neighbour: Neighbour, connection: &Connection, headers: Headers) -> (StreamId, Outcome) {
+        let root = self.neighbours.get(neighbour.0).map(|(root, ..)| *root);
+        self.open_in(root, connection, headers)
     }
 
     /// Sends a request from its header to its end.
@@ -173,7 +186,8 @@ impl Vm {
         self.call::<_, i32>(id, "proxy_on_done", id.cast_signed());
         self.call::<_, ()>(id, "proxy_on_delete", id.cast_signed());
         self.store.data_mut().contexts.remove(&id);
-        if !self.root.iter().chain(&self.neighbours).any(|(current, _)| *current == root) {
+        let first = self.root.iter().map(|(current, _)| current);
+        if !first.chain(self.neighbours.iter().map(|(current, ..)| current)).any(|current| *current == root) {
             self.retire(root);
         }
     }
@@ -195,7 +209,7 @@ impl Vm {
             .data()
             .contexts
             .iter()
-            .filter(|(_, context)| matches!(context, Context::Root { tick: Some(_) }))
+            .filter(|(_, context)| matches!(context, Context::Root { tick: Some(_), .. }))
             .map(|(id, _)| *id)
             .collect();
         for root in &ticking {
@@ -207,7 +221,7 @@ impl Vm {
     /// The shortest period of the module's timers.
     pub fn tick_period(&self) -> Option<Duration> {
         let periods = self.store.data().contexts.values().filter_map(|context| match context {
-            Context::Root { tick } => *tick,
+            Context::Root { tick, .. } => *tick,
             Context::Stream(_) => None,
         });
         periods.min()
@@ -284,8 +298,8 @@ impl Vm {
             self.configure(&configuration);
         }
         // In their order: what tells them apart stays.
-        for (_, configuration) in std::mem::take(&mut self.neighbours) {
-            self.add_neighbour(&configuration);
+        for (_, name, configuration) in std::mem::take(&mut self.neighbours) {
+            self.add_neighbour_named(&name, &configuration);
         }
         Ok(())
     }

@@ -19,5 +19,6 @@ mod replies;
 mod requirements;
 mod revocations;
 mod shadows;
+mod streams;
 mod tokens;
 mod trailers;

@@ -47,6 +47,15 @@ impl Provenance {
         checked.iter().map(|issuer| &issuer.sha256).chain(thought)
     }
 
+    /// First and last second of each of those who signed.
+    pub(crate) fn validities(&self) -> impl Iterator<Item = (UnixTime, UnixTime)> {
+        let checked = match self {
+            Self::Checked(issuers) => issuers.as_slice(),
+            Self::Unchecked(_) | Self::Thought(_) => &[],
+        };
+        checked.iter().map(|issuer| (issuer.not_before, issuer.not_after))
+    }
+
     /// Whether one of those who signed is valid at `now`.
     pub(crate) fn is_known(&self, now: UnixTime) -> bool {
         match self {

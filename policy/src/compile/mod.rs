@@ -23,6 +23,7 @@ use crate::document::Lists;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 use crate::hex::Hex;
+use crate::horizon::Windows;
 use crate::path::Normalization;
 use crate::pattern::Patterns;
 use crate::policy::Policy;
@@ -58,7 +59,8 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
     if let Some(document) = candidate {
         // It has this of the policy that it is beside.
         let document = Document { own_xfcc, ..(*document).into() };
-        let mut candidate = build(document, Lists::of_candidate(text), &shared).map_err(|error| error.within("candidate"))?;
+        let mut candidate =
+            build(document, Lists::of_candidate(text), &shared).map_err(|error| error.within("candidate"))?;
         candidate.version = version(&candidate);
         policy.needs = policy.needs.and(candidate.needs);
         policy.candidate = Some(Box::new(candidate));
@@ -92,6 +94,7 @@ fn build(document: Document<'_>, lists: Lists<'_>, shared: &Shared<'_>) -> Resul
     let standing = standing::compile(&distrust, &revoked, Arc::clone(revocations), anchors)?;
     let tests = tests::compile(tests, &rules, providers, &strings, &standing)?;
     let needs = rules.needs();
+    let windows = Windows::of(&rules);
     strings.shrink();
     patterns.shrink();
     Ok(Policy {
@@ -108,6 +111,7 @@ fn build(document: Document<'_>, lists: Lists<'_>, shared: &Shared<'_>) -> Resul
         standing,
         tests,
         needs,
+        windows,
         candidate: None,
         version: String::new(),
     })

@@ -56,6 +56,17 @@ impl Window {
         days.map(|instant| instant.max(from)).find(|instant| self.contains(*instant))
     }
 
+    /// A second after `now` up to which it stays open or closed as it is; `None` if it does for ever.
+    pub(crate) fn change_after(&self, now: UnixTime) -> Option<UnixTime> {
+        let midnight = now.0.div_euclid(DAY).saturating_mul(DAY);
+        let (opens, closes) = self.hours.unwrap_or((0, 0));
+        let recurs = self.days != Days::ALL || self.hours.is_some();
+        let minutes = [opens, closes].map(|minute| midnight.saturating_add(i64::from(minute) * 60));
+        let today = minutes.into_iter().chain([midnight.saturating_add(DAY)]).filter(|_| recurs).map(UnixTime);
+        let once = [self.from, self.until].into_iter().flatten();
+        once.chain(today).filter(|instant| *instant > now).min()
+    }
+
     /// Whether an instant is in it.
     pub(crate) fn contains(&self, now: UnixTime) -> bool {
         let second = now.0.rem_euclid(DAY);

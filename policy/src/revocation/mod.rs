@@ -132,6 +132,11 @@ impl Revocations {
         self.brakes.iter().any(covers).then_some(Reason::CertificateDistrusted)
     }
 
+    /// The last second at which it is not too old; `None` is forever.
+    pub(crate) fn fresh_until(&self) -> Option<UnixTime> {
+        self.freshness.until
+    }
+
     /// Whether it is older at `now` than it may be.
     pub fn is_stale(&self, now: UnixTime) -> bool {
         self.freshness.until.is_some_and(|until| now > until)

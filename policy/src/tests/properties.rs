@@ -309,6 +309,31 @@ proptest! {
     }
 
     #[test]
+    fn until_it_is_reconsidered_a_verdict_holds(
+        (document, fresh) in (document(), option::weighted(0.3, 0_i64..90_000)),
+        requests in vec((request(), option::weighted(0.5, 0.0..1.0)), 1..30),
+    ) {
+        let mut text = document.to_json();
+        if let Some(fresh) = fresh {
+            let instant = jiff::Timestamp::from_second(NOW.0 + fresh).unwrap();
+            text["revoked"] = serde_json::json!({ "sha256": [], "fresh_until": instant.to_string() });
+        }
+        let policy = policy(&text.to_string());
+        for (request, part) in &requests {
+            let subject = certificate(&request.peer).map(|leaf| policy.subject(leaf));
+            let token = bearer(&policy, request.token.as_ref());
+            let asked = asked(request, subject.as_ref(), &token);
+            let Some(end) = policy.reconsider_at(&asked) else { continue };
+            prop_assert!(end > asked.now);
+            // The last second before, or one in between.
+            let seconds = end.0 - 1 - asked.now.0;
+            let later = UnixTime(asked.now.0 + part.map_or(seconds, |part| (seconds as f64 * part) as i64));
+            let then = crate::Request { now: later, ..asked.clone() };
+            prop_assert_eq!(verdict(&policy.decide(&then)), verdict(&policy.decide(&asked)), "{:?}", request);
+        }
+    }
+
+    #[test]
     fn behind_a_forwarder_the_client_asks(
         document in document(),
         pattern in spiffe_pattern(),

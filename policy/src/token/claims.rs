@@ -124,6 +124,14 @@ impl Claims {
         Ok(())
     }
 
+    /// The seconds at which the answer of [`Claims::check_time`] may change.
+    pub(crate) fn dates(&self, expected: &Expectations) -> impl Iterator<Item = UnixTime> {
+        let skew = i64::try_from(expected.clock_skew.as_secs()).unwrap_or(i64::MAX);
+        let ends = self.not_after.map(|exp| exp.saturating_add(skew));
+        let begins = self.not_before.map(|nbf| nbf.saturating_sub(skew));
+        ends.into_iter().chain(begins).map(UnixTime)
+    }
+
     /// First second at which the token is not good any more, without clock skew.
     pub fn expires(&self) -> Option<UnixTime> {
         self.not_after.map(UnixTime)

@@ -1,0 +1,142 @@
+//! The streams that are open, and what becomes of them when what let them in is no longer true.
+//!
+//! A connection is checked in its handshake and a request when it begins; a download, a gRPC stream or a WebSocket may go on
+//! for days after. Each stream that the policy let through is kept here with the head of its request, and judged again, as
+//! if it came now, when the time comes at which the answer may be another one ([`Policy::reconsider_at`]) and when its
+//! policy was replaced. One that would be refused ends at once. The others are not touched, and cost nothing meanwhile.
+//!
+//! [`Policy::reconsider_at`]: portcullis_policy::Policy::reconsider_at
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use portcullis_policy::UnixTime;
+use proxy_wasm::types::LogLevel;
+
+use crate::counters::Counters;
+use crate::exchange;
+use crate::generation::Generation;
+use crate::host;
+use crate::host::Headers;
+use crate::host::HostError;
+use crate::record;
+
+/// Between two looks at the open streams. An end is at most this late, as long as no more streams are due than a look judges.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// Most streams that one look judges: the worker has other work, and the next look is near.
+const JUDGED_AT_ONCE: usize = 8192;
+
+thread_local! {
+    /// Of the VM: a stream outlives the root context that it began under.
+    static STREAMS: RefCell<Streams> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Streams {
+    /// By context.
+    open: HashMap<u32, Open>,
+    /// No stream is due before; `None` is never.
+    next: Option<UnixTime>,
+    /// A policy was replaced since all were looked at.
+    replaced: bool,
+}
+
+/// A stream that goes on.
+struct Open {
+    /// The request as it came.
+    headers: Headers,
+    /// What it was last judged by.
+    generation: Rc<Generation>,
+    /// When to judge it again; `None` is never.
+    due: Option<UnixTime>,
+}
+
+/// Keeps a stream that was let through, until it is forgotten.
+pub(crate) fn keep(context: u32, headers: Headers, generation: Rc<Generation>, due: Option<UnixTime>) {
+    STREAMS.with_borrow_mut(|streams| {
+        streams.next = streams.next.into_iter().chain(due).min();
+        streams.open.insert(context, Open { headers, generation, due });
+    });
+}
+
+/// Forgets a stream that has ended.
+pub(crate) fn forget(context: u32) {
+    STREAMS.with_borrow_mut(|streams| streams.open.remove(&context));
+}
+
+/// Looks at all streams at the next tick: a policy was replaced.
+pub(crate) fn policy_replaced() {
+    STREAMS.with_borrow_mut(|streams| streams.replaced = true);
+}
+
+/// Judges again what is due, and ends what the policy now refuses. Call it on every tick, from a root context.
+pub(crate) fn judge_again(counters: &Counters) {
+    // Without a clock nothing can be judged now, and requests are refused.
+    let Ok(now) = host::now_rounded_up() else { return };
+    for context in take_due(now) {
+        // While it is judged it is not in the map: what the proxy calls back, it may call back.
+        let Some(open) = STREAMS.with_borrow_mut(|streams| streams.open.remove(&context)) else { continue };
+        // A stream that the proxy no longer knows has ended.
+        if !host::set_effective_context(context) {
+            continue;
+        }
+        let generation = Generation::newest(&open.generation);
+        match judge(&generation, counters, &open.headers, now) {
+            Ok(Verdict::GoesOn { due }) => keep(context, open.headers, generation, due),
+            Ok(Verdict::Refused) => end(),
+            Err(error) => {
+                counters.stream_ended(error.reason());
+                record::stream_failed(&error, &open.headers.head());
+                end();
+            }
+        }
+    }
+}
+
+/// The streams that are to be judged now, as many as a look may judge.
+fn take_due(now: UnixTime) -> Vec<u32> {
+    STREAMS.with_borrow_mut(|streams| {
+        if !streams.replaced && streams.next.is_none_or(|next| now < next) {
+            return Vec::new();
+        }
+        let is_due = |open: &Open| open.due.is_some_and(|due| due <= now) || open.generation.is_replaced();
+        let (mut due, mut next, mut left) = (Vec::new(), None, false);
+        for (context, open) in &streams.open {
+            if !is_due(open) {
+                next = [next, open.due].into_iter().flatten().min();
+            } else if due.len() < JUDGED_AT_ONCE {
+                due.push(*context);
+            } else {
+                left = true;
+            }
+        }
+        (streams.next, streams.replaced) = (next, left);
+        due
+    })
+}
+
+enum Verdict {
+    GoesOn { due: Option<UnixTime> },
+    Refused,
+}
+
+fn judge(generation: &Generation, counters: &Counters, headers: &Headers, now: UnixTime) -> Result<Verdict, HostError> {
+    exchange::ask(generation, counters, headers, now, |decision, request, digest| {
+        if decision.is_allowed() {
+            return Verdict::GoesOn { due: generation.policy().reconsider_at(request) };
+        }
+        counters.stream_ended(decision.reason());
+        record::stream_ended(decision, request, digest);
+        Verdict::Refused
+    })
+}
+
+fn end() {
+    if let Err(error) = host::reset_stream() {
+        // The proxy does not let go of it. There is no other way to end it, so it is said.
+        host::log(LogLevel::Error, &format!("cannot end a stream: {error}"));
+    }
+}
