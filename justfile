@@ -15,6 +15,9 @@ cargo := "cargo --locked"
 modules := "--package portcullis-filter --package empty-filter"
 native := "--workspace --exclude portcullis-filter --exclude empty-filter"
 
+# The engines that `bench` compares with: minutes to compile, and without its feature the package has nothing to build.
+engines := "--package engines --features engines/peers"
+
 [private]
 default:
     @just --justfile {{ justfile() }} --list --unsorted
@@ -77,7 +80,7 @@ build-filter: install-target
     cp target/{{ wasm_target }}/wasm/portcullis_filter.wasm dist/portcullis.wasm
 
 # What CI asks of a change: format, lints (native and Wasm), documentation, dependencies, a few seconds of fuzzing, tests.
-check: fmt-check clippy doc deny (fuzz "3") test
+check: fmt-check clippy doc deny (fuzz "3") test clippy-engines
 
 [private]
 fmt-check:
@@ -88,6 +91,11 @@ clippy: install-target
     {{ cargo }} clippy {{ native }} --all-targets -- -D warnings
     {{ cargo }} clippy {{ modules }} --target {{ wasm_target }} -- -D warnings
 
+# Lint the comparison with other engines.
+[private]
+clippy-engines:
+    {{ cargo }} clippy {{ engines }} --all-targets -- -D warnings
+
 # Build the documentation; a broken link is an error.
 doc:
     RUSTDOCFLAGS="-D warnings" {{ cargo }} doc {{ native }} --no-deps
@@ -95,6 +103,8 @@ doc:
 # Check licences, duplicate versions and sources of every dependency.
 deny: install-deny
     .tools/bin/cargo-deny --locked check licenses bans sources
+    .tools/bin/cargo-deny --locked --manifest-path integration/engines/Cargo.toml --features peers \
+        --config integration/engines/deny.toml check licenses sources
 
 [private]
 install-deny:
@@ -108,9 +118,14 @@ stories: build
 story NAME: build
     @target/release/lab story {{ NAME }}
 
-# Measure, side by side with the peers, and print the README's table.
-bench *ARGS: build
+# Measure, side by side with the peers, and print the README's tables.
+bench *ARGS: build bench-engines
     @target/release/lab bench {{ ARGS }}
+
+# Measure one decision beside those of Cedar and casbin, without a proxy.
+bench-engines *ARGS:
+    {{ cargo }} build --release {{ engines }}
+    @target/release/engines {{ ARGS }}
 
 # Format the code.
 fmt:

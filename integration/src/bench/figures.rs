@@ -20,9 +20,9 @@ use portcullis_policy::token::Bearer;
 use super::BenchError;
 use super::Peer;
 use super::Variant;
+use super::numbers::thousands;
 use super::table::find;
 use super::variant;
-use super::variant::thousands;
 use crate::certificates::Authority;
 use crate::environment::Ask;
 use crate::environment::Environment;
@@ -65,7 +65,13 @@ pub(super) fn write(peers: &[Peer], out: &mut dyn Write) -> Result<(), BenchErro
     if let Some((many, one)) = find(peers, Variant::Ours(100_000)).zip(find(peers, Variant::Ours(1))) {
         // Envoy configures the plugin in its first VM and again in that of the worker.
         let start = many.started.saturating_sub(one.started);
-        writeln!(out, "- Envoy starts {:.2} s later with 100,000 rules than with one", start.as_secs_f32())?;
+        let busy = many.busy.saturating_sub(one.busy);
+        writeln!(
+            out,
+            "- Envoy starts {:.2} s later with 100,000 rules than with one, {:.2} s of processor time for all its VMs together",
+            start.as_secs_f32(),
+            busy.as_secs_f32()
+        )?;
         if let Some((many, one)) = many.envoy.process().resident().zip(one.envoy.process().resident()) {
             let more = many.saturating_sub(one) / (1 << 20);
             writeln!(out, "- and holds {more} MiB more, configuration and all its VMs together")?;

@@ -7,6 +7,7 @@
 mod config;
 mod drive;
 mod figures;
+mod numbers;
 mod table;
 mod tokens;
 mod variant;
@@ -77,6 +78,8 @@ struct Peer {
     envoy: Envoy,
     address: SocketAddr,
     started: Duration,
+    /// Processor time of that.
+    busy: Duration,
     rounds: Vec<Round>,
 }
 
@@ -162,7 +165,8 @@ async fn start(variant: Variant, issuers: &Issuers, directory: &TempDir) -> Resu
         core: Some(CORES[0]),
     })?;
     envoy.ready().await?;
-    Ok(Peer { variant, envoy, address, started: began.elapsed(), rounds: Vec::new() })
+    let busy = envoy.process().cpu_clock().now();
+    Ok(Peer { variant, envoy, address, started: began.elapsed(), busy, rounds: Vec::new() })
 }
 
 fn measure(peer: &mut Peer, client: &Credentials, issuers: &mut Issuers, count: u64) -> Result<Round, BenchError> {

@@ -8,29 +8,8 @@ use super::Peer;
 use super::Settings;
 use super::Variant;
 use super::drive::CONNECTIONS;
-use super::variant::thousands;
-
-/// Smallest, median and largest of some figures.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    /// Of nothing there is none.
-    pub(super) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut figures: Vec<f64> = figures.into_iter().collect();
-        figures.sort_unstable_by(f64::total_cmp);
-        let median = *figures.get(figures.len() / 2)?;
-        Some(Self { least: *figures.first()?, median, most: *figures.last()? })
-    }
-
-    fn show(self, digits: usize) -> String {
-        format!("{:.digits$} ({:.digits$}–{:.digits$})", self.median, self.least, self.most)
-    }
-}
+use super::numbers::Spread;
+use super::numbers::thousands;
 
 pub(super) fn write(peers: &[Peer], settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
@@ -109,17 +88,4 @@ fn own_ratio(one: &Peer, other: &Peer, none: &Peer) -> Option<Spread> {
 
 fn show(spread: Option<Spread>, digits: usize) -> String {
     spread.map_or_else(String::new, |spread| spread.show(digits))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spread_is_sorted_and_of_nothing_there_is_none() {
-        let spread = Spread::of([3.0, 1.0, 2.0]).unwrap();
-        assert_eq!(spread, Spread { least: 1.0, median: 2.0, most: 3.0 });
-        assert_eq!(spread.show(1), "2.0 (1.0–3.0)");
-        assert_eq!(Spread::of([]), None);
-    }
 }

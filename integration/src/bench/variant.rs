@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::BenchError;
 use super::drive::Requests;
+use super::numbers::thousands;
 use super::tokens::Issuers;
 use super::tokens::Kind;
 use super::tokens::Sent;
@@ -231,17 +232,4 @@ fn rbac(count: usize) -> Value {
             "rules": { "action": "ALLOW", "policies": policies }
         }
     })
-}
-
-/// A number with commas.
-pub(super) fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
