@@ -67,6 +67,11 @@ fn every_way_of_saving_takes_effect_and_a_bad_file_changes_nothing() {
     for (name, bad, place) in [
         ("an unknown field", POLICY.replace("allow:", "alow:"), "policy.yaml:6:"),
         ("not YAML", POLICY.replace("[reader]", "[reader"), "policy.yaml:"),
+        (
+            "what the agent writes itself",
+            format!("{POLICY}revocations: {{ keys: \"AQEBAQEBAQEBAQEBAQEBAQ==\" }}\n"),
+            "policy.yaml:7:",
+        ),
         ("a role that is not there", POLICY.replace("allow: [reader]", "allow: [nobody]"), "policy.yaml:6:"),
     ] {
         renamed(&bad);
