@@ -88,6 +88,11 @@ impl Hash {
 }
 
 impl Scheme {
+    /// The JWS algorithm of the same arithmetic, where there is one.
+    pub(crate) fn jws(self) -> Option<Algorithm> {
+        Algorithm::ALL.iter().copied().find(|algorithm| algorithm.scheme() == self)
+    }
+
     /// Size of a coordinate, and of each half of a signature.
     pub(crate) const fn coordinate(self) -> Option<usize> {
         match self {

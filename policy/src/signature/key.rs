@@ -1,5 +1,7 @@
 //! A public key with the one scheme that it is for (RFC 8725 §3.1), from a JWK or from a certificate.
 
+use jsonwebtoken::DecodingKey;
+
 use super::Algorithm;
 use super::Hash;
 use super::Scheme;
@@ -29,18 +31,7 @@ pub struct VerifyingKey {
     scheme: Scheme,
     signature_length: usize,
     spki: Box<[u8]>,
-    material: Material,
-}
-
-/// A key as the arithmetic takes it.
-#[derive(Clone)]
-pub(super) enum Material {
-    /// An Ed25519 key (RFC 8032 §5.1.5).
-    Ed25519([u8; 32]),
-    /// Modulus and exponent of an RSA key, big-endian.
-    Numbers { modulus: Box<[u8]>, exponent: Box<[u8]> },
-    /// An uncompressed point (SEC 1 §2.3.3).
-    Point(Box<[u8]>),
+    material: DecodingKey,
 }
 
 /// A key and a signature in the forms that OpenSSL's family takes.
@@ -77,12 +68,13 @@ impl VerifyingKey {
 
     /// An Ed25519 key (RFC 8032 §5.1.5).
     pub(crate) fn ed25519(public: &[u8]) -> Option<Self> {
+        (public.len() == 32).then_some(())?;
         let algorithm = write::element(der::SEQUENCE, &[&write::element(der::OBJECT_IDENTIFIER, &[ED25519])]);
         Some(Self {
             scheme: Scheme::Ed25519,
             signature_length: 64,
             spki: spki(&algorithm, public),
-            material: Material::Ed25519(public.try_into().ok()?),
+            material: DecodingKey::from_ed_der(public),
         })
     }
 
@@ -160,7 +152,7 @@ impl VerifyingKey {
         self.scheme
     }
 
-    pub(super) fn material(&self) -> &Material {
+    pub(super) fn material(&self) -> &DecodingKey {
         &self.material
     }
 
@@ -175,7 +167,7 @@ impl VerifyingKey {
             scheme,
             signature_length: 2 * size,
             spki: spki(&algorithm, encoded),
-            material: Material::Point(encoded.into()),
+            material: DecodingKey::from_ec_der(encoded),
         })
     }
 
@@ -189,7 +181,7 @@ impl VerifyingKey {
             scheme,
             signature_length: modulus.len(),
             spki: spki(&algorithm, &numbers),
-            material: Material::Numbers { modulus: modulus.into(), exponent: exponent.into() },
+            material: DecodingKey::from_rsa_raw_components(modulus, exponent),
         })
     }
 }
