@@ -168,15 +168,19 @@ fn each_line_is_answered_in_the_documented_form() {
     }
 }
 
+/// What a proxy called `by` writes of a peer with this name into `x-forwarded-client-cert`.
+fn element(by: &str, uri: &str) -> String {
+    let escapes = [('\n', "%0A"), (' ', "%20"), ('+', "%2B"), ('/', "%2F"), ('=', "%3D")];
+    let escaped = escapes.iter().fold(certificate(uri), |text, (character, escape)| text.replace(*character, escape));
+    format!("By={by};Cert=\"{escaped}\";URI={uri}")
+}
+
 #[test]
 fn a_client_behind_a_forwarder_is_the_one_who_asks() {
     const EDGE: &str = "spiffe://acme.example/edge";
     let forwarding = format!("forwarders: [{{ spiffe: \"{EDGE}\" }}]\nroles:");
     let desk = Desk::new(&POLICY.replace("roles:", &forwarding));
-    let client = certificate(CHECKOUT);
-    let escaped =
-        client.replace('\n', "%0A").replace(' ', "%20").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
-    let header = format!("By={EDGE};Cert=\"{}\";URI={CHECKOUT}", escaped);
+    let header = element(EDGE, CHECKOUT);
     let headers = |name: &str, value: &str| json!({"headers": [[name, value]]});
     let edge = request(EDGE);
     let stranger = request(CHECKOUT);
@@ -192,7 +196,7 @@ fn a_client_behind_a_forwarder_is_the_one_who_asks() {
         answers[0],
         json!({
             "id": "1", "decision": "allow", "status": 200, "reason": "rule_matched", "rule": "read-orders",
-            "identity": CHECKOUT, "roles": ["checkout", "reader"],
+            "identity": CHECKOUT, "forwarder": EDGE, "roles": ["checkout", "reader"],
         })
     );
     let reasons = ["rule_matched", "forwarded_names_mismatch", "no_certificate", "forwarder_untrusted"];
@@ -200,6 +204,41 @@ fn a_client_behind_a_forwarder_is_the_one_who_asks() {
     for ((answer, reason), identity) in answers.iter().zip(reasons).zip(identities) {
         assert_eq!((&answer["reason"], &answer["identity"]), (&json!(reason), &identity), "{answer}");
     }
+}
+
+#[test]
+fn what_the_proxy_itself_wrote_is_the_peer_where_nothing_else_tells() {
+    const GATEWAY: &str = "spiffe://acme.example/gateway";
+    const EDGE: &str = "spiffe://acme.example/edge";
+    let forwarding = format!("own_xfcc: true\nforwarders: [{{ spiffe: \"{EDGE}\" }}]\nroles:");
+    let trusting = Desk::new(&POLICY.replace("roles:", &forwarding));
+    let own = element(GATEWAY, CHECKOUT);
+    let behind = format!("{},{}", element(EDGE, CHECKOUT), element(GATEWAY, EDGE));
+    let request = |headers: Value| {
+        let mut request = with(&request(CHECKOUT), json!({"headers": headers}));
+        request.as_object_mut().expect("a request is an object").remove("peer");
+        request
+    };
+    let xfcc = |value: &str| json!([["x-forwarded-client-cert", value]]);
+    let told = with(&request(xfcc(&own)), json!({"peer": {"certificate": certificate(EDGE), "validated": true}}));
+    let requests = [request(xfcc(&own)), request(xfcc(&behind)), request(xfcc("x")), request(json!([])), told];
+    let short = |answer: &Value| {
+        let text = |field: &str| answer[field].as_str().unwrap_or("-").to_owned();
+        [text("reason"), text("identity"), text("forwarder")]
+    };
+    let (answers, _) = trusting.decide(&requests);
+    let expected = [
+        ["rule_matched", CHECKOUT, "-"],
+        ["rule_matched", CHECKOUT, EDGE],
+        ["certificate_unreadable", "-", "-"],
+        ["no_certificate", "-", "-"],
+        // Of two answers to who the peer is neither is taken.
+        ["forwarded_hash_mismatch", "-", EDGE],
+    ];
+    assert_eq!(answers.iter().map(short).collect::<Vec<_>>(), expected);
+    // Without that word in the policy a client could have written it.
+    let (answers, _) = Desk::new(POLICY).decide(&requests[..1]);
+    assert_eq!(short(&answers[0]), ["forwarder_untrusted", "-", "-"]);
 }
 
 #[test]
@@ -303,6 +342,26 @@ fn remarks_are_shown_and_do_not_make_a_policy_bad() {
     let text = stdout(&output);
     assert!(text.starts_with("policy.yaml:11:5: rules[2]: shadowed: `again` "), "{text}");
     assert!(text.contains("3 rules, 1 tests passed, 1 remarks"), "{text}");
+}
+
+#[test]
+fn remarks_are_about_the_candidate_too() {
+    let candidate = r#"
+candidate:
+  version: 1
+  roles: { a: [ { dns: a.acme.example } ] }
+  rules:
+    - { id: all, allow: [a] }
+    - { id: again, allow: [a], paths: ["/x"] }
+"#;
+    let output = Desk::new(&format!("{POLICY}{candidate}")).run(&["check", "policy.yaml"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    let line = text.lines().find(|line| line.contains("candidate.rules[1]")).unwrap_or_default();
+    assert!(line.contains("shadowed: `again` never decides"), "{text}");
+    let place: Vec<&str> = line.split(':').collect();
+    let named = format!("{POLICY}{candidate}").lines().position(|line| line.contains("id: again")).map(|line| line + 1);
+    assert_eq!(place[1].parse().ok(), named, "{text}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(super) struct Args {
     policy: PathBuf,
     /// Files of requests, one JSON object per line; standard input if there is none. Lines of the proxy's log that hold a
     /// decision record are requests too: where the verdict is another than the record's, the answer has `recorded`.
+    /// If the policy says `own_xfcc`, the peer of a request without `peer` is who the proxy wrote into its header.
     #[arg(value_name = "REQUESTS")]
     requests: Vec<PathBuf>,
 }

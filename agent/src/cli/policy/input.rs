@@ -238,18 +238,6 @@ impl Line {
     ) -> T {
         let Certificates { presented, memory, described } = certificates;
         let now = self.now.unwrap_or_else(Now::by_the_clock).0;
-        let peer = match (&self.peer, &self.described) {
-            (Some(Object(peer)), _) => match presented.subject(policy, &peer.certificate) {
-                Ok(subject) => Peer::Presented { subject, validated: peer.validated },
-                Err(error) => Peer::Unreadable(error),
-            },
-            (None, Some(Described::Certificate(leaf))) => {
-                let subject = described.insert(policy.subject((**leaf).clone()));
-                Peer::Presented { subject, validated: self.was_validated() }
-            }
-            (None, Some(Described::Unreadable(error))) => Peer::Unreadable(error),
-            (None, None) => Peer::Absent,
-        };
         let pseudo = [(&b":method"[..], &self.method), (b":authority", &self.authority), (b":path", &self.path)];
         let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.0.as_slice())));
         // A record holds what a forwarder said, and not in which words.
@@ -257,6 +245,23 @@ impl Line {
         let fields = self.headers.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice())).chain(client);
         let tls = self.tls.as_ref().map(|Object(tls)| tls);
         let head = Head::from_pairs(pseudo.chain(fields));
+        // A proxy that says nothing else of its peer has written it into the header.
+        let is_told = self.peer.is_some() || self.recorded.is_some();
+        let own = if policy.own_xfcc() && !is_told { memory.own_peer(policy, &head, &mut PureRust) } else { None };
+        let peer = match (&self.peer, &self.described, &own) {
+            (Some(Object(peer)), ..) => match presented.subject(policy, &peer.certificate) {
+                Ok(subject) => Peer::Presented { subject, validated: peer.validated },
+                Err(error) => Peer::Unreadable(error),
+            },
+            (None, Some(Described::Certificate(leaf)), _) => {
+                let subject = described.insert(policy.subject((**leaf).clone()));
+                Peer::Presented { subject, validated: self.was_validated() }
+            }
+            (None, Some(Described::Unreadable(error)), _) => Peer::Unreadable(error),
+            (None, None, Some(Some(subject))) => Peer::Presented { subject, validated: true },
+            (None, None, Some(None)) => Peer::Unreadable(&CertificateError::Pem),
+            (None, None, None) => Peer::Absent,
+        };
         let forwarded = match &self.client {
             None => memory.forwarded(policy, &peer, &head, &mut PureRust),
             Some(client) => Forwarded::Certificate(Arc::new(policy.subject((**client).clone()))),

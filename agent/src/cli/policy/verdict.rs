@@ -16,6 +16,9 @@ pub(super) struct Verdict<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) rule: Option<Cow<'a, str>>,
     pub(super) identity: Option<Cow<'a, str>>,
+    /// The peer, where it speaks for who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forwarder: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) roles: Cow<'a, [String]>,
     /// What would be decided with shadow rules enforced, where that differs.
@@ -59,6 +62,7 @@ impl<'a> Verdict<'a> {
             reason: Cow::Borrowed(decision.reason().code()),
             rule: decision.rule().map(Cow::Borrowed),
             identity: decision.identity().map(Cow::Borrowed),
+            forwarder: decision.forwarder().map(Cow::Borrowed),
             roles: Cow::Borrowed(decision.roles()),
             shadow: decision.shadow().map(Other::of),
             candidate: decision.candidate().map(Other::of),
@@ -73,6 +77,7 @@ impl<'a> Verdict<'a> {
             reason: owned(self.reason),
             rule: self.rule.map(owned),
             identity: self.identity.map(owned),
+            forwarder: self.forwarder.map(owned),
             roles: Cow::Owned(self.roles.into_owned()),
             shadow: self.shadow,
             candidate: self.candidate,
@@ -82,8 +87,9 @@ impl<'a> Verdict<'a> {
     /// Whether both say the same of what is enforced.
     pub(super) fn is(&self, other: &Verdict<'_>) -> bool {
         let outcome = (&self.decision, self.status, &self.reason, &self.rule);
-        let who = (&self.identity, &self.roles);
-        outcome == (&other.decision, other.status, &other.reason, &other.rule) && who == (&other.identity, &other.roles)
+        let who = (&self.identity, &self.forwarder, &self.roles);
+        outcome == (&other.decision, other.status, &other.reason, &other.rule)
+            && who == (&other.identity, &other.forwarder, &other.roles)
     }
 
     pub(super) fn is_allowed(&self) -> bool {
