@@ -1,4 +1,5 @@
-//! The JSON Schema of policies: it accepts what is accepted, names every field that there is, and refuses others.
+//! The JSON Schemas of policies and of the agent's configuration: each accepts what is accepted, names every field that there
+//! is, and refuses others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,13 +7,18 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
+use portcullis::config::Config;
 use portcullis::yaml::Source;
 use portcullis_policy::Policy;
 use serde_json::Value;
 use serde_json::json;
 
 fn schema() -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["policy", "schema"]).output();
+    printed("policy")
+}
+
+fn printed(of: &str) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis")).args([of, "schema"]).output();
     serde_json::from_slice(&output.expect("the program was built").stdout).expect("a schema is JSON")
 }
 
@@ -43,6 +49,7 @@ impl Validator {
                         Some("array") => value.is_array(),
                         Some("string") => value.is_string(),
                         Some("integer") => value.is_i64() || value.is_u64(),
+                        Some("number") => value.is_number(),
                         Some("boolean") => value.is_boolean(),
                         kind => panic!("type {kind:?}"),
                     };
@@ -110,6 +117,20 @@ impl Validator {
                 None => {}
             }
         }
+    }
+
+    /// Asserts that the schema has each field that `message`, about the unknown field `nope`, says there is; the schema's.
+    fn assert_has_fields_of(&self, name: &str, pointer: &str, message: &str, refused: &[&str]) -> BTreeSet<&str> {
+        let in_schema = self.0.pointer(pointer).unwrap_or_else(|| panic!("{name}: no {pointer}"));
+        let in_schema: BTreeSet<&str> =
+            in_schema["properties"].as_object().expect("it has properties").keys().map(String::as_str).collect();
+        let (_, known) = message.split_once("unknown field ").unwrap_or_else(|| panic!("{name}: {message}"));
+        let mut known = known.split('`').skip(1).step_by(2);
+        assert_eq!(known.next(), Some("nope"), "{name}: {message}");
+        for field in known {
+            assert!(in_schema.contains(field) || refused.contains(&field), "{name}: the schema lacks `{field}`");
+        }
+        in_schema
     }
 
     fn validate(&self, value: &Value) -> Vec<String> {
@@ -198,23 +219,9 @@ fn error(policy: &Value) -> String {
 fn the_schema_has_every_field_and_no_other() {
     let validator = Validator(schema());
     for (name, pointer, policy) in places() {
-        let in_schema = validator.0.pointer(pointer).unwrap_or_else(|| panic!("{name}: no {pointer}"));
-        let in_schema: BTreeSet<&str> =
-            in_schema["properties"].as_object().expect("it has properties").keys().map(String::as_str).collect();
         let refused = REFUSED.iter().find(|(place, _)| *place == name).map_or(&[][..], |(_, fields)| fields);
-
         let unknown = policy(json!({"nope": 1}));
-        let message = error(&unknown);
-        let mut known = message
-            .strip_prefix("unknown field ")
-            .unwrap_or_else(|| panic!("{name}: {message}"))
-            .split('`')
-            .skip(1)
-            .step_by(2);
-        assert_eq!(known.next(), Some("nope"), "{name}: {message}");
-        for field in known {
-            assert!(in_schema.contains(field) || refused.contains(&field), "{name}: the schema lacks `{field}`");
-        }
+        let in_schema = validator.assert_has_fields_of(name, pointer, &error(&unknown), refused);
         for field in &in_schema {
             let message = error(&policy(json!({*field: null})));
             assert!(!message.starts_with("unknown field"), "{name}: the schema has `{field}`: {message}");
@@ -288,4 +295,90 @@ fn the_schema_says_what_is_wrong() {
 fn the_schema_that_is_printed_is_the_file_that_editors_are_pointed_at() {
     let file = fs::read_to_string(repository().join("policy/policy.schema.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&file).unwrap(), schema());
+}
+
+/// What is wrong with a configuration of the agent; empty if nothing is.
+fn config_error(config: &Value) -> String {
+    let file = Path::new("/portcullis.yaml");
+    let parsed = Config::parse(file, &Source::new(file, config.to_string()));
+    parsed.err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+fn config() -> Value {
+    json!({"version": 1, "ca": {"trust_domain": "t"}, "certificates": [{"name": "a", "dns": ["a.t"]}]})
+}
+
+#[test]
+fn the_schema_of_the_configuration_has_every_field_and_no_other() {
+    let validator = Validator(printed("config"));
+    let places = [
+        ("the file", "", ""),
+        ("listen", "/properties/listen", "/listen"),
+        ("the CA", "/properties/ca", "/ca"),
+        ("a certificate", "/$defs/certificate", "/certificates/0"),
+        ("its files", "/$defs/certificate/properties/files", "/certificates/0/files"),
+        ("a listener", "/$defs/certificate/properties/served_at/items", "/certificates/0/served_at/0"),
+        ("a bundle", "/properties/bundles/items", "/bundles/0"),
+        ("the filter", "/properties/filter", "/filter"),
+        ("the proxy", "/properties/envoy", "/envoy"),
+    ];
+    for (name, pointer, place) in places {
+        let with = |field: &str, value: Value| {
+            let mut config = config();
+            config["listen"] = json!({});
+            config["bundles"] = json!([{"name": "b"}]);
+            config["filter"] = json!({"name": "f", "wasm": "w"});
+            config["envoy"] = json!({});
+            config["certificates"][0]["files"] = json!({"directory": "d"});
+            config["certificates"][0]["served_at"] = json!([{"address": "a:1"}]);
+            config.pointer_mut(place).unwrap_or_else(|| panic!("{name}: no {place}"))[field] = value;
+            config
+        };
+        let unknown = with("nope", json!(1));
+        for field in validator.assert_has_fields_of(name, pointer, &config_error(&unknown), &[]) {
+            let message = config_error(&with(field, json!({"nope": 1})));
+            assert!(!message.contains(&format!("unknown field `{field}`")), "{name}: {message}");
+        }
+        assert!(validator.validate(&unknown).iter().any(|error| error.contains("`nope`")), "{name}");
+    }
+}
+
+#[test]
+fn the_schema_of_the_configuration_accepts_the_files_that_are_shipped() {
+    let validator = Validator(printed("config"));
+    for file in ["envoy-config/portcullis.yaml", "agent/src/cli/init/portcullis.yaml"] {
+        let value = Source::read(&repository().join(file)).unwrap().value().unwrap();
+        assert_eq!(validator.validate(&value), Vec::<String>::new(), "{file}");
+    }
+    let file = fs::read_to_string(repository().join("agent/portcullis.schema.json")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&file).unwrap(),
+        validator.0,
+        "what is printed is what editors are pointed at"
+    );
+}
+
+#[test]
+fn the_schema_of_the_configuration_says_what_is_wrong() {
+    let validator = Validator(printed("config"));
+    assert_eq!((validator.validate(&config()), config_error(&config())), (vec![], String::new()));
+    let cases = [
+        ("another version", "/version", json!(2)),
+        ("no names of certificates", "/certificates/0", json!({"dns": ["a.t"]})),
+        ("a certificate that is none", "/certificates/0", json!("a")),
+        ("a usage that there is not", "/certificates/0/usage", json!(["signing"])),
+        ("a share that is text", "/certificates/0/renew_after", json!("0.5")),
+        ("another CA", "/bundles", json!([{"name": "b", "ca": "acme"}])),
+        ("no trust domain", "/ca", json!({})),
+    ];
+    for (name, place, value) in cases {
+        let (parent, field) = place.rsplit_once('/').expect("a place has a parent");
+        let mut config = config();
+        match config.pointer_mut(parent).expect("it is there") {
+            Value::Array(items) => items[field.parse::<usize>().expect("a position")] = value,
+            parent => parent[field] = value,
+        }
+        assert!(!validator.validate(&config).is_empty(), "{name}");
+        assert!(!config_error(&config).is_empty(), "{name}: the agent takes it");
+    }
 }

@@ -5,6 +5,7 @@
 mod audit;
 mod ca;
 mod client;
+mod config;
 mod init;
 mod issue;
 mod output;
@@ -55,6 +56,8 @@ enum Command {
     Audit(audit::Args),
     /// Show the built-in CA.
     Ca(ca::Args),
+    /// Describe the agent's configuration.
+    Config(config::Args),
     /// Write a configuration and a policy to begin with.
     Init(init::Args),
     /// Believe nothing that an authority issued before an instant.
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Audit(args) => args.run(&cli.global),
         Command::Ca(args) => args.run(&cli.global),
+        Command::Config(args) => args.run(&cli.global),
         Command::Init(args) => args.run(&cli.global),
         Command::Distrust(args) => args.run(&cli.global),
         Command::Issue(args) => args.run(&cli.global),

@@ -25,6 +25,10 @@ use crate::yaml::Source;
 
 pub(crate) use check::parse_duration;
 
+/// The JSON Schema of the file (draft 2020-12), for editors. It says what fields there are; whether a configuration is good is
+/// the word of [`Config::load`].
+pub(crate) const SCHEMA: &str = include_str!("../../portcullis.schema.json");
+
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
