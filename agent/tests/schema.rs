@@ -319,6 +319,8 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
         ("its files", "/$defs/certificate/properties/files", "/certificates/0/files"),
         ("a listener", "/$defs/certificate/properties/served_at/items", "/certificates/0/served_at/0"),
         ("a bundle", "/properties/bundles/items", "/bundles/0"),
+        ("revocation", "/properties/revocation", "/revocation"),
+        ("a revocation list", "/properties/revocation/properties/lists/items", "/revocation/lists/0"),
         ("the filter", "/properties/filter", "/filter"),
         ("the proxy", "/properties/envoy", "/envoy"),
     ];
@@ -329,6 +331,7 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
             config["bundles"] = json!([{"name": "b"}]);
             config["filter"] = json!({"name": "f", "wasm": "w"});
             config["envoy"] = json!({});
+            config["revocation"] = json!({"lists": [{"name": "l", "ca": "c", "file": "f"}]});
             config["certificates"][0]["files"] = json!({"directory": "d"});
             config["certificates"][0]["served_at"] = json!([{"address": "a:1"}]);
             config.pointer_mut(place).unwrap_or_else(|| panic!("{name}: no {place}"))[field] = value;
