@@ -210,7 +210,7 @@ impl Authority {
 
     /// SHA-256 of the root's subject in DER: what certificates under it give as their issuer.
     pub fn name_sha256(&self) -> Sha256Hex {
-        issuer_name(&self.der).unwrap_or(Sha256Hex([0; 32]))
+        issuer_name(&self.der).expect("the root was read when it was loaded, and has a name")
     }
 
     /// The root's serial, hash and validity.

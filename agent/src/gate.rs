@@ -40,6 +40,8 @@ struct State {
     revocations: Arc<Revocations>,
     /// As pushed.
     version: Option<String>,
+    /// The newest could not be pushed, and what was pushed is older.
+    is_held_back: bool,
     /// Milliseconds since 1970 of the last push, or one more than that of the push before: no two have the same.
     pushed: i64,
 }
@@ -65,6 +67,8 @@ pub enum Taken {
     NotYet,
     /// A proxy refused it; the status says why.
     Refused,
+    /// It could not be sent to any proxy, for the module cannot be read; the log says why.
+    NotSent,
 }
 
 impl Gate {
@@ -102,7 +106,7 @@ impl Gate {
     pub fn close(&self) {
         let mut state = self.state();
         state.turns += 1;
-        (state.filter, state.policy, state.version) = (None, None, None);
+        (state.filter, state.policy, state.version, state.is_held_back) = (None, None, None, false);
     }
 
     /// Waits until every proxy took what is in force now, or for as long as `patience`.
@@ -111,6 +115,7 @@ impl Gate {
         let (name, version) = {
             let state = self.state();
             match (&state.filter, &state.version) {
+                _ if state.is_held_back => return Taken::NotSent,
                 (Some(filter), Some(version)) => (filter.name.clone(), version.clone()),
                 _ => return Taken::NoFilter,
             }
@@ -143,8 +148,15 @@ impl Gate {
         let root_id = format!("{}-{}", filter.name, state.pushed);
         let body = Body::WasmFilter { module: filter.wasm.display().to_string(), configuration, root_id };
         let resource = Resource { name: filter.name.clone(), version: version.clone(), body };
-        if let Err(error) = self.publisher.publish(resource) {
-            tracing::error!(filter = filter.name, error = chain(&error), "not published");
+        let published = self.publisher.publish(resource);
+        state.is_held_back = published.is_err();
+        if let Err(error) = published {
+            tracing::error!(
+                filter = filter.name,
+                error = chain(&error),
+                "not published; the one before stays in force"
+            );
+            return;
         }
         self.board.policy(|policy| policy.version = Some(version.clone()));
         state.version = Some(version);
@@ -190,6 +202,12 @@ mod tests {
         assert_eq!(version(), format!("{}+{}", one.version, revoked("a").version()));
         gate.revoked(revoked("b"));
         assert_eq!(version(), format!("{}+{}", one.version, revoked("b").version()));
+        // A module that is not there, while it is replaced.
+        std::fs::remove_file(&filter.wasm).expect("removed");
+        gate.revoked(revoked("c"));
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::NotSent);
+        assert_eq!(version(), format!("{}+{}", one.version, revoked("b").version()), "what is in force");
+        std::fs::write(&filter.wasm, "\0asm\u{1}\0\0\0").expect("written");
         gate.revoked(Arc::default());
         assert_eq!(version(), one.version);
         assert_eq!(gate.taken(Duration::ZERO).await, Taken::Nobody);

@@ -98,6 +98,9 @@ fn a_list_is_followed_and_a_bad_one_changes_nothing() {
     desk.until(&mut agent, "the next", |status| {
         status.revocations.keys == 3 && status.revocations.lists[0].last_error.is_none()
     });
+    desk.until_audit("taken", |line| {
+        line["event"] == "list_taken" && line["cause"].as_str().is_some_and(|cause| cause.contains("3 entries"))
+    });
     assert_eq!(desk.count("list_taken"), 2);
 }
 

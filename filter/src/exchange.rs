@@ -4,6 +4,7 @@ use std::mem;
 use std::rc::Rc;
 
 use portcullis_policy::Decision;
+use portcullis_policy::Forwarded;
 use portcullis_policy::Head;
 use portcullis_policy::Peer;
 use portcullis_policy::Permit;
@@ -22,6 +23,7 @@ use crate::host;
 use crate::host::Digest;
 use crate::host::Headers;
 use crate::host::HostError;
+use crate::host::Now;
 use crate::lineage;
 use crate::record;
 use crate::reply;
@@ -50,9 +52,10 @@ impl Exchange {
             return Err(HostError::NotConfigured);
         };
         let now = host::now()?;
+        streams::check_room(headers)?;
         let passed = ask(generation, counters, headers, now, |decision, request, digest| -> Result<_, HostError> {
             counters.diverged(decision);
-            if generation.policy().revocations().is_stale(now) {
+            if generation.policy().revocations().is_stale(now.second()) {
                 counters.revocations_stale();
             }
             match decision {
@@ -74,7 +77,7 @@ impl Exchange {
             }
         })??;
         let Some(due) = passed else { return Ok(Action::Pause) };
-        lineage::begin_under(generation, now);
+        lineage::begin_under(generation, now.second());
         streams::keep(self.context, mem::take(headers), Rc::clone(generation), due);
         Ok(Action::Continue)
     }
@@ -137,7 +140,7 @@ pub(crate) fn ask<T>(
     generation: &Generation,
     counters: &Counters,
     headers: &Headers,
-    now: UnixTime,
+    now: Now,
     then: impl FnOnce(&Decision<'_>, &Request<'_>, Option<Digest>) -> T,
 ) -> Result<T, HostError> {
     let head = headers.head();
@@ -151,6 +154,7 @@ pub(crate) fn ask<T>(
         Some(Err(error)) => Peer::Unreadable(error),
     };
     let forwarded = generation.forwarded(&peer, &head);
+    let now = instant(now, &peer, &forwarded);
     let token = generation.token(&head, now, counters);
     let request = Request {
         now,
@@ -162,6 +166,21 @@ pub(crate) fn ask<T>(
         head,
     };
     Ok(then(&generation.policy().decide(&request), &request, digest))
+}
+
+/// The second to decide in. Certificates end with the instant that they name (RFC 5280 §4.1.2.5), and policies count in whole
+/// seconds: within the last one of a certificate it is the next one already. What else changes with it does not matter then.
+fn instant(now: Now, peer: &Peer<'_>, forwarded: &Forwarded) -> UnixTime {
+    let peer = match peer {
+        Peer::Presented { subject, .. } => Some(subject.leaf()),
+        Peer::Absent | Peer::Unreadable(_) => None,
+    };
+    let client = match forwarded {
+        Forwarded::Certificate(subject) => Some(subject.leaf()),
+        Forwarded::Nothing | Forwarded::Refused(_) => None,
+    };
+    let ends = peer.into_iter().chain(client).any(|leaf| leaf.not_after() == now.second());
+    if ends { now.rounded_up() } else { now.second() }
 }
 
 /// The certificate that the peer presented, as far as the proxy tells.
@@ -181,7 +200,7 @@ impl Presented {
 fn presented(generation: &Generation, counters: &Counters, head: &Head<'_>) -> Result<Presented, HostError> {
     let own_xfcc = generation.policy().own_xfcc();
     let digest = match host::peer_digest() {
-        Err(missing @ HostError::PropertyMissing(_)) => {
+        Err(missing @ HostError::PropertyMissing(host::MTLS)) => {
             return match host::escaped_certificate() {
                 Ok(None) => Ok(Presented::promised(None, None)),
                 Ok(Some(host::EscapedCertificate { text, is_validated })) => {
@@ -193,6 +212,9 @@ fn presented(generation: &Generation, counters: &Counters, head: &Head<'_>) -> R
                 Err(HostError::PropertyMissing(_)) => Err(missing),
                 Err(error) => Err(error),
             };
+        }
+        Err(HostError::PropertyMissing(_)) if own_xfcc => {
+            return Ok(Presented::promised(None, generation.own_peer(head, None)?));
         }
         digest => digest?,
     };

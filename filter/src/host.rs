@@ -59,6 +59,10 @@ pub(crate) enum HostError {
     /// More header fields than are read.
     #[error("{0} header fields, more than are read")]
     TooManyHeaders(usize),
+
+    /// More is open than can be watched.
+    #[error("more streams are open than can be watched")]
+    TooManyStreams,
 }
 
 impl HostError {
@@ -113,6 +117,12 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
+    /// About how many bytes they take.
+    pub(crate) fn size(&self) -> usize {
+        const FIELD: usize = size_of::<(String, Bytes)>();
+        self.0.iter().map(|(name, value)| FIELD + name.len() + value.len()).sum()
+    }
+
     /// Sorted, as a policy is asked.
     pub(crate) fn head(&self) -> Head<'_> {
         Head::from_pairs(self.iter().map(|(name, value)| (name.as_bytes(), value)))
@@ -162,6 +172,9 @@ pub(crate) fn set_request_header(name: &str, value: &str) -> Result<(), HostErro
         .map_err(HostError::call("replace_header_map_value"))
 }
 
+/// What a host that is not Envoy does not say, or says in another form.
+pub(crate) const MTLS: &str = "connection.mtls";
+
 /// Digest of the certificate that the peer presented; `None` if it presented none.
 ///
 /// # Errors
@@ -175,8 +188,9 @@ pub(crate) fn peer_digest() -> Result<Option<Digest>, HostError> {
         // `mtls` says that a certificate was presented, not that it was validated.
         None => match property("connection", "mtls")?.as_deref() {
             Some([0]) => Ok(None),
-            Some(_) => Err(HostError::PropertyMissing("connection.sha256_peer_certificate_digest")),
-            None => Err(HostError::PropertyMissing("connection.mtls")),
+            // One byte is Envoy's form: it knows a certificate and does not tell of it.
+            Some([_]) => Err(HostError::PropertyMissing("connection.sha256_peer_certificate_digest")),
+            Some(_) | None => Err(HostError::PropertyMissing(MTLS)),
         },
     }
 }
@@ -271,21 +285,32 @@ pub(crate) fn probe() -> Result<(), HostError> {
     now().map(drop)
 }
 
-/// The wall clock, the second that has begun.
-pub(crate) fn now() -> Result<UnixTime, HostError> {
-    i64::try_from(since_1970()?.as_secs()).map(UnixTime).map_err(|_| HostError::Clock)
+/// The wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    second: UnixTime,
+    /// Part of the second is over.
+    has_begun: bool,
 }
 
-/// The wall clock, the second that begins next: what ends with a second has ended as soon as that second has begun.
-pub(crate) fn now_rounded_up() -> Result<UnixTime, HostError> {
-    let since = since_1970()?;
-    let seconds = i64::try_from(since.as_secs()).map_err(|_| HostError::Clock)?;
-    Ok(UnixTime(seconds.saturating_add(i64::from(since.subsec_nanos() > 0))))
+impl Now {
+    /// The second that has begun.
+    pub(crate) fn second(self) -> UnixTime {
+        self.second
+    }
+
+    /// The first whole second that is not before the instant.
+    pub(crate) fn rounded_up(self) -> UnixTime {
+        UnixTime(self.second.0.saturating_add(i64::from(self.has_begun)))
+    }
 }
 
-fn since_1970() -> Result<Duration, HostError> {
+/// Reads the wall clock.
+pub(crate) fn now() -> Result<Now, HostError> {
     let now: SystemTime = hostcalls::get_current_time().map_err(HostError::call("get_current_time_nanoseconds"))?;
-    now.duration_since(UNIX_EPOCH).map_err(|_| HostError::Clock)
+    let since = now.duration_since(UNIX_EPOCH).map_err(|_| HostError::Clock)?;
+    let second = i64::try_from(since.as_secs()).map(UnixTime).map_err(|_| HostError::Clock)?;
+    Ok(Now { second, has_begun: since.subsec_nanos() > 0 })
 }
 
 /// Asks for a call of `on_tick` again and again. Call it from a root context.

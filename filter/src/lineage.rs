@@ -3,7 +3,8 @@
 //! A host makes a root context for each configuration and tells nobody which earlier one it replaces; it may also run
 //! filters of several listeners in one VM. Filters are told apart by the `name` of their configuration in the proxy: a new
 //! policy under a name replaces the one before it, for the streams that are open too. Listeners with policies of their own
-//! need names of their own. Where two live under one name all the same, each stream keeps the policy that it began under.
+//! need names of their own. Where two live under one name all the same, each stream keeps the policy that it began under
+//! until the next one comes.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,8 +31,8 @@ struct Lineage {
     since: UnixTime,
     /// The newest was replaced before, and came back.
     is_back: bool,
-    /// Two policies are in force at once.
-    is_split: bool,
+    /// Another one that is in force at once.
+    beside: Option<Rc<Generation>>,
 }
 
 impl Lineage {
@@ -48,14 +49,19 @@ impl Lineage {
 /// Puts a policy in force, for the open streams of its name too.
 pub(crate) fn succeed(new: &Rc<Generation>, now: UnixTime) {
     LINEAGES.with_borrow_mut(|lineages| match lineages.iter_mut().find(|lineage| lineage.name == new.name()) {
-        Some(lineage) if lineage.is_split => {}
-        Some(lineage) => lineage.pass_to(new, now),
+        Some(lineage) => {
+            // Which of two it replaces, nobody says: a revocation must not miss the streams of either.
+            if let Some(beside) = lineage.beside.take() {
+                beside.replaced_by(Some(Rc::clone(new)));
+            }
+            lineage.pass_to(new, now);
+        }
         None => lineages.push(Lineage {
             name: new.name().to_owned(),
             newest: Rc::clone(new),
             since: now,
             is_back: false,
-            is_split: false,
+            beside: None,
         }),
     });
 }
@@ -71,12 +77,12 @@ pub(crate) fn begin_under(generation: &Rc<Generation>, now: UnixTime) {
     }
     LINEAGES.with_borrow_mut(|lineages| {
         let Some(lineage) = lineages.iter_mut().find(|lineage| lineage.name == generation.name()) else { return };
-        if lineage.is_split || now.0 <= lineage.since.0.saturating_add(CHANGEOVER_SECONDS) {
+        if lineage.beside.is_some() || now.0 <= lineage.since.0.saturating_add(CHANGEOVER_SECONDS) {
             return;
         }
         if lineage.is_back {
-            lineage.is_split = true;
             generation.replaced_by(None);
+            lineage.beside = Some(Rc::clone(generation));
             host::log(LogLevel::Error, &split(&lineage.name));
         } else {
             lineage.pass_to(generation, now);
@@ -87,7 +93,7 @@ pub(crate) fn begin_under(generation: &Rc<Generation>, now: UnixTime) {
 
 fn split(name: &[u8]) -> String {
     format!(
-        "filters with different policies have the name `{}`: open streams keep the policy that they began under; \
+        "filters with different policies have the name `{}`: open streams keep the policy that they began under, until the next; \
          give each filter a `name` of its own",
         String::from_utf8_lossy(name)
     )

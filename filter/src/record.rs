@@ -26,6 +26,7 @@ use serde_json::ser::Formatter;
 use crate::host;
 use crate::host::Digest;
 use crate::host::HostError;
+use crate::host::Now;
 
 /// Longest part of a request's text that a record holds, in bytes before escaping.
 const TEXT_MAX: usize = 256;
@@ -157,7 +158,7 @@ pub(crate) fn stream_failed(error: &HostError, head: &Head<'_>) {
 
 fn of_failure(error: &HostError, head: &Head<'_>) -> Record<'static> {
     let digest = host::peer_digest().ok().flatten();
-    let mut record = Record::new(error.reason(), head, host::now().ok(), digest);
+    let mut record = Record::new(error.reason(), head, host::now().ok().map(Now::second), digest);
     record.error = Some(error.to_string());
     record
 }

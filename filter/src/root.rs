@@ -74,7 +74,7 @@ impl RootContext for Root {
                     host::log(LogLevel::Warn, "the proxy verifies no signatures: tokens cost much more time");
                 }
                 let generation = Rc::new(generation);
-                lineage::succeed(&generation, now);
+                lineage::succeed(&generation, now.second());
                 self.generation = Some(generation);
                 true
             }

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use portcullis_policy::UnixTime;
-use proxy_wasm::types::LogLevel;
 
 use crate::counters::Counters;
 use crate::exchange;
@@ -21,6 +20,7 @@ use crate::generation::Generation;
 use crate::host;
 use crate::host::Headers;
 use crate::host::HostError;
+use crate::host::Now;
 use crate::record;
 
 /// Between two looks at the open streams. An end is at most this late, as long as no more streams are due than a look judges.
@@ -28,6 +28,10 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// Most streams that one look judges: the worker has other work, and the next look is near.
 const JUDGED_AT_ONCE: usize = 8192;
+
+/// Most bytes of the heads that are kept, in a VM. What a client can hold open is bounded, so that nobody can make the VM run
+/// out of memory: it would take what it knows of all other streams along.
+const BYTES_MAX: usize = 256 << 20;
 
 thread_local! {
     /// Of the VM: a stream outlives the root context that it began under.
@@ -38,6 +42,8 @@ thread_local! {
 struct Streams {
     /// By context.
     open: HashMap<u32, Open>,
+    /// Sum of their heads.
+    bytes: usize,
     /// No stream is due before; `None` is never.
     next: Option<UnixTime>,
     /// A policy was replaced since all were looked at.
@@ -54,17 +60,38 @@ struct Open {
     due: Option<UnixTime>,
 }
 
+/// Whether one more stream with this head can be kept.
+///
+/// # Errors
+///
+/// [`HostError::TooManyStreams`]. The stream must not be let through then.
+pub(crate) fn check_room(headers: &Headers) -> Result<(), HostError> {
+    let kept = STREAMS.with_borrow(|streams| streams.bytes);
+    if kept.saturating_add(headers.size()) > BYTES_MAX { Err(HostError::TooManyStreams) } else { Ok(()) }
+}
+
 /// Keeps a stream that was let through, until it is forgotten.
 pub(crate) fn keep(context: u32, headers: Headers, generation: Rc<Generation>, due: Option<UnixTime>) {
     STREAMS.with_borrow_mut(|streams| {
         streams.next = streams.next.into_iter().chain(due).min();
+        // It may begin under the policy before after all were looked at.
+        streams.replaced |= generation.is_replaced();
+        streams.bytes = streams.bytes.saturating_add(headers.size());
         streams.open.insert(context, Open { headers, generation, due });
     });
 }
 
 /// Forgets a stream that has ended.
 pub(crate) fn forget(context: u32) {
-    STREAMS.with_borrow_mut(|streams| streams.open.remove(&context));
+    let _ = take(context);
+}
+
+fn take(context: u32) -> Option<Open> {
+    STREAMS.with_borrow_mut(|streams| {
+        let open = streams.open.remove(&context)?;
+        streams.bytes = streams.bytes.saturating_sub(open.headers.size());
+        Some(open)
+    })
 }
 
 /// Looks at all streams at the next tick: a policy was replaced.
@@ -75,10 +102,10 @@ pub(crate) fn policy_replaced() {
 /// Judges again what is due, and ends what the policy now refuses. Call it on every tick, from a root context.
 pub(crate) fn judge_again(counters: &Counters) {
     // Without a clock nothing can be judged now, and requests are refused.
-    let Ok(now) = host::now_rounded_up() else { return };
-    for context in take_due(now) {
+    let Ok(now) = host::now() else { return };
+    for context in due(now) {
         // While it is judged it is not in the map: what the proxy calls back, it may call back.
-        let Some(open) = STREAMS.with_borrow_mut(|streams| streams.open.remove(&context)) else { continue };
+        let Some(open) = take(context) else { continue };
         // A stream that the proxy no longer knows has ended.
         if !host::set_effective_context(context) {
             continue;
@@ -97,7 +124,9 @@ pub(crate) fn judge_again(counters: &Counters) {
 }
 
 /// The streams that are to be judged now, as many as a look may judge.
-fn take_due(now: UnixTime) -> Vec<u32> {
+fn due(now: Now) -> Vec<u32> {
+    // A certificate's last second is over as soon as it has begun.
+    let now = now.rounded_up();
     STREAMS.with_borrow_mut(|streams| {
         if !streams.replaced && streams.next.is_none_or(|next| now < next) {
             return Vec::new();
@@ -123,7 +152,7 @@ enum Verdict {
     Refused,
 }
 
-fn judge(generation: &Generation, counters: &Counters, headers: &Headers, now: UnixTime) -> Result<Verdict, HostError> {
+fn judge(generation: &Generation, counters: &Counters, headers: &Headers, now: Now) -> Result<Verdict, HostError> {
     exchange::ask(generation, counters, headers, now, |decision, request, digest| {
         if decision.is_allowed() {
             return Verdict::GoesOn { due: generation.policy().reconsider_at(request) };
@@ -135,8 +164,6 @@ fn judge(generation: &Generation, counters: &Counters, headers: &Headers, now: U
 }
 
 fn end() {
-    if let Err(error) = host::reset_stream() {
-        // The proxy does not let go of it. There is no other way to end it, so it is said.
-        host::log(LogLevel::Error, &format!("cannot end a stream: {error}"));
-    }
+    // Envoy ends it or does not know it any more. The SDK takes every other answer for impossible.
+    let _ = host::reset_stream();
 }

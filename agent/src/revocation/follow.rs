@@ -108,7 +108,16 @@ impl Follower {
         self.read = Some(stamp(&self.config.file));
         match self.read_file() {
             Ok((der, list)) => self.take(&der, list),
-            Err(error) => self.refuse(&error),
+            Err(error) => {
+                if matches!(&error, FileError::Refused { source: ListError::Future(_), .. }) {
+                    // Good as soon as the clock is: looked at again though the file does not change.
+                    self.read = None;
+                    if self.status.last_error.as_deref() == Some(&chain(&error)) {
+                        return;
+                    }
+                }
+                self.refuse(&error);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod ledger;
 mod list;
 mod target;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -70,7 +71,7 @@ const NAMED: usize = 3;
 /// Certificates that an answer names; it counts the others.
 const ENDS_SHOWN: usize = 1_000;
 /// How long an answer waits for proxies.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Which way a command goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -324,20 +325,26 @@ impl Revoker {
 
     fn put_in_force(&self, state: &State) {
         let lists = || state.lists.iter().filter_map(|(_, list)| list.as_ref());
-        let keys = state.book.keys().chain(lists().flat_map(|list| list.keys.iter().copied()));
         // What is longest without news counts.
-        let until =
+        let mut until =
             state.lists.iter().map(|(_, list)| list.as_ref().map_or(UnixTime(0), |list| list.next_update)).min();
-        let freshness = Freshness { until, when_stale: state.when_stale };
-        let mut keys: Vec<_> = keys.collect();
-        if keys.len() > MAX_KEYS {
-            // A set that the filter refuses would leave the one before in force, without a word of what is new.
+        let own: BTreeSet<_> = state.book.keys().collect();
+        let mut keys: Vec<_> = lists().flat_map(|list| list.keys.iter().copied()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| !own.contains(key));
+        if own.len() + keys.len() > MAX_KEYS {
+            // A set that the filter refuses would leave the one before in force, without a word of what is new. One that is
+            // not whole is as good as an old one.
             tracing::error!(
-                keys = keys.len(),
-                "more is revoked than a filter takes; the newest of the lists are left out"
+                keys = own.len() + keys.len(),
+                "more is revoked than a filter takes; some of the lists are left out, and the set counts as stale"
             );
-            keys.truncate(MAX_KEYS);
+            keys.truncate(MAX_KEYS.saturating_sub(own.len()));
+            until = Some(UnixTime(0));
         }
+        let freshness = Freshness { until, when_stale: state.when_stale };
+        keys.extend(own);
         let set = Revocations::new(keys, state.book.brakes().collect(), freshness);
         self.context.board.revocations(RevocationStatus {
             version: (!set.is_empty()).then(|| set.version()),

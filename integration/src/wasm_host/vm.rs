@@ -202,6 +202,12 @@ impl Vm {
         self.store.data_mut().now = nanoseconds(now);
     }
 
+    /// Moves the clock on.
+    pub fn advance(&mut self, by: Duration) {
+        let now = &mut self.store.data_mut().now;
+        *now = now.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX));
+    }
+
     /// Lets the time of every timer of the module come; how many it had.
     pub fn tick(&mut self) -> usize {
         let ticking: Vec<u32> = self

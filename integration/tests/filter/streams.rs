@@ -1,5 +1,7 @@
 //! Streams that stay open: each is judged again when what let it in may have changed, and ends if it would be refused.
 
+use std::time::Duration;
+
 use portcullis_integration::tokens::TokenIssuer;
 use portcullis_integration::wasm_host::Connection;
 use portcullis_integration::wasm_host::NAME;
@@ -13,9 +15,11 @@ use serde_json::json;
 use crate::gate::CART;
 use crate::gate::CHECKOUT;
 use crate::gate::NOW;
+use crate::gate::answer;
 use crate::gate::assert_alive;
 use crate::gate::gate;
 use crate::gate::gate_with;
+use crate::gate::get;
 use crate::gate::leaf;
 use crate::gate::peer;
 use crate::gate::policy;
@@ -78,6 +82,68 @@ fn a_stream_ends_with_its_certificate() {
 }
 
 #[test]
+fn a_certificate_ends_within_its_last_second_and_a_token_at_its_own() {
+    let half = Duration::from_millis(500);
+    let now = u64::try_from(NOW.0).unwrap();
+    let short = Connection::mtls(&leaf().uri(CART).valid(0, now + 60).issue());
+    let mut vm = gate();
+    let stream = opened(&mut vm, &short, "GET", "/orders/1");
+    vm.set_time(at(59));
+    vm.advance(half);
+    assert_eq!(ended(&mut vm, [stream]), [false]);
+    vm.set_time(at(60));
+    vm.advance(half);
+    assert_eq!(answer(&get(&mut vm, &short, "/orders/1")), (401, "certificate_expired".to_owned()));
+    assert_eq!(ended(&mut vm, [stream]), [true]);
+
+    let (mut vm, open) = with_tokens();
+    let stream = open(&mut vm, 60);
+    vm.set_time(at(59));
+    vm.advance(half);
+    assert_eq!(ended(&mut vm, [stream]), [false]);
+    vm.set_time(at(60));
+    assert_eq!(ended(&mut vm, [stream]), [true]);
+}
+
+#[test]
+fn a_stream_that_begins_under_a_policy_that_was_just_replaced_is_judged_by_the_new_one() {
+    let (mut vm, wide) = two_of_one_name();
+    vm.tick();
+    // The proxy has not changed over yet, and this worker has looked at all there was.
+    let (late, outcome) = vm.open(&peer(CHECKOUT), request("POST", "/orders/1"));
+    assert_eq!(outcome.status(), Some(200));
+    let mut closed = policy();
+    closed["rules"] = json!([{ "id": "nobody", "deny": "any", "paths": ["/**"] }]);
+    let _ = vm.add_neighbour_named(NAME, closed.to_string().as_bytes()).unwrap();
+    vm.tick();
+    assert!(vm.is_reset(late));
+    let (later, outcome) = vm.open_of(wide, &peer(CART), request("GET", "/orders/1"));
+    assert_eq!(outcome.status(), Some(200));
+    assert_eq!(ended(&mut vm, [later]), [true]);
+}
+
+#[test]
+fn more_than_can_be_watched_is_not_let_in() {
+    let mut vm = gate();
+    let large = vec![b'a'; 60 << 10];
+    let fields: Vec<(&str, &[u8])> = ["x-a", "x-b", "x-c"].iter().map(|name| (*name, large.as_slice())).collect();
+    let cart = peer(CART);
+    let mut streams = Vec::new();
+    let outcome = loop {
+        let (stream, outcome) = vm.open(&cart, request_with("GET", "/orders/1", &fields));
+        if outcome.status() != Some(200) {
+            break outcome;
+        }
+        streams.push(stream);
+        assert!(streams.len() < 10_000, "no end");
+    };
+    assert_eq!(answer(&outcome), (503, "internal_error".to_owned()));
+    vm.close(streams.pop().unwrap());
+    assert_eq!(vm.open(&cart, request("GET", "/orders/1")).1.status(), Some(200));
+    assert_eq!(vm.failure(), None);
+}
+
+#[test]
 fn a_new_policy_ends_what_it_refuses_and_nothing_else() {
     let mut vm = gate();
     let streams = [
@@ -125,17 +191,21 @@ fn revocation_and_distrust_reach_open_streams() {
     assert_eq!(vm.counter("portcullis.ended.certificate_distrusted"), Some(1));
 }
 
-#[test]
-fn a_stream_ends_with_its_token() {
-    let issuer = TokenIssuer::new("k1", "ES256");
+fn policy_of(issuer: &TokenIssuer) -> Value {
     let mut policy = policy();
     policy["tokens"] = json!({ "corp": {
         "issuer": "https://login.acme.example", "audience": ["orders"], "binding": "off", "clock_skew": "0s",
         "jwks": { "keys": [issuer.jwk()] },
     } });
     policy["rules"][1]["scopes"] = json!(["read"]);
-    let mut vm = gate_with(&policy);
-    let mut open = |seconds: i64| {
+    policy
+}
+
+/// A gate that asks for a token, and what opens a stream with one that ends after so many seconds.
+fn with_tokens() -> (Vm, impl Fn(&mut Vm, i64) -> StreamId) {
+    let issuer = TokenIssuer::new("k1", "ES256");
+    let vm = gate_with(&policy_of(&issuer));
+    let open = move |vm: &mut Vm, seconds: i64| {
         let claims = json!({
             "iss": "https://login.acme.example", "aud": "orders", "exp": NOW.0 + seconds, "scope": "read",
         });
@@ -145,15 +215,21 @@ fn a_stream_ends_with_its_token() {
         assert_eq!(outcome.status(), Some(200), "{:?}", vm.log());
         stream
     };
-    let streams = [open(60), open(120)];
+    (vm, open)
+}
+
+#[test]
+fn a_stream_ends_with_its_token() {
+    let (mut vm, open) = with_tokens();
+    let streams = [open(&mut vm, 60), open(&mut vm, 120)];
     vm.set_time(at(59));
     assert_eq!(ended(&mut vm, streams), [false, false]);
     vm.set_time(at(60));
     assert_eq!(ended(&mut vm, streams), [true, false]);
     assert_eq!(vm.counter("portcullis.ended.token_expired"), Some(1));
     // What signed the other is no longer believed.
-    policy["tokens"]["corp"]["jwks"]["keys"] = json!([TokenIssuer::new("k1", "ES256").jwk()]);
-    assert!(vm.configure(policy.to_string().as_bytes()));
+    let another = policy_of(&TokenIssuer::new("k1", "ES256"));
+    assert!(vm.configure(another.to_string().as_bytes()));
     assert_eq!(ended(&mut vm, streams), [true, true]);
     assert_eq!(vm.counter("portcullis.ended.token_signature_invalid"), Some(1));
 }

@@ -51,14 +51,14 @@ impl RevocationsText {
 
 /// Puts a set into a policy's canonical document, which holds none: the document for the filter, and its version. Neither the
 /// policy nor the set is compiled again, so this costs no more than a copy.
+///
+/// What is no canonical document comes out as none: the filter refuses it, and goes on with what it has.
 pub fn join(configuration: &str, version: &str, revocations: &Revocations) -> (String, String) {
-    let text = RevocationsText::new(revocations).and_then(|text| serde_json::to_string(&text).ok());
-    match (configuration.strip_suffix('}'), text) {
-        (Some(open), Some(text)) => {
-            (format!("{open},\"{MEMBER}\":{text}}}"), version_with(version.to_owned(), revocations))
-        }
-        _ => (configuration.to_owned(), version.to_owned()),
-    }
+    let Some(text) = RevocationsText::new(revocations) else { return (configuration.to_owned(), version.to_owned()) };
+    // Strings, numbers and lists of them always serialise.
+    let text = serde_json::to_string(&text).unwrap_or_default();
+    let open = configuration.strip_suffix('}').unwrap_or_default();
+    (format!("{open},\"{MEMBER}\":{text}}}"), version_with(version.to_owned(), revocations))
 }
 
 /// The version of a policy together with a set.

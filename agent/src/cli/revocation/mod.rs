@@ -137,7 +137,7 @@ impl How {
             Format::Table => render(&changed, change, Timestamp::now()),
         })?;
         // What is not in force everywhere is no success, though it is written down and goes on being pushed.
-        let done = !matches!(changed.taken, Some(Taken::NotYet | Taken::Refused));
+        let done = !matches!(changed.taken, Some(Taken::NotYet | Taken::Refused | Taken::NotSent));
         Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
@@ -172,6 +172,7 @@ fn render(changed: &Changed, change: Change, now: Timestamp) -> String {
         Some(Taken::Nobody) => "; no proxy is connected, the next one gets it first of all\n".to_owned(),
         Some(Taken::NotYet) => "; NOT YET IN FORCE on every proxy: see `portcullis status`\n".to_owned(),
         Some(Taken::Refused) => "; REFUSED BY A PROXY: see `portcullis status`\n".to_owned(),
+        Some(Taken::NotSent) => "; NOT SENT TO ANY PROXY: see the agent's log\n".to_owned(),
     });
     if change == Change::Revoke {
         let is_dry = changed.taken.is_none();
