@@ -9,6 +9,9 @@ use super::EnvironmentError;
 /// Between two looks: short beside what is waited for, long beside what a look costs.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// For one look: one that hangs, as on a program that begins to listen just then, is not to use up the time of all others.
+const LOOK: Duration = Duration::from_secs(10);
+
 /// Asks `probe` until it answers, at most for `within`. Its error says what is there instead, for the report.
 ///
 /// # Errors
@@ -21,7 +24,7 @@ pub async fn until<T, E: Display>(
 ) -> Result<T, EnvironmentError> {
     let end = Instant::now() + within;
     loop {
-        let last = match tokio::time::timeout(within, probe()).await {
+        let last = match tokio::time::timeout(within.min(LOOK), probe()).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer".to_owned(),

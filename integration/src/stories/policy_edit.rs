@@ -9,7 +9,7 @@ use crate::environment;
 use crate::environment::Ask;
 use crate::environment::Connection;
 use crate::environment::Environment;
-use crate::environment::Protocol::Http1;
+use crate::environment::Protocol::Http2;
 use crate::environment::Settings;
 use crate::environment::wait;
 use crate::report::Report;
@@ -26,9 +26,10 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
             "rules:\n  - { id: read-reports, allow: [reporting], methods: [GET], paths: [\"/reports/{day}\"] }\n",
             1,
         );
-        let client = environment.client(REPORTING, Http1).await?;
+        let client = environment.client(REPORTING, Http2).await?;
         let failed = |source| StoryError::Request { doing: "open a connection".to_owned(), source };
-        // One connection throughout: an edit is in force on connections that are open.
+        // One connection throughout: an edit is in force on connections that are open. Over HTTP/2, where a request that is
+        // under way when it is forbidden does not take its connection along.
         let mut connection = client.connect().await.map_err(failed)?;
 
         let before = status_of(&mut connection).await;

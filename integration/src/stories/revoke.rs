@@ -18,7 +18,7 @@ use crate::environment::Ask;
 use crate::environment::Connection;
 use crate::environment::Credentials;
 use crate::environment::Environment;
-use crate::environment::Protocol::Http1;
+use crate::environment::Protocol::Http2;
 use crate::environment::Settings;
 use crate::environment::wait;
 use crate::report::Report;
@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Revoked beside the one that matters.
 const MANY: u32 = 100_000;
 
-/// Somebody with a certificate and a connection.
+/// Somebody with a certificate and a connection. Over HTTP/2: a request that is under way when it is forbidden ends, and over
+/// HTTP/1.1 its connection with it.
 struct Client {
     tenant: &'static str,
     own: Credentials,
@@ -41,7 +42,7 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     within(Settings::default(), report, async |environment, report| {
         distrust(environment, report).await?;
 
-        let client = environment.client(CHECKOUT, Http1).await?;
+        let client = environment.client(CHECKOUT, Http2).await?;
         let mut neighbour = client.connect().await.map_err(connecting)?;
         one_by_one(environment, report, &mut neighbour).await?;
         many(environment, report, &mut neighbour).await?;
@@ -162,7 +163,7 @@ impl Client {
                 what: "a certificate of the agent".to_owned(),
                 text: error.to_string(),
             })?;
-        let connection = environment.client_with(Some(&own), Http1)?.connect().await.map_err(connecting)?;
+        let connection = environment.client_with(Some(&own), Http2)?.connect().await.map_err(connecting)?;
         Ok(Self { tenant, own, leaf, connection })
     }
 
@@ -172,7 +173,7 @@ impl Client {
 
     /// The same over a connection of its own.
     async fn reconnect(&self, environment: &Environment) -> String {
-        let client = match environment.client_with(Some(&self.own), Http1) {
+        let client = match environment.client_with(Some(&self.own), Http2) {
             Ok(client) => client,
             Err(error) => return environment::chain(&error),
         };
