@@ -6,6 +6,7 @@ use portcullis_policy::AlternativeName;
 use portcullis_policy::CertificateError;
 use portcullis_policy::Leaf;
 use portcullis_policy::SpiffeId;
+use x509_parser::der_parser::oid::Oid;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
@@ -40,12 +41,18 @@ fn same_name(ours: &AlternativeName, theirs: &GeneralName<'_>) -> bool {
         (AlternativeName::Directory(ours), GeneralName::DirectoryName(theirs)) => {
             ours.attributes().len() == theirs.iter_attributes().count()
         }
-        (AlternativeName::Other { oid, .. }, GeneralName::OtherName(theirs, _)) => *oid == theirs.to_id_string(),
-        (AlternativeName::RegisteredId(oid), GeneralName::RegisteredID(theirs)) => *oid == theirs.to_id_string(),
+        (AlternativeName::Other { oid, .. }, GeneralName::OtherName(theirs, _)) => same_oid(oid, theirs),
+        (AlternativeName::RegisteredId(oid), GeneralName::RegisteredID(theirs)) => same_oid(oid, theirs),
         (AlternativeName::X400(_), GeneralName::X400Address(_)) => true,
         (AlternativeName::EdiParty(_), GeneralName::EDIPartyName(_)) => true,
         _ => false,
     }
+}
+
+/// The second reader takes the first two arcs from one byte; X.690 §8.19.4 lets the second one of `2.` be of any size.
+fn same_oid(ours: &str, theirs: &Oid<'_>) -> bool {
+    let has_large_arc = theirs.as_bytes().first().is_some_and(|byte| byte & 0x80 != 0);
+    if has_large_arc { ours.starts_with("2.") } else { ours == theirs.to_id_string() }
 }
 
 /// The label goes into a header and a log: it ends no line, and only a SPIFFE ID looks like one.
