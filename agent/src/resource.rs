@@ -13,6 +13,21 @@ pub struct Resource {
     pub body: Body,
 }
 
+impl Resource {
+    /// Whether it says the same as another one: then a proxy that has one needs no other, and refuses both or neither.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        if let (
+            Body::WasmFilter { module, configuration, root_id: _ },
+            Body::WasmFilter { module: its_module, configuration: its_configuration, root_id: _ },
+        ) = (&self.body, &other.body)
+        {
+            let named = (&self.name, &self.version) == (&other.name, &other.version);
+            return named && (module, configuration) == (its_module, its_configuration);
+        }
+        self == other
+    }
+}
+
 /// Content of a resource.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Body {

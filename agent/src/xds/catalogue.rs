@@ -68,7 +68,7 @@ impl Catalogue {
             self.entries.insert(name, entry);
             return true;
         };
-        if entry.newest.resource == published.resource {
+        if entry.newest.resource.says_the_same(&published.resource) {
             return false;
         }
         let before = std::mem::replace(&mut entry.newest, Arc::new(published));
@@ -163,6 +163,23 @@ mod tests {
         assert_eq!(offered(&catalogue), Some("1"), "the refused second one is skipped");
         catalogue.refuse("r", "1");
         assert_eq!(offered(&catalogue), None, "nothing good is left");
+    }
+
+    #[test]
+    fn what_is_pushed_once_more_is_no_news() {
+        let again = |number: &str| {
+            let mut published = version("1");
+            if let Body::WasmFilter { root_id, .. } = &mut published.resource.body {
+                number.clone_into(root_id);
+            }
+            published
+        };
+        let mut catalogue = Catalogue::default();
+        assert!(catalogue.publish(again("1")));
+        catalogue.take("r", "1");
+        assert!(!catalogue.publish(again("2")), "a number alone is no news");
+        assert!(catalogue.publish(version("2")));
+        assert!(catalogue.publish(again("3")), "what comes back is");
     }
 
     #[test]
