@@ -52,7 +52,7 @@ impl Exchange {
             return Err(HostError::NotConfigured);
         };
         let now = host::now()?;
-        streams::check_room(headers)?;
+        streams::check_room()?;
         let passed = ask(generation, counters, headers, now, |decision, request, digest| -> Result<_, HostError> {
             counters.diverged(decision);
             if generation.policy().revocations().is_stale(now.second()) {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::rules::FieldProblem;
+use super::rules::each;
 use super::value;
 use crate::document;
-use crate::document::Text;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 use crate::token::Algorithm;
@@ -14,9 +15,6 @@ use crate::token::binding::Binding;
 use crate::token::claim::ClaimPath;
 use crate::token::provider::Provider;
 use crate::token::provider::Providers;
-
-/// What is wrong with a provider, and where in it.
-type FieldProblem = (String, PolicyProblem);
 
 /// The most providers, and the most keys of one: no request waits for a long search.
 const MAX_PROVIDERS: usize = 64;
@@ -161,20 +159,4 @@ fn text(text: &str) -> Result<String, PolicyProblem> {
 
 fn needs(needs: &'static str) -> PolicyProblem {
     PolicyProblem::Needs { what: "a provider of tokens", needs }
-}
-
-/// Each element of a list, which may not be empty.
-fn each<T>(
-    field: &str,
-    texts: &[Text<'_>],
-    parse: impl Fn(&str) -> Result<T, PolicyProblem>,
-) -> Result<Vec<T>, FieldProblem> {
-    if texts.is_empty() {
-        return Err((field.to_owned(), PolicyProblem::EmptyList));
-    }
-    let parsed = texts
-        .iter()
-        .enumerate()
-        .map(|(position, text)| parse(text.as_str()).map_err(|problem| (format!("{field}[{position}]"), problem)));
-    parsed.collect()
 }
