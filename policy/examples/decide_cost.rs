@@ -16,6 +16,7 @@ use portcullis_policy::Head;
 use portcullis_policy::Leaf;
 use portcullis_policy::Peer;
 use portcullis_policy::Policy;
+use portcullis_policy::Protocol;
 use portcullis_policy::Request;
 use portcullis_policy::Subject;
 use portcullis_policy::Tls;
@@ -100,6 +101,8 @@ fn row(name: &str, count: usize, shape: Shape) {
                     token: &Bearer::Absent,
                     tls: Tls::default(),
                     source: None,
+                    listener: None,
+                    protocol: Protocol::Http,
                     head: Head {
                         method: Some(method),
                         authority: Some(host.as_bytes()),

@@ -8,7 +8,10 @@ mod overlap;
 
 use std::fmt;
 
+use crate::decide::Protocol;
+use crate::index::Index;
 use crate::index::Terminal;
+use crate::pattern::Patterns;
 use crate::pattern::Step;
 use crate::policy::Policy;
 use crate::roles::Condition;
@@ -17,6 +20,7 @@ use crate::rule::Effect;
 use crate::rule::Methods;
 use crate::rule::Rule;
 use crate::rule::RuleId;
+use crate::rule::Rules;
 
 /// Something that is probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,8 +169,9 @@ pub(crate) fn check(policy: &Policy) -> Vec<Finding> {
 }
 
 fn of_rules_and_roles(policy: &Policy) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
-        policy.rules.iter().filter_map(|(id, rule)| superfluous(policy, id, rule)).collect();
+    let Policy { rules, index, tcp, .. } = policy;
+    let mut findings = superfluous("rules", rules, index, policy);
+    findings.extend(superfluous("tcp", &tcp.rules, &tcp.index, policy));
     overlap::find(policy, &mut findings);
     contradictions(policy, &mut findings);
     impossible::find(policy, &mut findings);
@@ -175,9 +180,30 @@ fn of_rules_and_roles(policy: &Policy) -> Vec<Finding> {
     findings
 }
 
-/// A rule that never decides anything.
-fn superfluous(policy: &Policy, id: RuleId, rule: &Rule) -> Option<Finding> {
-    let Policy { patterns, rules, index, .. } = policy;
+/// The rules that never decide anything, of a list of the document.
+fn superfluous(list: &str, rules: &Rules, index: &Index, policy: &Policy) -> Vec<Finding> {
+    let at = |(id, rule): (RuleId, &Rule)| {
+        let (denied, needed) = deciding_before(id, rule, rules, index, &policy.patterns)?;
+        let name = |id| rules.get(id).map(|rule| policy.strings.text(rule.id).to_owned());
+        let names = needed.into_iter().filter_map(name).collect();
+        let (path, rule) = (format!("{list}[{}]", id.0), name(id)?);
+        Some(if denied {
+            Finding::Dead { path, rule, denied_by: names }
+        } else {
+            Finding::Shadowed { path, rule, covered_by: names }
+        })
+    };
+    rules.iter().filter_map(at).collect()
+}
+
+/// The rules that decide all that a rule matches before it, if there are such; whether they all deny what it would allow.
+fn deciding_before(
+    id: RuleId,
+    rule: &Rule,
+    rules: &Rules,
+    index: &Index,
+    patterns: &Patterns,
+) -> Option<(bool, Vec<RuleId>)> {
     let mut needed: Vec<RuleId> = Vec::new();
     let shapes = |list| {
         let shapes: Vec<_> = <[_]>::iter(list).map(|pattern| Some((patterns.steps(*pattern), pattern.rest))).collect();
@@ -220,14 +246,7 @@ fn superfluous(policy: &Policy, id: RuleId, rule: &Rule) -> Option<Finding> {
     needed.dedup();
     let denied = rule.effect == Effect::Allow
         && needed.iter().all(|other| rules.get(*other).is_some_and(|other| other.effect == Effect::Deny));
-    let names = needed.iter().filter_map(|other| policy.rule_name(*other)).map(str::to_owned).collect();
-    let path = format!("rules[{}]", id.0);
-    let rule = policy.rule_name(id)?.to_owned();
-    Some(if denied {
-        Finding::Dead { path, rule, denied_by: names }
-    } else {
-        Finding::Shadowed { path, rule, covered_by: names }
-    })
+    Some((denied, needed))
 }
 
 /// Allow and deny rules about the same hosts and paths, and about different roles that one peer may hold.
@@ -275,7 +294,11 @@ fn contradictions(policy: &Policy, findings: &mut Vec<Finding>) {
     pairs.sort_unstable();
     pairs.dedup_by_key(|(allow, _)| *allow);
     for (allow, deny) in pairs {
-        let (Some(name), Some(other)) = (policy.rule_name(allow), policy.rule_name(deny)) else { continue };
+        let (Some(name), Some(other)) =
+            (policy.rule_name(Protocol::Http, allow), policy.rule_name(Protocol::Http, deny))
+        else {
+            continue;
+        };
         let path = format!("rules[{}]", allow.0);
         findings.push(Finding::Ambiguous { path, allow: name.to_owned(), deny: other.to_owned() });
     }
@@ -285,8 +308,9 @@ fn contradictions(policy: &Policy, findings: &mut Vec<Finding>) {
 const MAX_DENIES: usize = 64;
 
 fn unused_roles(policy: &Policy, findings: &mut Vec<Finding>) {
-    let Policy { roles, members, rules, strings, .. } = policy;
-    let mut waiting: Vec<RoleId> = rules.iter().flat_map(|(_, rule)| rules.roles(rule)).copied().collect();
+    let Policy { roles, members, rules, tcp, strings, .. } = policy;
+    let asked = [rules, &tcp.rules].into_iter().flat_map(|rules| rules.iter().flat_map(|(_, rule)| rules.roles(rule)));
+    let mut waiting: Vec<RoleId> = asked.copied().collect();
     let mut used = vec![false; roles.all().count() + 1];
     while let Some(role) = waiting.pop() {
         let Some(seen) = used.get_mut(role.0 as usize) else { continue };

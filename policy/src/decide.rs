@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use crate::asker::Asker;
 use crate::certificate::CertificateError;
@@ -33,8 +34,22 @@ pub struct Request<'a> {
     pub tls: Tls<'a>,
     /// The peer's address.
     pub source: Option<IpAddr>,
-    /// Method, path, host and headers.
+    /// Where the peer connected to.
+    pub listener: Option<SocketAddr>,
+    /// Which of the policy's rules are asked.
+    pub protocol: Protocol,
+    /// Method, path, host and headers; a TCP connection has none of them.
     pub head: Head<'a>,
+}
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// A request: `rules:` decide.
+    #[default]
+    Http,
+    /// A connection of which only the handshake is understood: `tcp:` decides.
+    Tcp,
 }
 
 /// What the peer showed of itself in the handshake.
@@ -177,6 +192,9 @@ pub(crate) fn decide<'p>(policy: &'p Policy, request: &Request<'p>) -> Decision<
     let asker = Asker::of(policy, request);
     let judgement = judge(policy, request, &asker);
     let reason = judgement.enforced.0;
+    let named = |policy: &'p Policy, (reason, rule): Answer| {
+        (reason, rule.and_then(|rule| policy.rule_name(request.protocol, rule)))
+    };
     let enforced = named(policy, judgement.enforced);
     let verdict = Verdict {
         reason,
@@ -210,10 +228,6 @@ struct Judgement {
     with_shadows: Answer,
 }
 
-fn named(policy: &Policy, (reason, rule): Answer) -> (Reason, Option<&str>) {
-    (reason, rule.and_then(|rule| policy.rule_name(rule)))
-}
-
 /// Whether a reason says that rules were asked and none matched.
 pub(crate) fn is_default(reason: Reason) -> bool {
     matches!(reason, Reason::NoCertificate | Reason::NoRuleMatched | Reason::ScopeMissing | Reason::TokenMissing)
@@ -221,14 +235,24 @@ pub(crate) fn is_default(reason: Reason) -> bool {
 
 fn judge(policy: &Policy, request: &Request<'_>, asker: &Asker<'_>) -> Judgement {
     let refuse = |reason| Judgement { enforced: (reason, None), with_shadows: (reason, None) };
-    let form = match Form::read(&request.head, policy) {
-        Ok(form) => form,
-        Err(reason) => return refuse(reason),
+    let found = match request.protocol {
+        Protocol::Http => {
+            let form = match Form::read(&request.head, policy) {
+                Ok(form) => form,
+                Err(reason) => return refuse(reason),
+            };
+            if let Some(doubt) = asker.doubt(policy, request, form.forwarded) {
+                return refuse(doubt);
+            }
+            policy.find(&form, asker.held(), request)
+        }
+        Protocol::Tcp => {
+            if let Some(doubt) = asker.doubt(policy, request, false) {
+                return refuse(doubt);
+            }
+            policy.find_tcp(asker.held(), request)
+        }
     };
-    if let Some(doubt) = asker.doubt(policy, request, form.forwarded) {
-        return refuse(doubt);
-    }
-    let found = policy.find(&form, asker.held(), request);
     let answer = |found: Found| match (found.deny, found.allow, found.lacks) {
         (Some(rule), ..) => (Reason::DenyRuleMatched, Some(rule)),
         (None, Some(rule), _) => (Reason::RuleMatched, Some(rule)),

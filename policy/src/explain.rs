@@ -3,11 +3,13 @@
 //! The decision itself comes from [`crate::decide`]; here each rule is looked at on its own, without the index, so that the
 //! answer can name what a rule lacked. For people and command lines: the cost grows with the number of rules.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::asker::Asker;
 use crate::decide;
 use crate::decide::Decision;
+use crate::decide::Protocol;
 use crate::decide::Request;
 use crate::form::Form;
 use crate::host::Host;
@@ -26,6 +28,7 @@ use crate::roles::Held;
 use crate::roles::RoleId;
 use crate::rule::Effect;
 use crate::rule::Rule;
+use crate::rule::Rules;
 use crate::strings::Strings;
 
 /// A decision, and what each candidate rule had to say.
@@ -148,10 +151,14 @@ pub(crate) fn explain<'p>(policy: &'p Policy, request: &Request<'p>) -> Explanat
     let decision = decide::decide(policy, request);
     let asked = decision.rule().is_some() || decide::is_default(decision.reason());
     let mut rules = Vec::new();
-    if asked && let Ok(form) = Form::read(&request.head, policy) {
+    let form = match request.protocol {
+        Protocol::Http => Form::read(&request.head, policy).map(Some),
+        Protocol::Tcp => Ok(None),
+    };
+    if asked && let Ok(form) = form {
         let asker = Asker::of(policy, request);
-        let asking = Asking { policy, request, form, held: asker.held() };
-        rules.extend(policy.rules.iter().filter_map(|(_, rule)| asking.outcome(rule)));
+        let asking = Asking { policy, rules: policy.rules_of(request.protocol), request, form, held: asker.held() };
+        rules.extend(asking.rules.iter().filter_map(|(_, rule)| asking.outcome(rule)));
     }
     Explanation { decision, rules }
 }
@@ -159,17 +166,19 @@ pub(crate) fn explain<'p>(policy: &'p Policy, request: &Request<'p>) -> Explanat
 /// A request as rules are asked about it.
 struct Asking<'p, 'q> {
     policy: &'p Policy,
+    rules: &'p Rules,
     request: &'q Request<'q>,
-    form: Form<'q>,
+    /// `None` for a TCP connection.
+    form: Option<Form<'q>>,
     held: &'q [Held],
 }
 
 impl<'p> Asking<'p, '_> {
     /// `None` for a rule that is no candidate.
     fn outcome(&self, rule: &'p Rule) -> Option<RuleOutcome<'p>> {
-        let Policy { strings, patterns, rules, .. } = self.policy;
-        let segments = self.form.path.segments();
-        let host = self.form.host.as_ref();
+        let Policy { strings, patterns, .. } = self.policy;
+        let (rules, segments, host) = (self.rules, self.segments(), self.host());
+        let method = self.form.as_ref().map(|form| form.method);
 
         let paths = rules.paths(rule);
         let paths_fit: Vec<Option<Pattern>> =
@@ -195,10 +204,10 @@ impl<'p> Asking<'p, '_> {
                 patterns: hosts.iter().map(|host| patterns.host_text(*host, strings)).collect(),
                 host: host.map(|host| host.as_str().to_owned()),
             })
-        } else if !rule.methods.meets(rules.method(strings.find(self.form.method))) {
+        } else if let Some(method) = method.filter(|method| !rule.methods.meets(rules.method(strings.find(method)))) {
             Some(Mismatch::Method {
                 methods: names(rules.method_names(rule.methods, strings).unwrap_or_default()),
-                method: self.form.method.to_owned(),
+                method: method.to_owned(),
             })
         } else if held.is_empty() {
             let roles = roles.iter().map(|role| self.policy.roles.name(*role, strings));
@@ -229,14 +238,13 @@ impl<'p> Asking<'p, '_> {
         hosts: &[Option<Pattern>],
         held: &[&Held],
     ) -> bool {
-        let host: Option<&Host<'_>> = self.form.host.as_ref();
-        let rules = &self.policy.rules;
+        let (rules, host) = (self.rules, self.host());
         let claims = requirement::claim_texts(rules.requirements(rule), self.request);
         let named = || rules.claim_captures(rule).map(|(name, _)| name);
         let agrees = |path: &Option<Pattern>, on: &Option<Pattern>, role: RoleId, bindings: &[Binding]| {
             let asked =
                 constrained(&slots(self.steps(path), self.steps(on), named()), self.policy.roles.captures(role));
-            satisfied(&asked, bindings, self.form.path.segments(), host, &claims)
+            satisfied(&asked, bindings, self.segments(), host, &claims)
         };
         paths
             .iter()
@@ -250,7 +258,7 @@ impl<'p> Asking<'p, '_> {
         hosts: &[Option<Pattern>],
         strings: &Strings,
     ) -> Vec<String> {
-        let claims = self.policy.rules.claim_captures(rule).map(|(name, _)| format!("{{{}}}", strings.text(name)));
+        let claims = self.rules.claim_captures(rule).map(|(name, _)| format!("{{{}}}", strings.text(name)));
         let steps = paths.iter().chain(hosts).flat_map(|pattern| self.steps(pattern));
         let mut names: Vec<String> = steps
             .filter_map(|step| match step {
@@ -262,6 +270,14 @@ impl<'p> Asking<'p, '_> {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    fn segments(&self) -> &[Cow<'_, str>] {
+        self.form.as_ref().map_or(&[], |form| form.path.segments())
+    }
+
+    fn host(&self) -> Option<&Host<'_>> {
+        self.form.as_ref()?.host.as_ref()
     }
 
     fn steps(&self, pattern: &Option<Pattern>) -> &'p [Step] {

@@ -26,10 +26,12 @@ pub(crate) struct Windows {
 
 impl Windows {
     /// Those of all rules, shadow rules too.
-    pub(crate) fn of(rules: &Rules) -> Self {
+    pub(crate) fn of<'r>(lists: impl IntoIterator<Item = &'r Rules>) -> Self {
         let mut windows = Self::default();
-        for (_, rule) in rules.iter() {
-            windows.add(rules.requirements(rule));
+        for rules in lists {
+            for (_, rule) in rules.iter() {
+                windows.add(rules.requirements(rule));
+            }
         }
         windows
     }

@@ -68,6 +68,7 @@ pub use decide::Divergence;
 pub use decide::Head;
 pub use decide::Peer;
 pub use decide::Permit;
+pub use decide::Protocol;
 pub use decide::Request;
 pub use decide::Tls;
 pub use error::PolicyError;

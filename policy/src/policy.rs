@@ -12,6 +12,7 @@ use crate::compile;
 use crate::compile::RoleTable;
 use crate::decide;
 use crate::decide::Decision;
+use crate::decide::Protocol;
 use crate::decide::Request;
 use crate::error::PolicyError;
 use crate::explain;
@@ -30,6 +31,7 @@ use crate::requirement::Needs;
 use crate::revocation::Revocations;
 use crate::roles::Held;
 use crate::roles::Members;
+use crate::rule::Methods;
 use crate::rule::RuleId;
 use crate::rule::Rules;
 use crate::selftest::Test;
@@ -52,6 +54,8 @@ pub struct Policy {
     pub(crate) forwarders: Vec<Forwarder>,
     pub(crate) rules: Rules,
     pub(crate) index: Index,
+    /// About TCP connections.
+    pub(crate) tcp: RuleSet,
     pub(crate) standing: Standing,
     pub(crate) tests: Vec<Test>,
     pub(crate) needs: Needs,
@@ -60,6 +64,13 @@ pub struct Policy {
     pub(crate) candidate: Option<Box<Self>>,
     /// Empty until the rest is in place.
     pub(crate) version: String,
+}
+
+/// Rules, and the index over them.
+#[derive(Debug)]
+pub(crate) struct RuleSet {
+    pub(crate) rules: Rules,
+    pub(crate) index: Index,
 }
 
 /// What a policy says once and for all.
@@ -154,9 +165,9 @@ impl Policy {
         self.needs
     }
 
-    /// Number of rules.
+    /// Number of rules, those about TCP connections included.
     pub fn rule_count(&self) -> usize {
-        self.rules.len()
+        self.rules.len() + self.tcp.rules.len()
     }
 
     /// Every how-manieth allowed request leaves a decision record; `None` is never.
@@ -223,8 +234,15 @@ impl Policy {
         self.forwarders.get(view.forwarder?)
     }
 
-    pub(crate) fn rule_name(&self, rule: RuleId) -> Option<&str> {
-        self.rules.get(rule).map(|rule| self.strings.text(rule.id))
+    pub(crate) fn rules_of(&self, protocol: Protocol) -> &Rules {
+        match protocol {
+            Protocol::Http => &self.rules,
+            Protocol::Tcp => &self.tcp.rules,
+        }
+    }
+
+    pub(crate) fn rule_name(&self, protocol: Protocol, rule: RuleId) -> Option<&str> {
+        self.rules_of(protocol).get(rule).map(|rule| self.strings.text(rule.id))
     }
 
     /// What this policy says of a certificate, worked out anew only if another policy did.
@@ -246,6 +264,12 @@ impl Policy {
             request,
         };
         self.index.find(&query, &self.rules, &self.strings)
+    }
+
+    /// The rules that decide a connection of somebody who holds these roles.
+    pub(crate) fn find_tcp(&self, held: &[Held], request: &Request<'_>) -> Found {
+        let query = Query { path: &[], host: None, method: Methods::ALL, held, request };
+        self.tcp.index.find(&query, &self.tcp.rules, &self.strings)
     }
 
     /// What this policy says of a certificate and a token together.

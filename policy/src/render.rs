@@ -28,6 +28,7 @@ use crate::roles::Condition;
 use crate::roles::Member;
 use crate::roles::RoleId;
 use crate::roles::condition::Attribute;
+use crate::rule;
 use crate::rule::Effect;
 use crate::rule::Rule;
 use crate::strings::Strings;
@@ -85,6 +86,8 @@ struct Whole<'p> {
     tokens: tokens::Tokens<'p>,
     roles: Roles<'p>,
     rules: Rules<'p>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tcp: Vec<RuleText<'p>>,
     distrust: Vec<Distrust<'p>>,
     revoked: Revoked,
     tests: Vec<&'p document::Test>,
@@ -144,6 +147,8 @@ struct RequirementsText<'r> {
     headers: BTreeMap<&'r str, &'r [Box<str>]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sources: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<String>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     sni: &'r [Box<str>],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -266,6 +271,7 @@ impl<'p> Whole<'p> {
             tokens: tokens::tokens(&policy.providers.list),
             roles: Roles(policy),
             rules: Rules(policy),
+            tcp: policy.tcp.rules.iter().map(|(_, rule)| RuleText::new(rule, &policy.tcp.rules, policy)).collect(),
             distrust: distrust.collect(),
             revoked: Revoked {
                 serials: standing.serials.iter().map(|serial| hex(serial)).collect(),
@@ -304,13 +310,13 @@ impl Serialize for Roles<'_> {
 impl Serialize for Rules<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(policy) = self;
-        serializer.collect_seq(policy.rules.iter().map(|(_, rule)| RuleText::new(rule, policy)))
+        serializer.collect_seq(policy.rules.iter().map(|(_, rule)| RuleText::new(rule, &policy.rules, policy)))
     }
 }
 
 impl<'p> RuleText<'p> {
-    fn new(rule: &'p Rule, policy: &'p Policy) -> Self {
-        let Policy { strings, patterns, rules, .. } = policy;
+    fn new(rule: &'p Rule, rules: &'p rule::Rules, policy: &'p Policy) -> Self {
+        let Policy { strings, patterns, .. } = policy;
         let principals = match rules.roles(rule) {
             [] => Principals::Any,
             roles => Principals::Roles(roles.iter().map(|role| role_name(*role, policy)).collect()),
@@ -344,6 +350,9 @@ impl<'r> RequirementsText<'r> {
                 Requirement::Not(inner) => text.not = Some(Box::new(Self::new(inner.as_ref(), strings))),
                 Requirement::Headers(headers) => {
                     text.headers = headers.iter().map(|header| (&*header.name, &*header.values)).collect();
+                }
+                Requirement::Listeners(listeners) => {
+                    text.listeners = listeners.iter().map(ToString::to_string).collect();
                 }
                 Requirement::Scopes(scopes) => text.scopes = scopes,
                 Requirement::Sni(names) => text.sni = names,

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::Map;
@@ -15,6 +16,7 @@ use crate::certificate::Leaf;
 use crate::decide::Decision;
 use crate::decide::Head;
 use crate::decide::Peer;
+use crate::decide::Protocol;
 use crate::decide::Request;
 use crate::decide::Tls;
 use crate::document;
@@ -22,6 +24,7 @@ use crate::forwarded::Forwarded;
 use crate::policy::Policy;
 use crate::policy::TestFailure;
 use crate::reason::Reason;
+use crate::samples::SampleRequest;
 use crate::time::UnixTime;
 use crate::token::Bearer;
 use crate::token::Token;
@@ -37,15 +40,23 @@ pub(crate) struct Test {
     pub(crate) forwarded_by: Option<Leaf>,
     pub(crate) token: Option<TestToken>,
     pub(crate) now: UnixTime,
-    pub(crate) method: String,
-    pub(crate) host: Option<String>,
-    pub(crate) path: String,
+    pub(crate) asked: Asked,
     pub(crate) fields: Vec<(String, String)>,
+    pub(crate) listener: Option<SocketAddr>,
     pub(crate) source_address: Option<IpAddr>,
     pub(crate) sni: Option<String>,
     /// As proxies name it: `TLSv1.3`.
     pub(crate) tls_version: Option<String>,
     pub(crate) expectation: Expectation,
+}
+
+/// What a test asks about.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// A TCP connection.
+    Connection,
+    /// A request.
+    Request(SampleRequest),
 }
 
 /// A token that nobody signed: what a verified one says.
@@ -95,6 +106,19 @@ impl Test {
         };
         let token = self.token.as_ref().map(|token| Token::thought_of(policy.providers.version(), token));
         let token = token.map_or(Bearer::Absent, |token| Bearer::Verified(Arc::new(token)));
+        let (protocol, head) = match &self.asked {
+            Asked::Connection => (Protocol::Tcp, Head::default()),
+            Asked::Request(request) => {
+                let head = Head {
+                    method: Some(request.method.as_bytes()),
+                    authority: request.host.as_deref().map(str::as_bytes),
+                    path: Some(request.path.as_bytes()),
+                    fields: self.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect(),
+                    duplicated: false,
+                };
+                (Protocol::Http, head)
+            }
+        };
         let request = Request {
             token: &token,
             now: self.now,
@@ -102,13 +126,9 @@ impl Test {
             forwarded: &forwarded,
             tls: Tls { version: self.tls_version.as_deref(), sni: self.sni.as_deref() },
             source: self.source_address,
-            head: Head {
-                method: Some(self.method.as_bytes()),
-                authority: self.host.as_deref().map(str::as_bytes),
-                path: Some(self.path.as_bytes()),
-                fields: self.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect(),
-                duplicated: false,
-            },
+            listener: self.listener,
+            protocol,
+            head,
         };
         let decision = policy.decide(&request);
         let got = match (&self.expectation, decision.reason(), decision.rule()) {

@@ -8,6 +8,7 @@ use portcullis_policy::Head;
 use portcullis_policy::Leaf;
 use portcullis_policy::Peer;
 use portcullis_policy::Policy as Compiled;
+use portcullis_policy::Protocol;
 use portcullis_policy::Request;
 use portcullis_policy::Subject;
 use portcullis_policy::Tls;
@@ -61,6 +62,8 @@ impl Engine for Portcullis {
             token: &Bearer::Absent,
             tls: Tls::default(),
             source: None,
+            listener: None,
+            protocol: Protocol::Http,
             head: Head {
                 method: Some(question.method.as_bytes()),
                 authority: Some(b"orders.acme.example"),

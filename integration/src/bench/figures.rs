@@ -128,6 +128,8 @@ fn native(count: usize) -> Result<(Duration, Duration), BenchError> {
         token: &Bearer::Absent,
         tls: Tls::default(),
         source: None,
+        listener: None,
+        protocol: portcullis_policy::Protocol::Http,
         head: Head {
             method: Some(b"GET"),
             authority: Some(b"orders.acme.example"),

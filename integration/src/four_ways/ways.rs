@@ -16,6 +16,7 @@ use portcullis_policy as core;
 use portcullis_policy::Head;
 use portcullis_policy::Leaf;
 use portcullis_policy::Memory;
+use portcullis_policy::Protocol;
 use portcullis_policy::Request;
 use portcullis_policy::Tls;
 use portcullis_policy::UnixTime;
@@ -89,6 +90,8 @@ pub fn decide_natively(policy: &core::Policy, table: &Table, row: &Row) -> Verdi
         token: &token,
         tls: Tls { version: Some("TLSv1.3"), sni: Some("orders.acme.example") },
         source: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7))),
+        listener: None,
+        protocol: Protocol::Http,
         head,
     });
     Verdict {

@@ -9,6 +9,7 @@ use portcullis_policy::Leaf;
 use portcullis_policy::Memory;
 use portcullis_policy::Peer;
 use portcullis_policy::Policy;
+use portcullis_policy::Protocol;
 use portcullis_policy::Request;
 use portcullis_policy::Subject;
 use portcullis_policy::Tls;
@@ -66,6 +67,8 @@ pub(crate) fn forwarded(bytes: &[u8]) {
         token: &Bearer::Absent,
         tls: Tls::default(),
         source: None,
+        listener: None,
+        protocol: Protocol::Http,
         head,
     };
     let decision = policy.decide(&request);

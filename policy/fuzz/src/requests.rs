@@ -9,6 +9,7 @@ use portcullis_policy::Host;
 use portcullis_policy::Normalization;
 use portcullis_policy::Peer;
 use portcullis_policy::Policy;
+use portcullis_policy::Protocol;
 use portcullis_policy::Reason;
 use portcullis_policy::Request;
 use portcullis_policy::RequestPath;
@@ -81,6 +82,8 @@ pub(crate) fn head(bytes: &[u8]) {
         token: &Bearer::Absent,
         tls,
         source: None,
+        listener: None,
+        protocol: Protocol::Http,
         head,
     };
     let decision = open().decide(&request);

@@ -27,6 +27,7 @@ use crate::horizon::Windows;
 use crate::path::Normalization;
 use crate::pattern::Patterns;
 use crate::policy::Policy;
+use crate::policy::RuleSet;
 use crate::policy::Settings;
 use crate::render;
 use crate::revocation;
@@ -84,17 +85,18 @@ fn version(policy: &Policy) -> String {
 fn build(document: Document<'_>, lists: Lists<'_>, shared: &Shared<'_>) -> Result<Policy, PolicyError> {
     let Shared { anchors, providers, forwarders, revocations } = shared;
     let settings = settings(&document)?;
-    let Document { roles, rules, distrust, revoked, tests, .. } = document;
+    let Document { roles, rules, tcp, distrust, revoked, tests, .. } = document;
 
     let mut strings = Strings::new();
     let mut patterns = Patterns::default();
     let (roles, members) = roles::compile(roles, lists, anchors, providers, &mut strings, &mut patterns)?;
     let forwarders = forwarders::compile(forwarders, &roles, anchors, providers, &mut strings, &mut patterns)?;
-    let (rules, index) = rules::compile(rules, lists, &roles, &mut strings, &mut patterns)?;
+    let RuleSet { rules, index } = rules::compile(rules, lists, &roles, &mut strings, &mut patterns)?;
+    let tcp = rules::compile_tcp(tcp, &rules, &roles, &mut strings, &mut patterns)?;
     let standing = standing::compile(&distrust, &revoked, Arc::clone(revocations), anchors)?;
-    let tests = tests::compile(tests, &rules, providers, &strings, &standing)?;
-    let needs = rules.needs();
-    let windows = Windows::of(&rules);
+    let tests = tests::compile(tests, [&rules, &tcp.rules], providers, &strings, &standing)?;
+    let needs = rules.needs().and(tcp.rules.needs());
+    let windows = Windows::of([&rules, &tcp.rules]);
     strings.shrink();
     patterns.shrink();
     Ok(Policy {
@@ -108,6 +110,7 @@ fn build(document: Document<'_>, lists: Lists<'_>, shared: &Shared<'_>) -> Resul
         forwarders,
         rules,
         index,
+        tcp,
         standing,
         tests,
         needs,

@@ -12,6 +12,7 @@ use crate::form::is_own_header;
 use crate::network::Network;
 use crate::requirement::Days;
 use crate::requirement::Header;
+use crate::requirement::ListenerAddress;
 use crate::requirement::Requirement;
 use crate::requirement::TlsVersion;
 use crate::requirement::Window;
@@ -43,7 +44,7 @@ pub(super) fn compile(
 
 // In the order in which they are asked: cheap ones first.
 fn fields(written: &Requirements<'_>, strings: &mut Strings) -> Result<Vec<Requirement>, FieldProblem> {
-    let Requirements { headers, sources, sni, tls, times, scopes, claims } = written;
+    let Requirements { headers, sources, listeners, sni, tls, times, scopes, claims } = written;
     let mut requirements = Vec::new();
     if let Some(tls) = tls {
         let text = tls.min_version.as_str();
@@ -56,6 +57,10 @@ fn fields(written: &Requirements<'_>, strings: &mut Strings) -> Result<Vec<Requi
     if let Some(sources) = sources {
         bounded("sources", sources.0.len())?;
         requirements.push(Requirement::Sources(each("sources", &sources.0, source)?.into()));
+    }
+    if let Some(listeners) = listeners {
+        bounded("listeners", listeners.0.len())?;
+        requirements.push(Requirement::Listeners(each("listeners", &listeners.0, listener)?.into()));
     }
     if let Some(sni) = sni {
         bounded("sni", sni.0.len())?;
@@ -90,6 +95,11 @@ fn source(text: &str) -> Result<Network, PolicyProblem> {
     Network::parse(text)
         .filter(|network| network.address.to_canonical() == network.address)
         .ok_or_else(|| value::bad(text, expected))
+}
+
+fn listener(text: &str) -> Result<ListenerAddress, PolicyProblem> {
+    let expected = "where a client connects to, such as `:5432` (a port), `10.0.0.1:5432` or `[2001:db8::1]:5432`";
+    ListenerAddress::parse(text).ok_or_else(|| value::bad(text, expected))
 }
 
 fn headers(written: &document::Headers<'_>) -> Result<Box<[Header]>, FieldProblem> {

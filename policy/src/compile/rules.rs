@@ -12,9 +12,9 @@ use crate::document::Text;
 use crate::error::PolicyError;
 use crate::error::PolicyProblem;
 use crate::index::Builder;
-use crate::index::Index;
 use crate::pattern::Pattern;
 use crate::pattern::Patterns;
+use crate::policy::RuleSet;
 use crate::rule::Effect;
 use crate::rule::Methods;
 use crate::rule::NewRule;
@@ -28,40 +28,81 @@ pub(super) type FieldProblem = (String, PolicyProblem);
 /// Bytes of the shortest rule. What is counted need not be rules: there is no room for more than a document can hold.
 const SHORTEST: usize = r#"{"id":"a","deny":"any"}"#.len();
 
-/// Compiles the rules of a document.
+/// Compiles the rules about requests.
 pub(super) fn compile(
     count: RuleCount,
     written: Lists<'_>,
     roles: &RoleTable,
     strings: &mut Strings,
     patterns: &mut Patterns,
-) -> Result<(Rules, Index), PolicyError> {
-    let room = count.0.min(MAX_DOCUMENT / SHORTEST);
-    let mut rules = Rules::with_capacity(room);
-    let mut builder = Builder::with_capacity(room);
-    written.each_rule(&mut |mut rule| {
+) -> Result<RuleSet, PolicyError> {
+    let mut building = Building::new("rules", count.0.min(MAX_DOCUMENT / SHORTEST));
+    written.each_rule(&mut |rule| building.add(rule, roles, strings, patterns))?;
+    building.finish(&Rules::default(), strings)
+}
+
+/// Compiles the rules about TCP connections. None may have the name of one of the `others`.
+pub(super) fn compile_tcp(
+    written: Vec<document::TcpRule<'_>>,
+    others: &Rules,
+    roles: &RoleTable,
+    strings: &mut Strings,
+    patterns: &mut Patterns,
+) -> Result<RuleSet, PolicyError> {
+    let mut building = Building::new("tcp", written.len());
+    written.into_iter().try_for_each(|rule| building.add(rule.into(), roles, strings, patterns))?;
+    building.finish(others, strings)
+}
+
+/// The rules of one list of the document, in the making.
+struct Building {
+    list: &'static str,
+    rules: Rules,
+    index: Builder,
+}
+
+impl Building {
+    fn new(list: &'static str, room: usize) -> Self {
+        Self { list, rules: Rules::with_capacity(room), index: Builder::with_capacity(room) }
+    }
+
+    fn add(
+        &mut self,
+        mut rule: document::Rule<'_>,
+        roles: &RoleTable,
+        strings: &mut Strings,
+        patterns: &mut Patterns,
+    ) -> Result<(), PolicyError> {
+        let Self { list, rules, index } = self;
         let id = RuleId(rules.len() as u32);
         let place = |(field, problem): FieldProblem| {
             let dot = if field.is_empty() { "" } else { "." };
-            PolicyError::new(format!("rules[{}]{dot}{field}", id.0), problem)
+            PolicyError::new(format!("{list}[{}]{dot}{field}", id.0), problem)
         };
-        add(&mut rule, roles, strings, patterns, &mut rules).map_err(place)?;
+        add(&mut rule, roles, strings, patterns, rules).map_err(place)?;
         let Some(rule) = rules.get(id) else { return Ok(()) };
-        let added = builder.add(id, rule, &rules, patterns, |role| roles.captures(role));
+        let added = index.add(id, rule, rules, patterns, |role| roles.captures(role));
         added.map_err(|problem| place((String::new(), problem)))
-    })?;
-    rules.shrink();
-    let index = builder.finish(&rules)?;
-    // Last, when the memory of the builder is free again.
-    let mut ids: Vec<_> = rules.iter().map(|(id, rule)| (rule.id, id)).collect();
-    ids.sort_unstable();
-    for ((one, _), (other, id)) in ids.iter().zip(ids.iter().skip(1)) {
-        if one == other {
-            let problem = PolicyProblem::Duplicate { what: "rule", name: strings.text(*one).to_owned() };
-            return Err(PolicyError::new(format!("rules[{}].id", id.0), problem));
-        }
     }
-    Ok((rules, index))
+
+    fn finish(self, others: &Rules, strings: &Strings) -> Result<RuleSet, PolicyError> {
+        let Self { list, mut rules, index } = self;
+        rules.shrink();
+        let index = index.finish(&rules, list)?;
+        // Last, when the memory of the builder is free again.
+        let own = rules.iter().map(|(id, rule)| (rule.id, Some(id)));
+        let mut names: Vec<_> = others.iter().map(|(_, rule)| (rule.id, None)).chain(own).collect();
+        names.sort_unstable();
+        for ((one, _), (other, id)) in names.iter().zip(names.iter().skip(1)) {
+            if let Some(id) = id
+                && one == other
+            {
+                let problem = PolicyProblem::Duplicate { what: "rule", name: strings.text(*one).to_owned() };
+                return Err(PolicyError::new(format!("{list}[{}].id", id.0), problem));
+            }
+        }
+        Ok(RuleSet { rules, index })
+    }
 }
 
 fn add(

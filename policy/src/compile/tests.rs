@@ -24,6 +24,7 @@ use crate::roles::condition::KeyKind;
 use crate::rule::Effect;
 use crate::rule::Rules;
 use crate::samples::SampleRequest;
+use crate::selftest::Asked;
 use crate::selftest::Expectation;
 use crate::selftest::Test;
 use crate::selftest::TestToken;
@@ -36,7 +37,7 @@ use crate::token::scopes;
 
 pub(super) fn compile(
     written: Vec<document::Test>,
-    rules: &Rules,
+    rules: [&Rules; 2],
     providers: &Providers,
     strings: &Strings,
     standing: &Standing,
@@ -44,30 +45,47 @@ pub(super) fn compile(
     let latest = standing.brakes.iter().filter_map(|brake| brake.issued_before).max();
     let now = latest.unwrap_or(UnixTime(0));
     let tests = written.into_iter().enumerate().map(|(position, test)| {
-        compile_one(test, rules, providers, strings, now)
-            .map_err(|(field, problem)| PolicyError::new(format!("tests[{position}].{field}"), problem))
+        compile_one(test, rules, providers, strings, now).map_err(|(field, problem)| {
+            PolicyError::new(format!("tests[{position}]{}{field}", if field.is_empty() { "" } else { "." }), problem)
+        })
     });
     tests.collect()
 }
 
 fn compile_one(
     source: document::Test,
-    rules: &Rules,
+    rules: [&Rules; 2],
     providers: &Providers,
     strings: &Strings,
     now: UnixTime,
 ) -> Result<Test, FieldProblem> {
     let here = |field: &'static str| move |problem| (field.to_owned(), problem);
-    let written = SampleRequest::parse(&source.request)
-        .ok_or_else(|| value::bad(&source.request, "a method and a path, such as `GET /orders/42`"))
-        .map_err(here("request"))?;
-    let host = written.host.as_ref().or(source.host.as_ref()).cloned();
-    if written.host.is_some() && source.host.is_some() {
-        return Err(here("host")(PolicyProblem::Duplicate {
-            what: "the host, by the request's URL:",
-            name: shown(&host),
-        }));
-    }
+    let place = |text: &str| {
+        let expected = "an address and a port that a client connects to, such as `10.0.0.1:5432`";
+        text.parse().map_err(|_| value::bad(text, expected))
+    };
+    let (asked, listener) = match (&source.request, &source.connection) {
+        (Some(request), None) => {
+            let listener = source.listener.as_deref().map(place).transpose().map_err(here("listener"))?;
+            (Asked::Request(self::request(request, &source.host)?), listener)
+        }
+        (None, Some(connection)) => {
+            let is_there = [
+                ("host", source.host.is_some()),
+                ("headers", !source.headers.0.is_empty()),
+                ("token", source.token.is_some()),
+                ("forwarded_by", source.forwarded_by.is_some()),
+                ("listener", source.listener.is_some()),
+            ];
+            if let Some((field, _)) = is_there.into_iter().find(|(_, is_there)| *is_there) {
+                return Err(here(field)(PolicyProblem::ExactlyOne { first: field, second: "connection" }));
+            }
+            (Asked::Connection, Some(place(connection).map_err(here("connection"))?))
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            return Err((String::new(), PolicyProblem::ExactlyOne { first: "request", second: "connection" }));
+        }
+    };
     let at = source.at.as_deref().map(value::time).transpose().map_err(here("at"))?;
     let now = at.unwrap_or(now);
     let address = |text: &str| text.parse().map_err(|_| value::bad(text, "an IP address"));
@@ -103,23 +121,37 @@ fn compile_one(
             return Err(here("expect")(PolicyProblem::ExactlyOne { first: "allow", second: "deny" }));
         }
     };
-    let SampleRequest { method, path, .. } = written;
     let sni = source.sni.clone();
     Ok(Test {
         peer,
         forwarded_by,
         token,
         now,
-        method,
-        host,
-        path,
+        asked,
         fields,
+        listener,
         source_address,
         sni,
         tls_version,
         expectation,
         source,
     })
+}
+
+/// A request as a test writes it; its host stands in the URL or beside it.
+fn request(text: &str, host: &Option<String>) -> Result<SampleRequest, FieldProblem> {
+    let request = SampleRequest::parse(text)
+        .ok_or_else(|| value::bad(text, "a method and a path, such as `GET /orders/42`"))
+        .map_err(|problem| ("request".to_owned(), problem))?;
+    match (&request.host, host) {
+        (Some(_), Some(host)) => {
+            let problem =
+                PolicyProblem::Duplicate { what: "the host, by the request's URL:", name: value::shown(host) };
+            Err(("host".to_owned(), problem))
+        }
+        (Some(_), None) => Ok(request),
+        (None, host) => Ok(SampleRequest { host: host.clone(), ..request }),
+    }
 }
 
 /// The certificate of a peer that is written down outside of a policy; `None` for who has none.
@@ -236,16 +268,13 @@ fn public_key(key: &TestKey) -> Result<PublicKey, FieldProblem> {
     key_of.ok_or_else(|| ("key.bits".to_owned(), value::bad(&bits, expected)))
 }
 
-fn is_rule(name: &str, effect: Effect, rules: &Rules, strings: &Strings) -> bool {
-    rules.named(strings.find(name)).is_some_and(|rule| rule.effect == effect && !rule.shadow)
+fn is_rule(name: &str, effect: Effect, rules: [&Rules; 2], strings: &Strings) -> bool {
+    let mut found = rules.iter().filter_map(|rules| rules.named(strings.find(name)));
+    found.any(|rule| rule.effect == effect && !rule.shadow)
 }
 
 fn unknown(name: &str, known: &'static str) -> PolicyProblem {
     PolicyProblem::UnknownWord { name: value::shown(name), known }
-}
-
-fn shown(host: &Option<String>) -> String {
-    value::shown(host.as_deref().unwrap_or_default())
 }
 
 fn pairs(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {

@@ -32,6 +32,7 @@ pub(crate) use read::read_peer;
 pub(crate) use requirement::Headers;
 use requirement::List;
 pub(crate) use requirement::Requirements;
+use requirement::TcpRequirements;
 use requirement::Tls;
 pub(crate) use requirement::Window;
 use requirement::Windows;
@@ -88,6 +89,8 @@ pub(crate) struct Document<'a> {
     pub(crate) roles: RoleNames<'a>,
     pub(crate) rules: RuleCount,
     #[serde(borrow, default, deserialize_with = "objects")]
+    pub(crate) tcp: Vec<TcpRule<'a>>,
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(crate) distrust: Vec<Distrust<'a>>,
     #[serde(borrow, default, deserialize_with = "object")]
     pub(crate) revoked: Revoked<'a>,
@@ -113,6 +116,8 @@ pub(crate) struct Candidate<'a> {
     roles: RoleNames<'a>,
     rules: RuleCount,
     #[serde(borrow, default, deserialize_with = "objects")]
+    tcp: Vec<TcpRule<'a>>,
+    #[serde(borrow, default, deserialize_with = "objects")]
     distrust: Vec<Distrust<'a>>,
     #[serde(borrow, default, deserialize_with = "object")]
     revoked: Revoked<'a>,
@@ -122,8 +127,18 @@ pub(crate) struct Candidate<'a> {
 
 impl<'a> From<Candidate<'a>> for Document<'a> {
     fn from(candidate: Candidate<'a>) -> Self {
-        let Candidate { version, trust_domain, normalize_path, merge_slashes, roles, rules, distrust, revoked, tests } =
-            candidate;
+        let Candidate {
+            version,
+            trust_domain,
+            normalize_path,
+            merge_slashes,
+            roles,
+            rules,
+            tcp,
+            distrust,
+            revoked,
+            tests,
+        } = candidate;
         Self {
             version,
             trust_domain,
@@ -137,6 +152,7 @@ impl<'a> From<Candidate<'a>> for Document<'a> {
             records: Records::default(),
             roles,
             rules,
+            tcp,
             distrust,
             revoked,
             revocations: None,
@@ -190,6 +206,8 @@ pub(crate) struct Rule<'a> {
     #[serde(borrow, default, deserialize_with = "boxed")]
     sources: Option<Box<List<'a>>>,
     #[serde(borrow, default, deserialize_with = "boxed")]
+    listeners: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
     sni: Option<Box<List<'a>>>,
     #[serde(borrow, default, deserialize_with = "optional_object")]
     tls: Option<Box<Tls<'a>>>,
@@ -205,11 +223,63 @@ impl<'a> Rule<'a> {
         Requirements {
             headers: self.headers.take(),
             sources: self.sources.take(),
+            listeners: self.listeners.take(),
             sni: self.sni.take(),
             tls: self.tls.take(),
             times: self.times.take(),
             scopes: self.scopes.take(),
             claims: self.claims.take(),
+        }
+    }
+}
+
+/// One rule about TCP connections: what a connection has none of (methods, paths, hosts, header fields, tokens), it cannot
+/// ask for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TcpRule<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    allow: Option<Principals<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    deny: Option<Principals<'a>>,
+    #[serde(default)]
+    shadow: bool,
+    #[serde(borrow, default, deserialize_with = "optional_object")]
+    not: Option<Box<TcpRequirements<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    sources: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    listeners: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    sni: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "optional_object")]
+    tls: Option<Box<Tls<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    times: Option<Box<Windows<'a>>>,
+}
+
+impl<'a> From<TcpRule<'a>> for Rule<'a> {
+    fn from(rule: TcpRule<'a>) -> Self {
+        let TcpRule { id, allow, deny, shadow, not, sources, listeners, sni, tls, times } = rule;
+        Self {
+            id,
+            allow,
+            deny,
+            methods: None,
+            paths: None,
+            hosts: None,
+            scopes: None,
+            claims: None,
+            shadow,
+            headers: None,
+            sources,
+            listeners,
+            sni,
+            tls,
+            times,
+            not: not.map(|not| Box::new((*not).into())),
         }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Requirements<'a> {
     #[serde(borrow, default, deserialize_with = "boxed")]
     pub(crate) sources: Option<Box<List<'a>>>,
     #[serde(borrow, default, deserialize_with = "boxed")]
+    pub(crate) listeners: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
     pub(crate) sni: Option<Box<List<'a>>>,
     #[serde(borrow, default, deserialize_with = "optional_object")]
     pub(crate) tls: Option<Box<Tls<'a>>>,
@@ -35,6 +37,29 @@ pub(crate) struct Requirements<'a> {
     pub(crate) scopes: Option<Box<List<'a>>>,
     #[serde(borrow, default, deserialize_with = "boxed")]
     pub(crate) claims: Option<Box<Claims<'a>>>,
+}
+
+/// The `not` of a rule about TCP connections.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TcpRequirements<'a> {
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    sources: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    listeners: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    sni: Option<Box<List<'a>>>,
+    #[serde(borrow, default, deserialize_with = "optional_object")]
+    tls: Option<Box<Tls<'a>>>,
+    #[serde(borrow, default, deserialize_with = "boxed")]
+    times: Option<Box<Windows<'a>>>,
+}
+
+impl<'a> From<TcpRequirements<'a>> for Requirements<'a> {
+    fn from(requirements: TcpRequirements<'a>) -> Self {
+        let TcpRequirements { sources, listeners, sni, tls, times } = requirements;
+        Self { sources, listeners, sni, tls, times, ..Self::default() }
+    }
 }
 
 /// Values by the name of the header field.

@@ -32,13 +32,20 @@ pub(crate) struct Test {
     pub(crate) forwarded_by: Option<Box<PeerNames>>,
     #[serde(default, deserialize_with = "optional_object", skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<Box<TestToken>>,
-    pub(crate) request: String,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<String>,
+    /// Where a TCP connection goes to, in place of `request`.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) connection: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) host: Option<String>,
     #[serde(default, skip_serializing_if = "Entries::is_empty")]
     pub(crate) headers: Entries<String, OneOrMany>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
+    /// Where the request came in.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) listener: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) sni: Option<String>,
     /// Version of TLS.

@@ -120,12 +120,12 @@ impl Builder {
         Ok(())
     }
 
-    /// Lays out the index.
+    /// Lays out the index. `written` is the field of the document that the rules stand under.
     ///
     /// # Errors
     ///
     /// [`PolicyProblem::TooMany`], with the rule's place, if a list is longer than it may be.
-    pub(crate) fn finish(mut self, rules: &Rules) -> Result<Index, PolicyError> {
+    pub(crate) fn finish(mut self, rules: &Rules, written: &str) -> Result<Index, PolicyError> {
         self.raw.sort_unstable();
         let mut terminals = Vec::with_capacity(self.paths.terminals() as usize + 1);
         let mut groups = Vec::new();
@@ -144,7 +144,7 @@ impl Builder {
             if entries.len() - start > MAX_LIST {
                 let what =
                     "rules for one role, host and path that differ in nothing but methods, captures and conditions";
-                let path = format!("rules[{}]", first.rule.0);
+                let path = format!("{written}[{}]", first.rule.0);
                 return Err(PolicyError::new(path, PolicyProblem::TooMany { what, limit: MAX_LIST }));
             }
         }

@@ -5,6 +5,7 @@
 //! unknown: a rule about "not from this network" says nothing of a request whose address nobody knows.
 
 mod headers;
+mod listener;
 mod times;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::token::claim::ClaimTest;
 
 pub(crate) use headers::Header;
 pub(crate) use headers::Quantity;
+pub(crate) use listener::ListenerAddress;
 pub(crate) use times::Days;
 pub(crate) use times::Window;
 
@@ -31,6 +33,8 @@ pub(crate) enum Requirement {
     Claims(Box<[ClaimTest]>),
     /// Each of these header fields has one of its values.
     Headers(Box<[Header]>),
+    /// The client connected to one of these.
+    Listeners(Box<[ListenerAddress]>),
     /// These do not all hold, though all that matters to that is known.
     Not(Box<[Self]>),
     /// The server name of the handshake is one of these, in lower case, or has one label where a text begins with `*.`.
@@ -86,6 +90,8 @@ impl fmt::Display for TlsVersion {
 pub struct Needs {
     /// Fields of [`Head::fields`](crate::Head), which every proxy reads; records do not hold them.
     pub headers: bool,
+    /// [`Request::listener`].
+    pub listener: bool,
     /// [`Request::source`].
     pub source: bool,
     /// [`Tls::sni`].
@@ -101,6 +107,7 @@ impl Needs {
         for requirement in requirements {
             match requirement {
                 Requirement::Headers(_) => needs.headers = true,
+                Requirement::Listeners(_) => needs.listener = true,
                 Requirement::Times(_) => {}
                 Requirement::Not(inner) => needs = needs.and(Self::of(inner.as_ref())),
                 Requirement::Sni(_) => needs.sni = true,
@@ -117,6 +124,7 @@ impl Needs {
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             headers: self.headers || other.headers,
+            listener: self.listener || other.listener,
             source: self.source || other.source,
             sni: self.sni || other.sni,
             tls_version: self.tls_version || other.tls_version,
@@ -166,6 +174,7 @@ impl Requirement {
         match self {
             Self::Claims(_) => "claims",
             Self::Headers(_) => "headers",
+            Self::Listeners(_) => "listeners",
             Self::Not(_) => "not",
             Self::Scopes(_) => "scopes",
             Self::Sni(_) => "sni",
@@ -201,6 +210,10 @@ impl Requirement {
             },
             Self::Scopes(scopes) => Truth::from(token(request).and_then(|token| token.has_scopes(scopes))),
             Self::Headers(headers) => Truth::all(headers.iter().map(|header| header.truth(&request.head, quantity))),
+            Self::Listeners(listeners) => match request.listener {
+                None => Truth::Unknown,
+                Some(place) => Truth::of(listeners.iter().any(|listener| listener.is(place))),
+            },
             Self::Not(inner) => Truth::all(inner.iter().map(|one| one.ask(request, quantity.opposite()))).not(),
             Self::Sni(names) => match request.tls.sni {
                 // No host name has a `*`: it could only be meant for the pattern's.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
@@ -20,6 +21,8 @@ use crate::time::UnixTime;
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct Facts {
+    /// Where the peer connected to.
+    pub listener: Option<SocketAddr>,
     /// The peer's address.
     pub source: Option<IpAddr>,
     /// The server name of the handshake.
@@ -67,6 +70,11 @@ impl Facts {
             }
             // No token is made.
             Requirement::Claims(_) | Requirement::Scopes(_) => Vec::new(),
+            Requirement::Listeners(listeners) => {
+                let elsewhere = SocketAddr::new(ELSEWHERE[0], 1);
+                let places = listeners.iter().map(|listener| listener.example()).chain([elsewhere]);
+                places.map(|place| Self { listener: Some(place), ..self.clone() }).collect()
+            }
             Requirement::Not(inner) => inner.iter().flat_map(|inner| self.tried(inner)).collect(),
             Requirement::Sni(names) => {
                 let names = names.iter().map(|name| name.replacen('*', "any", 1)).chain(["other.example".to_owned()]);
@@ -106,7 +114,8 @@ fn after(address: IpAddr) -> IpAddr {
 /// As it stands after a request.
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { source, sni, tls_version, headers, now } = self;
+        let Self { listener, source, sni, tls_version, headers, now } = self;
+        listener.map_or(Ok(()), |listener| write!(f, " at {listener}"))?;
         source.map_or(Ok(()), |source| write!(f, " from {source}"))?;
         sni.iter().try_for_each(|sni| write!(f, " to {sni}"))?;
         tls_version.iter().try_for_each(|version| write!(f, " over {version}"))?;
@@ -127,6 +136,8 @@ mod tests {
             r#""headers": {"x-a": "1", "x-b": ["2", "3"]}"#,
             r#""sources": ["2001:db8::/32"]"#,
             r#""sni": ["*.acme.example"]"#,
+            r#""listeners": [":443", "10.0.0.1:8443"]"#,
+            r#""not": {"listeners": [":443"]}"#,
             r#""tls": {"min_version": "1.2"}"#,
             r#""times": [{"days": ["sat"], "hours": "08:00-09:00"}]"#,
             r#""times": [{"from": "2026-11-22T00:00:01Z", "hours": "00:00-00:01"}]"#,

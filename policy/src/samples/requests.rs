@@ -9,6 +9,7 @@ use super::words::Words;
 use super::words::unify;
 use crate::decide::Head;
 use crate::decide::Peer;
+use crate::decide::Protocol;
 use crate::decide::Request;
 use crate::decide::Tls;
 use crate::forwarded::Forwarded;
@@ -69,6 +70,8 @@ impl SampleRequest {
             token: &Bearer::Absent,
             tls: Tls { version: self.facts.tls_version.as_deref(), sni: self.facts.sni.as_deref() },
             source: self.facts.source,
+            listener: self.facts.listener,
+            protocol: Protocol::Http,
             head: Head {
                 method: Some(self.method.as_bytes()),
                 authority: self.host.as_deref().map(str::as_bytes),

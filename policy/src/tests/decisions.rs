@@ -5,6 +5,7 @@ use crate::Head;
 use crate::Leaf;
 use crate::Peer;
 use crate::Policy;
+use crate::Protocol;
 use crate::Reason;
 use crate::Request;
 use crate::Tls;
@@ -72,6 +73,8 @@ fn requests_are_decided_by_role_method_path_and_host() {
             forwarded: &Forwarded::Nothing,
             tls: Tls::default(),
             source: None,
+            listener: None,
+            protocol: Protocol::Http,
             head: Head {
                 method: Some(method.as_bytes()),
                 authority: Some(b"Shop.acme.example:443"),
@@ -90,6 +93,8 @@ fn requests_are_decided_by_role_method_path_and_host() {
             forwarded: &Forwarded::Nothing,
             tls: Tls::default(),
             source: None,
+            listener: None,
+            protocol: Protocol::Http,
             head: Head::default(),
         };
         policy.decide(&request).roles().join(",")

@@ -45,6 +45,8 @@ mod scale;
 mod shadows;
 mod standing;
 #[cfg(test)]
+mod tcp;
+#[cfg(test)]
 mod token_refusals;
 #[cfg(test)]
 mod tokens;
@@ -55,6 +57,7 @@ use crate::Head;
 use crate::Leaf;
 use crate::Peer;
 use crate::Policy;
+use crate::Protocol;
 use crate::Reason;
 use crate::Request;
 use crate::Subject;
@@ -117,6 +120,8 @@ fn request<'a>(peer: Peer<'a>, method: &'a str, host: Option<&'a str>, path: &'a
         token: &Bearer::Absent,
         tls: Tls::default(),
         source: None,
+        listener: None,
+        protocol: Protocol::Http,
         head,
     }
 }

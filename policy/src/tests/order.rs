@@ -59,8 +59,17 @@ impl World {
         };
         let head = self.head.clone();
         let token = &self.token;
-        let request =
-            Request { now: self.now, peer, forwarded: &forwarded, token, tls: Tls::default(), source: None, head };
+        let request = Request {
+            now: self.now,
+            peer,
+            forwarded: &forwarded,
+            token,
+            tls: Tls::default(),
+            source: None,
+            listener: None,
+            protocol: Protocol::Http,
+            head,
+        };
         let decision = policy.decide(&request);
         (decision.reason(), decision.rule().map(str::to_owned))
     }

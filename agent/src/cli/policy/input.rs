@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -17,6 +18,7 @@ use portcullis_policy::Leaf;
 use portcullis_policy::Memory;
 use portcullis_policy::Peer;
 use portcullis_policy::Policy;
+use portcullis_policy::Protocol;
 use portcullis_policy::Reason;
 use portcullis_policy::Request;
 use portcullis_policy::Subject;
@@ -52,6 +54,11 @@ pub(super) struct Line {
     pub(super) tls: Option<Object<TlsLine>>,
     #[serde(default)]
     pub(super) source: Option<IpAddr>,
+    /// Where the peer connected to.
+    #[serde(default)]
+    pub(super) listener: Option<SocketAddr>,
+    #[serde(default)]
+    pub(super) protocol: ProtocolLine,
     #[serde(default)]
     method: Option<Bytes>,
     #[serde(default)]
@@ -109,6 +116,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map))
     }
+}
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ProtocolLine {
+    #[default]
+    Http,
+    Tcp,
 }
 
 /// RFC 3339, or seconds since 1970; whole seconds count.
@@ -208,6 +224,11 @@ impl Line {
             (id, error.to_string())
         })?;
         // As proxies hand them over: names of fields have no case (RFC 9110 §5.1).
+        let has_head =
+            line.method.is_some() || line.authority.is_some() || line.path.is_some() || !line.headers.is_empty();
+        if line.protocol == ProtocolLine::Tcp && has_head {
+            return Err((line.id, "a TCP connection has no method, authority, path and headers".to_owned()));
+        }
         line.headers.iter_mut().for_each(|(name, _)| name.0.make_ascii_lowercase());
         Ok(line)
     }
@@ -277,6 +298,11 @@ impl Line {
                 sni: tls.and_then(|tls| tls.sni.as_deref()),
             },
             source: self.source,
+            listener: self.listener,
+            protocol: match self.protocol {
+                ProtocolLine::Http => Protocol::Http,
+                ProtocolLine::Tcp => Protocol::Tcp,
+            },
             head,
         };
         // To a policy for which the peer is no forwarder it is somebody who sends such a header.

@@ -4,6 +4,7 @@
 //! header fields, it is not decided again: an answer that could be wrong is none.
 
 use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use portcullis_policy::CertificateError;
@@ -12,11 +13,13 @@ use portcullis_policy::Forwarded;
 use portcullis_policy::Leaf;
 use portcullis_policy::Peer;
 use portcullis_policy::Policy;
+use portcullis_policy::Protocol;
 use portcullis_policy::Request;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::input::Line;
+use super::input::ProtocolLine;
 use super::verdict::Verdict;
 
 /// What a record begins with, wherever in a line of the proxy's log it begins.
@@ -45,6 +48,10 @@ struct Record {
     path: Option<String>,
     #[serde(default)]
     source: Option<IpAddr>,
+    #[serde(default)]
+    listener: Option<SocketAddr>,
+    #[serde(default)]
+    protocol: ProtocolLine,
     #[serde(default)]
     tls: Option<Value>,
     #[serde(default)]
@@ -133,6 +140,8 @@ fn line(record: Record) -> Result<Line, String> {
     };
     let mut line = Line::from_head(record.request_id, record.time, method, authority, path);
     line.source = record.source;
+    line.listener = record.listener;
+    line.protocol = record.protocol;
     if let Some(tls) = record.tls {
         line.tls = serde_json::from_value(tls).map_err(|error| format!("tls: {error}"))?;
     }
@@ -161,7 +170,8 @@ impl Recorded {
         let unread = [
             (policy.takes_tokens() && (self.token || !same), "the token"),
             (!anchored && !same, "who signed the certificate"),
-            (needs.headers, "header fields"),
+            (needs.headers && request.protocol == Protocol::Http, "header fields"),
+            (needs.listener && request.listener.is_none() && !same, "where the peer connected to"),
             (needs.source && request.source.is_none() && !same, "the peer's address"),
             (needs.sni && request.tls.sni.is_none() && !same, "the server name"),
             (needs.tls_version && request.tls.version.is_none() && !same, "the version of TLS"),
