@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use portcullis_policy::Decision;
+use portcullis_policy::Protocol;
 use portcullis_policy::Reason;
 
 use crate::host::HostError;
@@ -17,10 +18,9 @@ thread_local! {
 
 /// The metrics of this VM. Where several VMs share a proxy, one configuration counts once in each.
 pub(crate) struct Counters {
-    allowed: Metric,
-    denied: Metric,
+    requests: Verdicts,
+    connections: Verdicts,
     denied_for: BTreeMap<Reason, Metric>,
-    ended: Metric,
     ended_for: BTreeMap<Reason, Metric>,
     shadow: Divergences,
     candidate: Divergences,
@@ -35,6 +35,14 @@ pub(crate) struct Counters {
     tokens_cached: Metric,
     tokens_refused: Metric,
     tokens_verified: Metric,
+}
+
+/// What was decided about requests, or about TCP connections.
+struct Verdicts {
+    allowed: Metric,
+    denied: Metric,
+    /// Those that were let through and were open until then.
+    ended: Metric,
 }
 
 /// Requests about which another verdict differs from the one that was enforced.
@@ -74,10 +82,17 @@ impl Counters {
             refusals.map(|reason| Ok((*reason, metric(reason)?))).collect()
         };
         Ok(Self {
-            allowed: Metric::counter("portcullis.requests.allowed")?,
-            denied: Metric::counter("portcullis.requests.denied")?,
+            requests: Verdicts {
+                allowed: Metric::counter("portcullis.requests.allowed")?,
+                denied: Metric::counter("portcullis.requests.denied")?,
+                ended: Metric::counter("portcullis.streams.ended")?,
+            },
+            connections: Verdicts {
+                allowed: Metric::counter("portcullis.connections.allowed")?,
+                denied: Metric::counter("portcullis.connections.denied")?,
+                ended: Metric::counter("portcullis.connections.ended")?,
+            },
             denied_for: for_each_refusal("denied")?,
-            ended: Metric::counter("portcullis.streams.ended")?,
             ended_for: for_each_refusal("ended")?,
             shadow: Divergences::define("shadow")?,
             candidate: Divergences::define("candidate")?,
@@ -95,22 +110,29 @@ impl Counters {
         })
     }
 
-    pub(crate) fn request_allowed(&self) {
-        self.allowed.count();
+    pub(crate) fn allowed(&self, protocol: Protocol) {
+        self.verdicts(protocol).allowed.count();
     }
 
-    pub(crate) fn request_denied(&self, reason: Reason) {
-        self.denied.count();
+    pub(crate) fn denied(&self, protocol: Protocol, reason: Reason) {
+        self.verdicts(protocol).denied.count();
         if let Some(metric) = self.denied_for.get(&reason) {
             metric.count();
         }
     }
 
     /// Counts a stream that was ended while it was open.
-    pub(crate) fn stream_ended(&self, reason: Reason) {
-        self.ended.count();
+    pub(crate) fn ended(&self, protocol: Protocol, reason: Reason) {
+        self.verdicts(protocol).ended.count();
         if let Some(metric) = self.ended_for.get(&reason) {
             metric.count();
+        }
+    }
+
+    fn verdicts(&self, protocol: Protocol) -> &Verdicts {
+        match protocol {
+            Protocol::Http => &self.requests,
+            Protocol::Tcp => &self.connections,
         }
     }
 

@@ -8,11 +8,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use portcullis_policy::Head;
+use portcullis_policy::Protocol;
 use portcullis_policy::Reason;
 use portcullis_policy::UnixTime;
 use portcullis_policy::signature::HostForm;
@@ -238,20 +240,30 @@ pub(crate) fn escaped_certificate() -> Result<Option<EscapedCertificate>, HostEr
 /// [`HostError::PropertyMissing`] if the host does not say: silence is not absence.
 pub(crate) fn source_address() -> Result<Option<IpAddr>, HostError> {
     let text = property("source", "address")?.ok_or(HostError::PropertyMissing("source.address"))?;
+    Ok(str::from_utf8(&text).ok().and_then(address).map(|address| address.ip()))
+}
+
+/// Where the peer connected to; `None` if that has no address, as a Unix socket.
+///
+/// # Errors
+///
+/// [`HostError::PropertyMissing`] if the host does not say.
+pub(crate) fn listener_address() -> Result<Option<SocketAddr>, HostError> {
+    let text = property("destination", "address")?.ok_or(HostError::PropertyMissing("destination.address"))?;
     Ok(str::from_utf8(&text).ok().and_then(address))
 }
 
 /// The address of `10.0.0.7:443` or `[2001:db8::7]:443`; an IPv6 zone is left out.
-fn address(text: &str) -> Option<IpAddr> {
+fn address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.rsplit_once(':')?;
-    port.parse::<u16>().ok()?;
-    match address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+    let address = match address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
         Some(inner) => {
             let (inner, _) = inner.split_once('%').unwrap_or((inner, ""));
-            inner.parse().ok().map(IpAddr::V6)
+            IpAddr::V6(inner.parse().ok()?)
         }
-        None => address.parse().ok().map(IpAddr::V4),
-    }
+        None => IpAddr::V4(address.parse().ok()?),
+    };
+    Some(SocketAddr::new(address, port.parse().ok()?))
 }
 
 /// Version of TLS, such as `TLSv1.3`; `None` without TLS.
@@ -326,6 +338,18 @@ pub(crate) fn set_effective_context(context: u32) -> bool {
 /// Ends the stream at once, in both directions.
 pub(crate) fn reset_stream() -> Result<(), HostError> {
     hostcalls::reset_http_request().map_err(HostError::call("close_stream"))
+}
+
+/// Closes the connection, in both directions; what was written to the peer before goes out.
+pub(crate) fn close_connection() -> Result<(), HostError> {
+    hostcalls::close_downstream().map_err(HostError::call("close_stream"))
+}
+
+/// What the filter stands in the way of: connections, if the proxy's configuration gives it the `root_id` `tcp` or one that
+/// begins with `tcp:`, requests otherwise. No host tells a module in which chain of filters it is. Asked from a root context.
+pub(crate) fn protocol() -> Protocol {
+    let root_id = hostcalls::get_property(vec!["plugin_root_id"]).ok().flatten().unwrap_or_default();
+    if root_id == b"tcp" || root_id.starts_with(b"tcp:") { Protocol::Tcp } else { Protocol::Http }
 }
 
 /// The name that the proxy's configuration gives the filter; empty if the host has none. Asked from a root context.

@@ -5,15 +5,18 @@
 //! the one request that met it.
 //!
 //! What lives how long: [`root::Root`] is one configuration of the filter, [`generation::Generation`] one policy with
-//! what was learned under it, [`exchange::Exchange`] one HTTP request. [`streams`] has what is open, of the whole VM.
+//! what was learned under it, [`exchange::Exchange`] one HTTP request, [`connection::Connection`]
+//! one TCP connection. [`streams`] has what is open, of the whole VM.
 #![expect(missing_docs, reason = "`proxy_wasm::main!` makes a public function without one")]
 
+mod connection;
 mod counters;
 mod exchange;
 mod generation;
 mod host;
 mod lineage;
 mod protobuf;
+mod question;
 mod record;
 mod reply;
 mod root;

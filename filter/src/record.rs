@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::ops::Not;
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use portcullis_policy::Divergence;
 use portcullis_policy::Forwarded;
 use portcullis_policy::Head;
 use portcullis_policy::Peer;
+use portcullis_policy::Protocol;
 use portcullis_policy::Reason;
 use portcullis_policy::Request;
 use portcullis_policy::UnixTime;
@@ -42,6 +44,9 @@ struct Record<'a> {
     /// `ended`, where the decision is about a stream that was let through before and was open until now.
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<&'static str>,
+    /// `tcp`, where the decision is about a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'static str>,
     status: u16,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +79,8 @@ struct Record<'a> {
     token: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listener: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsText>,
     /// What failed, where the gate itself did.
@@ -117,12 +124,12 @@ pub(crate) fn decided(decision: &Decision<'_>, request: &Request<'_>, digest: Op
 }
 
 /// Records that a stream was ended: the policy that let it in, or the one in its place, refuses it now.
-pub(crate) fn stream_ended(decision: &Decision<'_>, request: &Request<'_>, digest: Option<Digest>) {
+pub(crate) fn ended(decision: &Decision<'_>, request: &Request<'_>, digest: Option<Digest>) {
     Record { stream: Some(ENDED), ..of_decision(decision, request, digest) }.write();
 }
 
 fn of_decision<'a>(decision: &'a Decision<'_>, request: &Request<'_>, digest: Option<Digest>) -> Record<'a> {
-    let mut record = Record::new(decision.reason(), &request.head, Some(request.now), digest);
+    let mut record = Record::new(decision.reason(), request.protocol, &request.head, Some(request.now), digest);
     record.policy = Some(decision.policy_version());
     record.rule = decision.rule();
     record.identity = decision.identity();
@@ -140,25 +147,26 @@ fn of_decision<'a>(decision: &'a Decision<'_>, request: &Request<'_>, digest: Op
     }
     record.token = !matches!(request.token, Bearer::Absent);
     record.source = request.source;
+    record.listener = request.listener;
     let text = |text: Option<&str>| text.map(|text| visible(text.as_bytes()));
     let tls = TlsText { version: text(request.tls.version), sni: text(request.tls.sni) };
     record.tls = Some(tls).filter(|tls| tls.version.is_some() || tls.sni.is_some());
     record
 }
 
-/// Records that a request was refused without asking a policy.
-pub(crate) fn failed(error: &HostError, head: &Head<'_>) {
-    of_failure(error, head).write();
+/// Records that a stream was refused without asking a policy.
+pub(crate) fn failed(error: &HostError, protocol: Protocol, head: &Head<'_>) {
+    of_failure(error, protocol, head).write();
 }
 
 /// Records that a stream was ended because no policy could be asked about it again.
-pub(crate) fn stream_failed(error: &HostError, head: &Head<'_>) {
-    Record { stream: Some(ENDED), ..of_failure(error, head) }.write();
+pub(crate) fn ended_for_failure(error: &HostError, protocol: Protocol, head: &Head<'_>) {
+    Record { stream: Some(ENDED), ..of_failure(error, protocol, head) }.write();
 }
 
-fn of_failure(error: &HostError, head: &Head<'_>) -> Record<'static> {
+fn of_failure(error: &HostError, protocol: Protocol, head: &Head<'_>) -> Record<'static> {
     let digest = host::peer_digest().ok().flatten();
-    let mut record = Record::new(error.reason(), head, host::now().ok().map(Now::second), digest);
+    let mut record = Record::new(error.reason(), protocol, head, host::now().ok().map(Now::second), digest);
     record.error = Some(error.to_string());
     record
 }
@@ -170,13 +178,14 @@ pub(crate) fn request_id(head: &Head<'_>) -> Option<String> {
 }
 
 impl Record<'_> {
-    fn new(reason: Reason, head: &Head<'_>, now: Option<UnixTime>, digest: Option<Digest>) -> Self {
+    fn new(reason: Reason, protocol: Protocol, head: &Head<'_>, now: Option<UnixTime>, digest: Option<Digest>) -> Self {
         Self {
             r#type: "decision",
             time: now.and_then(|now| Timestamp::from_second(now.0).ok()),
             policy: None,
             decision: if reason.status() < 400 { "allow" } else { "deny" },
             stream: None,
+            protocol: (protocol == Protocol::Tcp).then_some("tcp"),
             status: reason.status(),
             reason: reason.code(),
             rule: None,
@@ -195,6 +204,7 @@ impl Record<'_> {
             forwarded: None,
             token: false,
             source: None,
+            listener: None,
             tls: None,
             error: None,
         }

@@ -4,12 +4,15 @@ use std::error::Error;
 use std::iter;
 use std::rc::Rc;
 
+use portcullis_policy::Protocol;
 use proxy_wasm::traits::Context;
 use proxy_wasm::traits::HttpContext;
 use proxy_wasm::traits::RootContext;
+use proxy_wasm::traits::StreamContext;
 use proxy_wasm::types::ContextType;
 use proxy_wasm::types::LogLevel;
 
+use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::exchange::Exchange;
 use crate::generation::ConfigurationError;
@@ -28,13 +31,14 @@ const FAILURES_LOGGED: usize = 16;
 /// filters with different policies (of different listeners) in one VM. So the policy belongs to the root context, and a
 /// request is decided by the policy that was in force when it began; if it goes on, later by the one that took its place.
 pub(crate) struct Root {
+    protocol: Protocol,
     generation: Option<Rc<Generation>>,
     counters: Option<Rc<Counters>>,
 }
 
 impl Root {
     pub(crate) fn new() -> Self {
-        Self { generation: None, counters: None }
+        Self { protocol: Protocol::Http, generation: None, counters: None }
     }
 }
 
@@ -59,6 +63,7 @@ impl RootContext for Root {
         };
         match Generation::from_configuration(host::plugin_configuration()) {
             Ok(generation) => {
+                self.protocol = host::protocol();
                 let policy = generation.policy();
                 let rules = policy.rule_count();
                 if let Some(counters) = &self.counters {
@@ -92,6 +97,10 @@ impl RootContext for Root {
         Some(Box::new(Exchange::new(context_id, self.generation.clone(), self.counters.clone())))
     }
 
+    fn create_stream_context(&self, context_id: u32) -> Option<Box<dyn StreamContext>> {
+        Some(Box::new(Connection::new(context_id, self.generation.clone(), self.counters.clone())))
+    }
+
     fn on_tick(&mut self) {
         if let Some(counters) = &self.counters {
             streams::judge_again(counters);
@@ -99,7 +108,10 @@ impl RootContext for Root {
     }
 
     fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+        Some(match self.protocol {
+            Protocol::Http => ContextType::HttpContext,
+            Protocol::Tcp => ContextType::StreamContext,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The streams that are open, and what becomes of them when what let them in is no longer true.
 //!
 //! A connection is checked in its handshake and a request when it begins; a download, a gRPC stream or a WebSocket may go on
-//! for days after. Each stream that the policy let through is kept here with the head of its request, and judged again, as
+//! for days after, and so may a TCP connection. Each that the policy let through is kept here, a request with its head, and judged again, as
 //! if it came now, when the time comes at which the answer may be another one ([`Policy::reconsider_at`]) and when its
 //! policy was replaced. One that would be refused ends at once. The others are not touched, and cost nothing meanwhile.
 //!
@@ -12,15 +12,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use portcullis_policy::Head;
+use portcullis_policy::Protocol;
 use portcullis_policy::UnixTime;
 
 use crate::counters::Counters;
-use crate::exchange;
 use crate::generation::Generation;
 use crate::host;
 use crate::host::Headers;
 use crate::host::HostError;
 use crate::host::Now;
+use crate::question;
+use crate::question::Verdict;
 use crate::record;
 
 /// Between two looks at the open streams. An end is at most this late, as long as no more streams are due than a look judges.
@@ -29,7 +32,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// Most streams that one look judges: the worker has other work, and the next look is near.
 const JUDGED_AT_ONCE: usize = 8192;
 
-/// Most bytes of the heads that are kept, in a VM. What a client can hold open is bounded, so that nobody can make the VM run
+/// Most bytes that are kept of open streams, in a VM. What a client can hold open is bounded, so that nobody can make the VM run
 /// out of memory: it would take what it knows of all other streams along.
 const BYTES_MAX: usize = 256 << 20;
 
@@ -42,7 +45,7 @@ thread_local! {
 struct Streams {
     /// By context.
     open: HashMap<u32, Open>,
-    /// Sum of their heads.
+    /// Sum of their sizes.
     bytes: usize,
     /// No stream is due before; `None` is never.
     next: Option<UnixTime>,
@@ -50,10 +53,51 @@ struct Streams {
     replaced: bool,
 }
 
+/// What goes on.
+pub(crate) enum Stream {
+    /// A request, with its head as it came.
+    Http(Headers),
+    /// A connection of which only the handshake is understood.
+    Tcp,
+}
+
+impl Stream {
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http(_) => Protocol::Http,
+            Self::Tcp => Protocol::Tcp,
+        }
+    }
+
+    pub(crate) fn head(&self) -> Head<'_> {
+        match self {
+            Self::Http(headers) => headers.head(),
+            Self::Tcp => Head::default(),
+        }
+    }
+
+    /// About how many bytes are kept of it.
+    fn size(&self) -> usize {
+        let head = match self {
+            Self::Http(headers) => headers.size(),
+            Self::Tcp => 0,
+        };
+        size_of::<Open>() + head
+    }
+
+    /// Ends the one that host calls are about now.
+    fn end(&self) {
+        // Envoy ends it or does not know it any more. The SDK takes every other answer for impossible.
+        let _ = match self {
+            Self::Http(_) => host::reset_stream(),
+            Self::Tcp => host::close_connection(),
+        };
+    }
+}
+
 /// A stream that goes on.
 struct Open {
-    /// The request as it came.
-    headers: Headers,
+    stream: Stream,
     size: usize,
     /// What it was last judged by.
     generation: Rc<Generation>,
@@ -72,15 +116,20 @@ pub(crate) fn check_room() -> Result<(), HostError> {
 }
 
 /// Keeps a stream that was let through, until it is forgotten.
-pub(crate) fn keep(context: u32, headers: Headers, generation: Rc<Generation>, due: Option<UnixTime>) {
+pub(crate) fn keep(context: u32, stream: Stream, generation: Rc<Generation>, due: Option<UnixTime>) {
     STREAMS.with_borrow_mut(|streams| {
         streams.next = streams.next.into_iter().chain(due).min();
         // It may begin under the policy before after all were looked at.
         streams.replaced |= generation.is_replaced();
-        let size = headers.size();
+        let size = stream.size();
         streams.bytes = streams.bytes.saturating_add(size);
-        streams.open.insert(context, Open { headers, size, generation, due });
+        streams.open.insert(context, Open { stream, size, generation, due });
     });
+}
+
+/// Whether a stream that is kept was not ended since.
+pub(crate) fn is_open(context: u32) -> bool {
+    STREAMS.with_borrow(|streams| streams.open.contains_key(&context))
 }
 
 /// Forgets a stream that has ended.
@@ -113,13 +162,13 @@ pub(crate) fn judge_again(counters: &Counters) {
             continue;
         }
         let generation = Generation::newest(&open.generation);
-        match judge(&generation, counters, &open.headers, now) {
-            Ok(Verdict::GoesOn { due }) => keep(context, open.headers, generation, due),
-            Ok(Verdict::Refused) => end(),
+        match question::again(&generation, counters, &open.stream, now) {
+            Ok(Verdict::GoesOn { due }) => keep(context, open.stream, generation, due),
+            Ok(Verdict::Refused) => open.stream.end(),
             Err(error) => {
-                counters.stream_ended(error.reason());
-                record::stream_failed(&error, &open.headers.head());
-                end();
+                counters.ended(open.stream.protocol(), error.reason());
+                record::ended_for_failure(&error, open.stream.protocol(), &open.stream.head());
+                open.stream.end();
             }
         }
     }
@@ -147,25 +196,4 @@ fn due(now: Now) -> Vec<u32> {
         (streams.next, streams.replaced) = (next, left);
         due
     })
-}
-
-enum Verdict {
-    GoesOn { due: Option<UnixTime> },
-    Refused,
-}
-
-fn judge(generation: &Generation, counters: &Counters, headers: &Headers, now: Now) -> Result<Verdict, HostError> {
-    exchange::ask(generation, counters, headers, now, |decision, request, digest| {
-        if decision.is_allowed() {
-            return Verdict::GoesOn { due: generation.policy().reconsider_at(request) };
-        }
-        counters.stream_ended(decision.reason());
-        record::stream_ended(decision, request, digest);
-        Verdict::Refused
-    })
-}
-
-fn end() {
-    // Envoy ends it or does not know it any more. The SDK takes every other answer for impossible.
-    let _ = host::reset_stream();
 }

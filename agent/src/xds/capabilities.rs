@@ -7,9 +7,12 @@ pub const CAPABILITIES: &[&str] = &[
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
+    "proxy_on_downstream_data",
+    "proxy_on_new_connection",
     "proxy_on_request_headers",
     "proxy_on_request_trailers",
     "proxy_on_tick",
+    "proxy_on_upstream_data",
     "proxy_on_vm_start",
     // What the module asks of the proxy.
     "proxy_call_foreign_function",

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 
 use crate::certificates::Leaf;
 
-/// A downstream connection: the facts that Envoy offers as `connection.*` and `source.*` properties.
+/// A downstream connection: the facts that Envoy offers as `connection.*`, `source.*` and `destination.*`
+/// properties.
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub(crate) id: u64,
@@ -13,6 +15,8 @@ pub struct Connection {
     pub(crate) tls_version: Option<String>,
     pub(crate) sni: String,
     pub(crate) source: (IpAddr, u16),
+    /// Where the peer connected to.
+    pub(crate) listener: SocketAddr,
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -59,6 +63,7 @@ impl Connection {
             tls_version: None,
             sni: String::new(),
             source: (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)), 40_000),
+            listener: SocketAddr::from(([10, 0, 0, 1], 10_443)),
             faults: Vec::new(),
         }
     }
@@ -81,6 +86,13 @@ impl Connection {
     #[must_use]
     pub fn source(mut self, address: IpAddr, port: u16) -> Self {
         self.source = (address, port);
+        self
+    }
+
+    /// The same, to this address.
+    #[must_use]
+    pub fn to(mut self, listener: SocketAddr) -> Self {
+        self.listener = listener;
         self
     }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use portcullis_policy::Protocol;
 use wasmtime::Caller;
 use wasmtime::Linker;
 use wasmtime::Result;
@@ -93,11 +94,7 @@ pub(crate) fn define(linker: &mut Linker<HostState>) -> Result<()> {
         } else {
             Err(Status::BadArgument)
         };
-        "proxy_close_stream" => |host, kind: i32| if (0..=3).contains(&kind) {
-            host.data_mut().stream().map(|stream| stream.is_reset = true)
-        } else {
-            Err(Status::BadArgument)
-        };
+        "proxy_close_stream" => |host, kind: i32| close(host, kind);
         "proxy_send_local_response" => |host, status: i32, details: i32, details_size: i32, body: i32, body_size: i32,
                                         headers: i32, headers_size: i32, _grpc: i32|
             reply(host, status, (details, details_size), (body, body_size), (headers, headers_size));
@@ -142,6 +139,22 @@ fn log(host: &mut Host<'_>, level: i32, at: i32, size: i32) -> HostResult<()> {
     let text = String::from_utf8_lossy(&read(host, at, size)?).into_owned();
     host.data_mut().log.push(LogLine { level, text });
     Ok(())
+}
+
+/// A request or its response (0, 1) of an HTTP stream, a side (2, 3) of a connection.
+fn close(host: &mut Host<'_>, kind: i32) -> HostResult<()> {
+    let stream = host.data_mut().stream()?;
+    match (stream.protocol, kind) {
+        (Protocol::Http, 0 | 1) | (Protocol::Tcp, 2 | 3) => {
+            stream.is_reset = true;
+            Ok(())
+        }
+        (Protocol::Http | Protocol::Tcp, 0..=3) => {
+            host.data_mut().violation(format!("the module ended what is not there: stream type {kind}"));
+            Ok(())
+        }
+        _ => Err(Status::BadArgument),
+    }
 }
 
 fn set_tick(host: &mut Host<'_>, period: i32) -> HostResult<()> {
@@ -206,6 +219,7 @@ fn property(host: &mut Host<'_>, path: Span, (data_at, size_at): Span) -> HostRe
         Context::Stream(stream) => properties::property(&path, &stream.connection, Some(&stream.request)),
         // A root context has no connection.
         Context::Root { name, .. } if path == b"plugin_name" => Ok(name.clone().into_bytes()),
+        Context::Root { root_id, .. } if path == b"plugin_root_id" => Ok(root_id.clone().into_bytes()),
         Context::Root { .. } if path.starts_with(b"plugin_") => Ok(b"portcullis".to_vec()),
         Context::Root { .. } => Err(Status::NotFound),
     }?;

@@ -7,7 +7,7 @@
 //! The host is as strict as Envoy, and stricter where Envoy is silent: what Envoy would let pass although no module ought
 //! to do it (a header value with a line feed, a call that the shipped configuration does not permit) fails the test.
 //!
-//! Absent: bodies, trailers of responses, outgoing calls, TCP streams, threads, real time.
+//! Absent: bodies, what TCP connections carry, trailers of responses, outgoing calls, threads, real time.
 
 mod capabilities;
 mod connection;
@@ -38,8 +38,10 @@ pub use outcome::LocalReply;
 pub use outcome::Outcome;
 pub use state::LogLevel;
 pub use state::LogLine;
+pub use vm::Bytes;
 pub use vm::NAME;
 pub use vm::Neighbour;
+pub use vm::Side;
 pub use vm::StartError;
 pub use vm::StreamId;
 pub use vm::Vm;

@@ -4,6 +4,7 @@
 //! here; everything else is "not found", which is also what Envoy says of what it does not know.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
@@ -32,11 +33,8 @@ pub(crate) fn property(path: &[u8], connection: &Connection, request: Option<&He
     match path.split_once('.') {
         Some(("connection", attribute)) => of_connection(attribute, connection),
         Some(("request", attribute)) => of_request(attribute, request.ok_or(Status::NotFound)?),
-        Some(("source", "address")) => Ok(match connection.source {
-            (address, port) if address.is_ipv6() => format!("[{address}]:{port}"),
-            (address, port) => format!("{address}:{port}"),
-        }
-        .into_bytes()),
+        Some(("source", "address")) => Ok(SocketAddr::from(connection.source).to_string().into_bytes()),
+        Some(("destination", "address")) => Ok(connection.listener.to_string().into_bytes()),
         Some(("source", "port")) => Ok(i64::from(connection.source.1).to_le_bytes().to_vec()),
         None if path == "connection_id" => Ok(connection.id.to_le_bytes().to_vec()),
         None if path == "plugin_name" || path == "plugin_root_id" || path == "plugin_vm_id" => {

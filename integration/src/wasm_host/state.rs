@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use portcullis_policy::Protocol;
 use wasmtime::StoreLimits;
 use wasmtime::StoreLimitsBuilder;
 
@@ -86,15 +87,18 @@ pub(crate) enum Context {
     Root {
         /// The `name` of the filter's configuration.
         name: String,
+        /// Its `root_id`.
+        root_id: String,
         tick: Option<Duration>,
     },
     Stream(Box<Stream>),
 }
 
-/// The host's side of one HTTP stream.
+/// The host's side of one HTTP stream, or of one TCP connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) root: u32,
+    pub(crate) protocol: Protocol,
     pub(crate) connection: Connection,
     pub(crate) request: Headers,
     pub(crate) trailers: Headers,

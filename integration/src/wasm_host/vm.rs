@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis_policy::Protocol;
 use portcullis_policy::UnixTime;
 use wasmtime::AsContextMut as _;
 use wasmtime::Instance;
@@ -28,6 +29,9 @@ const CONTINUE: i32 = 0;
 /// The `name` of the filter's configuration in the proxy.
 pub const NAME: &str = "portcullis";
 
+/// The `root_id` of one in a chain of HTTP filters.
+const ROOT_ID: &str = "http";
+
 /// One VM: the module with its memory, as one worker thread of Envoy has it.
 ///
 /// # Panics
@@ -41,9 +45,38 @@ pub struct Vm {
     next_context: u32,
     /// The root context that new streams belong to, and what it was configured with.
     root: Option<(u32, Vec<u8>)>,
-    /// The root contexts of other filters in this VM, with names and configurations.
-    neighbours: Vec<(u32, String, Vec<u8>)>,
+    /// Other filters in this VM.
+    neighbours: Vec<Filter>,
     failure: Option<String>,
+}
+
+/// A filter in a VM.
+struct Filter {
+    /// Its root context.
+    root: u32,
+    name: String,
+    root_id: String,
+    configuration: Vec<u8>,
+}
+
+/// What becomes of bytes that a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// They go on.
+    Passed,
+    /// They are held back, and the connection stays open.
+    Held,
+    /// The connection was closed, or the VM has failed: they go nowhere.
+    Closed,
+}
+
+/// A side that bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Downstream,
+    /// The service.
+    Upstream,
 }
 
 /// A stream that is open.
@@ -86,7 +119,7 @@ impl Vm {
     ///
     /// Streams that are open keep the root context that they began in. If the module refuses, new ones do too.
     pub fn configure(&mut self, configuration: &[u8]) -> bool {
-        let root = self.new_context(Context::Root { name: NAME.to_owned(), tick: None });
+        let root = self.new_root(NAME, ROOT_ID);
         let is_taken = self.run_configuration(root, configuration);
         let retired =
             if is_taken { self.root.replace((root, configuration.to_vec())).map(|(old, _)| old) } else { Some(root) };
@@ -104,13 +137,59 @@ impl Vm {
 
     /// The same with the `name` that its configuration has in the proxy; that of the first filter is [`NAME`].
     pub fn add_neighbour_named(&mut self, name: &str, configuration: &[u8]) -> Option<Neighbour> {
-        let root = self.new_context(Context::Root { name: name.to_owned(), tick: None });
+        self.add_filter(name, ROOT_ID, configuration)
+    }
+
+    /// The same in a chain of network filters, as far as its `root_id` says so.
+    pub fn add_network_filter(&mut self, root_id: &str, configuration: &[u8]) -> Option<Neighbour> {
+        self.add_filter("tcp", root_id, configuration)
+    }
+
+    fn add_filter(&mut self, name: &str, root_id: &str, configuration: &[u8]) -> Option<Neighbour> {
+        let root = self.new_root(name, root_id);
         if !self.run_configuration(root, configuration) {
             self.retire(root);
             return None;
         }
-        self.neighbours.push((root, name.to_owned(), configuration.to_vec()));
+        let (name, root_id, configuration) = (name.to_owned(), root_id.to_owned(), configuration.to_vec());
+        self.neighbours.push(Filter { root, name, root_id, configuration });
         Some(Neighbour(self.neighbours.len() - 1))
+    }
+
+    fn new_root(&mut self, name: &str, root_id: &str) -> u32 {
+        self.new_context(Context::Root { name: name.to_owned(), root_id: root_id.to_owned(), tick: None })
+    }
+
+    /// Takes a TCP connection at a network filter. The handshake is still to come: of `connection`, nothing is known yet.
+    pub fn connect(&mut self, filter: Neighbour, connection: &Connection) -> StreamId {
+        let Some(root) = self.neighbours.get(filter.0).map(|filter| filter.root) else { return StreamId(0) };
+        let before = Connection::plaintext();
+        let id = self.new_stream(root, Protocol::Tcp, &before, Headers::default());
+        self.call::<_, i32>(id, "proxy_on_new_connection", id.cast_signed());
+        if let Some(stream) = self.stream_mut(id) {
+            stream.connection = connection.clone();
+        }
+        StreamId(id)
+    }
+
+    /// Carries bytes over a connection whose handshake is done. Envoy asks about more of them even when the module has closed
+    /// it, as long as the peer has not read all that was written before.
+    pub fn carry(&mut self, stream: StreamId, from: Side) -> Bytes {
+        let StreamId(id) = stream;
+        let was_closed = self.is_reset(stream);
+        if self.failure.is_some() {
+            return Bytes::Closed;
+        }
+        let callback = match from {
+            Side::Downstream => "proxy_on_downstream_data",
+            Side::Upstream => "proxy_on_upstream_data",
+        };
+        let action = self.call::<_, i32>(id, callback, (id.cast_signed(), 8, 0));
+        assert!(!was_closed || action != Some(CONTINUE), "bytes go on over a connection that was closed");
+        if self.is_reset(stream) || self.failure.is_some() {
+            return Bytes::Closed;
+        }
+        if action.unwrap_or(CONTINUE) == CONTINUE { Bytes::Passed } else { Bytes::Held }
     }
 
     /// Sends a request through a neighbour, from its header to its end.
@@ -122,7 +201,7 @@ impl Vm {
 
     /// Sends a request's header through a neighbour; the stream stays open.
     pub fn open_of(&mut self, neighbour: Neighbour, connection: &Connection, headers: Headers) -> (StreamId, Outcome) {
-        let root = self.neighbours.get(neighbour.0).map(|(root, ..)| *root);
+        let root = self.neighbours.get(neighbour.0).map(|filter| filter.root);
         self.open_in(root, connection, headers)
     }
 
@@ -144,20 +223,26 @@ impl Vm {
             return (StreamId(0), Outcome::failed_vm());
         };
         let count = i32::try_from(headers.len()).expect("a header map is far below 2³¹ fields");
+        let id = self.new_stream(root, Protocol::Http, connection, headers);
+        let action = self.call::<_, i32>(id, "proxy_on_request_headers", (id.cast_signed(), count, 1));
+        let outcome = self.outcome(id, action);
+        (StreamId(id), outcome)
+    }
+
+    fn new_stream(&mut self, root: u32, protocol: Protocol, connection: &Connection, request: Headers) -> u32 {
         let id = self.new_context(Context::Stream(Box::new(Stream {
             root,
+            protocol,
             connection: connection.clone(),
-            request: headers,
+            request,
             trailers: Headers::default(),
             response: None,
-            phase: Phase::RequestHeaders,
+            phase: if protocol == Protocol::Http { Phase::RequestHeaders } else { Phase::Between },
             reply: None,
             is_reset: false,
         })));
         self.call::<_, ()>(id, "proxy_on_context_create", (id.cast_signed(), root.cast_signed()));
-        let action = self.call::<_, i32>(id, "proxy_on_request_headers", (id.cast_signed(), count, 1));
-        let outcome = self.outcome(id, action);
-        (StreamId(id), outcome)
+        id
     }
 
     /// Sends the trailers of a request that was forwarded; what the upstream gets of them, if anything.
@@ -187,7 +272,7 @@ impl Vm {
         self.call::<_, ()>(id, "proxy_on_delete", id.cast_signed());
         self.store.data_mut().contexts.remove(&id);
         let first = self.root.iter().map(|(current, _)| current);
-        if !first.chain(self.neighbours.iter().map(|(current, ..)| current)).any(|current| *current == root) {
+        if !first.chain(self.neighbours.iter().map(|filter| &filter.root)).any(|current| *current == root) {
             self.retire(root);
         }
     }
@@ -304,8 +389,8 @@ impl Vm {
             self.configure(&configuration);
         }
         // In their order: what tells them apart stays.
-        for (_, name, configuration) in std::mem::take(&mut self.neighbours) {
-            self.add_neighbour_named(&name, &configuration);
+        for Filter { name, root_id, configuration, .. } in std::mem::take(&mut self.neighbours) {
+            self.add_filter(&name, &root_id, &configuration);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! the upstream, what is remembered and for how long, what is written down, and what happens when something fails.
 
 mod certificates;
+mod connections;
 mod counters;
 mod failures;
 mod forwarding;
