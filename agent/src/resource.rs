@@ -1,5 +1,6 @@
 //! What is pushed to a proxy over xDS, before it is Protobuf.
 
+use portcullis_policy::Protocol;
 use zeroize::Zeroizing;
 
 /// One named resource at one version.
@@ -17,12 +18,17 @@ impl Resource {
     /// Whether it says the same as another one: then a proxy that has one needs no other, and refuses both or neither.
     pub fn says_the_same(&self, other: &Self) -> bool {
         if let (
-            Body::WasmFilter { module, configuration, root_id: _ },
-            Body::WasmFilter { module: its_module, configuration: its_configuration, root_id: _ },
+            Body::WasmFilter { protocol, module, configuration, root_id: _ },
+            Body::WasmFilter {
+                protocol: its_protocol,
+                module: its_module,
+                configuration: its_configuration,
+                root_id: _,
+            },
         ) = (&self.body, &other.body)
         {
             let named = (&self.name, &self.version) == (&other.name, &other.version);
-            return named && (module, configuration) == (its_module, its_configuration);
+            return named && (protocol, module, configuration) == (its_protocol, its_module, its_configuration);
         }
         self == other
     }
@@ -47,6 +53,8 @@ pub enum Body {
     },
     /// The Wasm filter with the policy as its configuration (ECDS).
     WasmFilter {
+        /// What it stands in the way of: requests in a chain of HTTP filters, or connections in one of network filters.
+        protocol: Protocol,
         /// Path of the module as the proxy sees it.
         module: String,
         /// The policy, JSON.

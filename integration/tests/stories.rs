@@ -84,6 +84,11 @@ fn forwarder() {
 }
 
 #[test]
+fn tcp_postgres() {
+    tell(Story::TcpPostgres);
+}
+
+#[test]
 fn open_streams() {
     tell(Story::OpenStreams);
 }

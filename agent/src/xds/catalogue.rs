@@ -129,13 +129,19 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_policy::Protocol;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::constant(1_000, 0);
 
     fn version(version: &str) -> Published {
-        let body =
-            Body::WasmFilter { module: "m".to_owned(), configuration: version.to_owned(), root_id: version.to_owned() };
+        let body = Body::WasmFilter {
+            protocol: Protocol::Http,
+            module: "m".to_owned(),
+            configuration: version.to_owned(),
+            root_id: version.to_owned(),
+        };
         Published {
             resource: Resource { name: "r".to_owned(), version: version.to_owned(), body },
             not_after: Some(Timestamp::constant(1_000, 0)),

@@ -8,7 +8,8 @@ use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::core::v3::async_data_source;
 use envoy_types::pb::envoy::config::core::v3::data_source;
-use envoy_types::pb::envoy::extensions::filters::http::wasm::v3::Wasm;
+use envoy_types::pb::envoy::extensions::filters::http;
+use envoy_types::pb::envoy::extensions::filters::network;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::SubjectAltNameMatcher;
@@ -27,6 +28,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher;
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::protobuf::Duration;
 use envoy_types::pb::google::protobuf::StringValue;
+use portcullis_policy::Protocol;
 use prost::Message;
 use prost::Name;
 
@@ -60,9 +62,12 @@ pub(super) fn any(resource: &Resource) -> Any {
         Body::ValidationContext { trusted_ca_pem, match_uri } => {
             pack(&secret(resource, secret::Type::ValidationContext(validation_context(trusted_ca_pem, match_uri))))
         }
-        Body::WasmFilter { module, configuration, root_id } => {
+        Body::WasmFilter { protocol, module, configuration, root_id } => {
             let config = PluginConfig { root_id: root_id.clone(), ..plugin(&resource.name, module, configuration) };
-            let typed_config = Some(pack(&Wasm { config: Some(config) }));
+            let typed_config = Some(match protocol {
+                Protocol::Http => pack(&http::wasm::v3::Wasm { config: Some(config) }),
+                Protocol::Tcp => pack(&network::wasm::v3::Wasm { config: Some(config) }),
+            });
             pack(&TypedExtensionConfig { name: resource.name.clone(), typed_config })
         }
     }

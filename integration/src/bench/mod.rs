@@ -159,6 +159,7 @@ async fn start(variant: Variant, issuers: &Issuers, directory: &TempDir) -> Resu
     let mut envoy = Envoy::start(&EnvoyCommand {
         program: programs::envoy()?,
         config,
+        beside: None,
         admin,
         log: directory.path().join(format!("{}.log", variant.name())),
         concurrency: 1,

@@ -189,6 +189,15 @@ impl Client {
         self
     }
 
+    /// The same client, which does not say what it speaks.
+    #[must_use]
+    pub fn without_alpn(mut self) -> Self {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.alpn_protocols.clear();
+        self.tls = Arc::new(tls);
+        self
+    }
+
     /// What it speaks.
     pub fn protocol(&self) -> Protocol {
         self.protocol

@@ -1,6 +1,7 @@
 //! The real Envoy as a child process, and what its administration port says.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,6 +32,8 @@ pub struct EnvoyCommand {
     pub program: PathBuf,
     /// Its configuration.
     pub config: PathBuf,
+    /// What is added to it.
+    pub beside: Option<PathBuf>,
     /// Where its administration port is, by the configuration.
     pub admin: SocketAddr,
     /// Where its output goes.
@@ -53,7 +56,7 @@ impl Envoy {
     ///
     /// # Errors
     ///
-    /// [`EnvironmentError::Spawn`].
+    /// [`EnvironmentError::Spawn`], [`EnvironmentError::File`].
     pub fn start(command: &EnvoyCommand) -> Result<Self, EnvironmentError> {
         let mut run = match command.core {
             Some(core) => {
@@ -65,6 +68,10 @@ impl Envoy {
             None => Command::new(&command.program),
         };
         run.arg("--config-path").arg(&command.config);
+        if let Some(path) = &command.beside {
+            let file = |source| EnvironmentError::File { doing: "read", path: path.clone(), source };
+            run.arg("--config-yaml").arg(fs::read_to_string(path).map_err(file)?);
+        }
         // With hot restart Envoy dies with the thread that started it, and shares memory with its neighbours.
         run.arg("--disable-hot-restart");
         run.args(["--concurrency", &command.concurrency.to_string(), "--log-level", "info"]);

@@ -14,9 +14,11 @@ mod key_server;
 mod load;
 mod open;
 mod ports;
+mod postgres;
 mod process;
 pub mod programs;
 pub mod raw;
+mod sidecar;
 pub mod standalone;
 mod upstream;
 pub mod wait;
@@ -49,9 +51,12 @@ pub use load::Plan;
 pub use load::Tally;
 pub use open::Open;
 pub use ports::free as free_port;
+pub use postgres::Postgres;
+pub use postgres::Session;
 pub use process::CpuClock;
 pub use process::Process;
 pub use programs::Programs;
+pub use sidecar::Sidecar;
 pub use upstream::ELSEWHERE;
 pub use upstream::Seen;
 pub use upstream::Upstream;
@@ -68,6 +73,8 @@ pub struct Settings {
     pub policy: Option<String>,
     /// Lines of `envoy.yaml` as somebody else might have written them: shipped text, replacement.
     pub envoy: Vec<(&'static str, &'static str)>,
+    /// A file of `envoy-config` that goes beside `envoy.yaml`: shipped text, replacement.
+    pub beside: Option<(&'static str, Vec<(&'static str, String)>)>,
     /// Environment variables of the agent.
     pub agent: Vec<(&'static str, String)>,
 }
@@ -135,6 +142,13 @@ impl Environment {
         let envoy_config = root.join("envoy.yaml");
         copy(&shipped.join("portcullis.yaml"), &agent_config, &agent_text)?;
         copy(&shipped.join("envoy.yaml"), &envoy_config, &envoy_text)?;
+        let mut beside = None;
+        if let Some((file, replacements)) = &settings.beside {
+            let path = root.join(file);
+            let ours: Vec<_> = replacements.iter().map(|(from, to)| ((*from).to_owned(), to.clone())).collect();
+            copy(&shipped.join(file), &path, &ours)?;
+            beside = Some(path);
+        }
         let policy = root.join("policy.yaml");
         match &settings.policy {
             Some(policy_text) => write(&policy, policy_text)?,
@@ -148,6 +162,7 @@ impl Environment {
         let mut envoy = Envoy::start(&EnvoyCommand {
             program: programs.envoy,
             config: envoy_config,
+            beside,
             admin,
             log: root.join("envoy.log"),
             concurrency: 2,
@@ -192,6 +207,15 @@ impl Environment {
     /// [`EnvironmentError`].
     pub fn client_with(&self, own: Option<&Credentials>, protocol: Protocol) -> Result<Client, EnvironmentError> {
         Client::new(self.gate, &self.ca_pem, own, protocol)
+    }
+
+    /// The same to another port of the proxy, for what is not HTTP.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub fn client_to(&self, address: SocketAddr, own: Option<&Credentials>) -> Result<Client, EnvironmentError> {
+        Client::new(address, &self.ca_pem, own, Protocol::Http1).map(Client::without_alpn)
     }
 
     /// The policy file that the agent watches.

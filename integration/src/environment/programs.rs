@@ -1,6 +1,7 @@
 //! Where the programs under test are.
 
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -53,6 +54,25 @@ pub fn agent() -> Result<PathBuf, EnvironmentError> {
 /// [`EnvironmentError::ProgramMissing`].
 pub fn filter() -> Result<PathBuf, EnvironmentError> {
     find("the filter", "PORTCULLIS_WASM", "dist/portcullis.wasm", "./just build")
+}
+
+/// The folder with PostgreSQL's programs.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn postgres() -> Result<PathBuf, EnvironmentError> {
+    let psql = match env::var_os("POSTGRES") {
+        Some(folder) => Path::new(&folder).join("psql"),
+        None => checkout().join(".tools/postgres/psql"),
+    };
+    let found = fs::canonicalize(&psql).ok().and_then(|psql| Some(psql.parent()?.to_owned()));
+    found.ok_or(EnvironmentError::ProgramMissing {
+        what: "PostgreSQL (a folder with `initdb`, `postgres` and `psql`)",
+        path: psql,
+        variable: "POSTGRES",
+        remedy: "./just install",
+    })
 }
 
 /// A filter that does nothing, to measure against.

@@ -168,6 +168,7 @@ pub(super) async fn start_envoy(
     let mut envoy = Envoy::start(&EnvoyCommand {
         program: programs.envoy.clone(),
         config: file,
+        beside: None,
         admin,
         log: root.join(format!("{name}.log")),
         concurrency: 1,

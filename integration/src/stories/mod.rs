@@ -21,6 +21,7 @@ mod revoke;
 mod rotation;
 mod secrecy;
 mod sessions;
+mod tcp_postgres;
 mod tokens;
 
 use portcullis_policy::Leaf;
@@ -68,6 +69,8 @@ pub enum Story {
     Forwarder,
     /// What is open when it stops being allowed.
     OpenStreams,
+    /// A real database behind the gate.
+    TcpPostgres,
     /// One table, decided four ways.
     FourWays,
     /// Bearer tokens of every kind, and keys that change under load.
@@ -96,6 +99,7 @@ impl Story {
         Self::Secrecy,
         Self::Forwarder,
         Self::OpenStreams,
+        Self::TcpPostgres,
         Self::FourWays,
         Self::Tokens,
         Self::BoundTokens,
@@ -124,6 +128,7 @@ impl Story {
             Self::Secrecy => "secrecy",
             Self::Forwarder => "forwarder",
             Self::OpenStreams => "open-streams",
+            Self::TcpPostgres => "tcp-postgres",
             Self::FourWays => "four-ways",
             Self::Tokens => "tokens",
             Self::BoundTokens => "bound-tokens",
@@ -147,6 +152,7 @@ impl Story {
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
+            Self::TcpPostgres => "a psql session behind the gate ends with its certificate, its role or its revocation",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
             Self::Tokens => {
                 "each kind of bearer token, by the host's arithmetic and by the filter's own; new keys lose no request"
@@ -182,6 +188,7 @@ impl Story {
             Self::Secrecy => secrecy::tell(report).await,
             Self::Forwarder => forwarder::tell(report).await,
             Self::OpenStreams => open_streams::tell(report).await,
+            Self::TcpPostgres => tcp_postgres::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
             Self::Tokens => tokens::tell(report).await,
             Self::BoundTokens => bound_tokens::tell(report).await,

@@ -1,3 +1,5 @@
+use portcullis_policy::Protocol;
+
 use super::*;
 use crate::resource::Body;
 use crate::resource::Resource;
@@ -20,8 +22,12 @@ impl Pair {
     }
 
     fn publish(&mut self, name: &str, version: &str) {
-        let body =
-            Body::WasmFilter { module: "m".to_owned(), configuration: version.to_owned(), root_id: version.to_owned() };
+        let body = Body::WasmFilter {
+            protocol: Protocol::Http,
+            module: "m".to_owned(),
+            configuration: version.to_owned(),
+            root_id: version.to_owned(),
+        };
         let resource = Resource { name: name.to_owned(), version: version.to_owned(), body };
         self.catalogue.publish(Published { resource, not_after: None });
     }

@@ -1,0 +1,210 @@
+//! The real PostgreSQL as a child process, and sessions with it by its own `psql`.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::AsyncBufReadExt as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::io::BufReader;
+use tokio::io::Lines;
+use tokio::process::Child;
+use tokio::process::ChildStdin;
+use tokio::process::ChildStdout;
+use tokio::process::Command;
+
+use super::EnvironmentError;
+use super::Process;
+use super::free_port;
+use super::programs;
+use super::wait;
+
+/// Until it takes connections.
+const START: Duration = Duration::from_secs(60);
+/// Until a session answers, or ends.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Nobody: PostgreSQL refuses to be root.
+const NOBODY: u32 = 65534;
+
+/// A running PostgreSQL that believes everybody on loopback.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    address: SocketAddr,
+    programs: PathBuf,
+    // Last, so that it goes after who writes to it.
+    _directory: TempDir,
+}
+
+/// A session: one `psql`, which is asked line by line.
+#[derive(Debug)]
+pub struct Session {
+    child: Child,
+    questions: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Postgres {
+    /// Makes a database and starts it.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`], with its last words.
+    pub async fn start() -> Result<Self, EnvironmentError> {
+        let programs = programs::postgres()?;
+        let file = |doing| move |source| EnvironmentError::File { doing, path: std::env::temp_dir(), source };
+        let directory = tempfile::tempdir().map_err(file("create a directory in"))?;
+        let is_root = fs::metadata(directory.path()).map_err(file("look at"))?.uid() == 0;
+        if is_root {
+            chown(directory.path(), Some(NOBODY), Some(NOBODY)).map_err(file("give away a directory in"))?;
+        }
+        let data = directory.path().join("data");
+        let mut init = command(&programs, "initdb", is_root);
+        init.arg("--pgdata").arg(&data).args(["--username", "postgres", "--auth", "trust", "--no-sync"]);
+        init.args(["--encoding", "UTF8", "--no-locale"]);
+        run(Command::from(init)).await?;
+
+        let address = free_port()?;
+        let mut serve = command(&programs, "postgres", is_root);
+        serve.arg("-D").arg(&data);
+        for setting in [
+            format!("port={}", address.port()),
+            "listen_addresses=127.0.0.1".to_owned(),
+            "unix_socket_directories=".to_owned(),
+            "log_connections=on".to_owned(),
+            // It is thrown away.
+            "fsync=off".to_owned(),
+        ] {
+            serve.arg("-c").arg(setting);
+        }
+        let log = directory.path().join("postgres.log");
+        let process = Process::start("postgres", &mut serve, log)?;
+        let mut postgres = Self { process, address, programs, _directory: directory };
+        postgres.ready().await?;
+        Ok(postgres)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections it has taken.
+    pub fn connections(&self) -> usize {
+        self.process.log().matches("connection received").count()
+    }
+
+    /// Asks it itself, not through any gate.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::Command`].
+    pub async fn ask(&self, statement: &str) -> Result<String, EnvironmentError> {
+        let mut psql = self.psql(self.address);
+        psql.args(["--command", statement]);
+        run(psql).await
+    }
+
+    /// Begins a session at `place`, from where a way leads here. Nothing is known of it before it is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::Spawn`].
+    pub fn session(&self, place: SocketAddr) -> Result<Session, EnvironmentError> {
+        let failed = |source| EnvironmentError::Spawn { program: "psql", source };
+        let mut psql = self.psql(place);
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = psql.spawn().map_err(failed)?;
+        let (Some(questions), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(std::io::Error::other("no pipes")));
+        };
+        Ok(Session { child, questions, answers: BufReader::new(answers).lines() })
+    }
+
+    async fn ready(&mut self) -> Result<(), EnvironmentError> {
+        let mut ended = None;
+        let waited = wait::until("postgres to take connections", START, async || {
+            if let Err(error) = self.process.check_running() {
+                ended = Some(error);
+                return Ok(());
+            }
+            self.ask("select 1").await.map(drop)
+        });
+        let waited = waited.await;
+        ended.map_or(waited, Err)
+    }
+
+    fn psql(&self, place: SocketAddr) -> Command {
+        let mut psql = Command::new(self.programs.join("psql"));
+        // Answers only; what fails ends it.
+        psql.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set", "ON_ERROR_STOP=1"]);
+        psql.args(["--username", "postgres", "--dbname", "postgres", "--host", &place.ip().to_string()]);
+        psql.args(["--port", &place.port().to_string()]).env("PGCONNECT_TIMEOUT", PATIENCE.as_secs().to_string());
+        psql
+    }
+}
+
+impl Session {
+    /// Asks, and waits for the answer's first line.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::Command`] with what `psql` says, if it ended; [`EnvironmentError::TimedOut`].
+    pub async fn ask(&mut self, statement: &str) -> Result<String, EnvironmentError> {
+        // Where it has ended already, there is no answer either.
+        let _ = self.questions.write_all(format!("{statement};\n").as_bytes()).await;
+        match tokio::time::timeout(PATIENCE, self.answers.next_line()).await {
+            Ok(Ok(Some(line))) => Ok(line),
+            Ok(Ok(None) | Err(_)) => {
+                let (status, stderr) = self.last_words().await?;
+                Err(EnvironmentError::Command { command: statement.to_owned(), status, stderr })
+            }
+            Err(_) => Err(EnvironmentError::TimedOut {
+                what: "an answer of psql".to_owned(),
+                within: PATIENCE,
+                last: "nothing".to_owned(),
+            }),
+        }
+    }
+
+    async fn last_words(&mut self) -> Result<(ExitStatus, String), EnvironmentError> {
+        let failed = |source| EnvironmentError::Spawn { program: "psql", source };
+        let mut said = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut said).await.map_err(failed)?;
+        }
+        Ok((self.child.wait().await.map_err(failed)?, said.trim().to_owned()))
+    }
+}
+
+fn command(programs: &Path, program: &str, is_root: bool) -> std::process::Command {
+    let mut command = std::process::Command::new(programs.join(program));
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    // Where it was started from need not be a place that nobody may enter.
+    command.current_dir("/");
+    command
+}
+
+/// Runs a program to its end; what it wrote.
+async fn run(mut command: Command) -> Result<String, EnvironmentError> {
+    let shown = command.as_std().get_program().display().to_string();
+    let output =
+        command.output().await.map_err(|source| EnvironmentError::Spawn { program: "a postgres program", source })?;
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(EnvironmentError::Command { command: shown, status: output.status, stderr })
+    }
+}
