@@ -24,6 +24,7 @@ use portcullis::resource::Outcome;
 use portcullis::resource::Resource;
 use portcullis::xds;
 use portcullis::xds::Publisher;
+use portcullis_policy::Protocol;
 use prost::Message;
 use prost::Name;
 use tempfile::TempDir;
@@ -360,8 +361,12 @@ async fn the_filter_is_pushed_with_its_policy() {
     let module = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(module.path(), b"\0asm\x01\0\0\0").unwrap();
     let path = module.path().to_str().unwrap().to_owned();
-    let body =
-        Body::WasmFilter { module: path.clone(), configuration: "{\"version\":1}".to_owned(), root_id: "1".to_owned() };
+    let body = Body::WasmFilter {
+        protocol: Protocol::Http,
+        module: path.clone(),
+        configuration: "{\"version\":1}".to_owned(),
+        root_id: "1".to_owned(),
+    };
     let resource = Resource { name: "portcullis".to_owned(), version: "p1".to_owned(), body };
     server.publisher.publish(resource).unwrap();
 

@@ -85,6 +85,11 @@ impl StreamContext for Connection {
     }
 
     fn on_upstream_data(&mut self, _size: usize, _end_of_stream: bool) -> Action {
+        // A proxy that connects to the service at once has its first words before the handshake is done. Who comes without
+        // a certificate and who is still to show one look alike then.
+        if self.state == State::Undecided && !matches!(host::peer_digest(), Ok(Some(_))) {
+            self.state = self.fail(&HostError::NobodyYet);
+        }
         self.pass()
     }
 }

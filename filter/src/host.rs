@@ -54,6 +54,10 @@ pub(crate) enum HostError {
     #[error("clock is before 1970")]
     Clock,
 
+    /// A service speaks, and the client has shown no certificate so far.
+    #[error("the service speaks before it is known who the client is")]
+    NobodyYet,
+
     /// A request before any configuration was accepted.
     #[error("the filter has no policy")]
     NotConfigured,

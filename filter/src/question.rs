@@ -105,8 +105,8 @@ fn ask<T>(
     now: Now,
     then: impl FnOnce(&Decision<'_>, &Request<'_>, Option<Digest>) -> T,
 ) -> Result<T, HostError> {
-    let Presented { digest, certificate, is_validated } = presented(generation, counters, &head)?;
-    let needs = generation.policy().needs();
+    let Presented { digest, certificate, is_validated } = presented(generation, counters, protocol, &head)?;
+    let needs = generation.policy().needs(protocol);
     let tls_version = if needs.tls_version { host::tls_version()? } else { None };
     let sni = if needs.sni { host::server_name()? } else { None };
     let peer = match certificate.as_deref() {
@@ -161,8 +161,14 @@ impl Presented {
     }
 }
 
-fn presented(generation: &Generation, counters: &Counters, head: &Head<'_>) -> Result<Presented, HostError> {
-    let own_xfcc = generation.policy().own_xfcc();
+fn presented(
+    generation: &Generation,
+    counters: &Counters,
+    protocol: Protocol,
+    head: &Head<'_>,
+) -> Result<Presented, HostError> {
+    // A connection has no header that the proxy could have written into.
+    let own_xfcc = generation.policy().own_xfcc() && protocol == Protocol::Http;
     let digest = match host::peer_digest() {
         Err(missing @ HostError::PropertyMissing(host::MTLS)) => {
             return match host::escaped_certificate() {

@@ -59,6 +59,8 @@ pub struct Policy {
     pub(crate) standing: Standing,
     pub(crate) tests: Vec<Test>,
     pub(crate) needs: Needs,
+    /// The same of connections.
+    pub(crate) tcp_needs: Needs,
     pub(crate) windows: Windows,
     /// Decides beside this one, and nothing comes of it but the knowledge.
     pub(crate) candidate: Option<Box<Self>>,
@@ -160,9 +162,12 @@ impl Policy {
         &self.version
     }
 
-    /// Which facts of a request this policy asks about.
-    pub fn needs(&self) -> Needs {
-        self.needs
+    /// Which facts of a request, or of a connection, this policy asks about.
+    pub fn needs(&self, protocol: Protocol) -> Needs {
+        match protocol {
+            Protocol::Http => self.needs,
+            Protocol::Tcp => self.tcp_needs,
+        }
     }
 
     /// Number of rules, those about TCP connections included.

@@ -62,14 +62,12 @@ pub fn filter() -> Result<PathBuf, EnvironmentError> {
 ///
 /// [`EnvironmentError::ProgramMissing`].
 pub fn postgres() -> Result<PathBuf, EnvironmentError> {
-    let psql = match env::var_os("POSTGRES") {
-        Some(folder) => Path::new(&folder).join("psql"),
-        None => checkout().join(".tools/postgres/psql"),
-    };
-    let found = fs::canonicalize(&psql).ok().and_then(|psql| Some(psql.parent()?.to_owned()));
+    let folder = env::var_os("POSTGRES").map_or_else(|| checkout().join(".tools/postgres"), PathBuf::from);
+    let is_whole = ["initdb", "postgres", "psql"].iter().all(|program| folder.join(program).is_file());
+    let found = fs::canonicalize(&folder).ok().filter(|_| is_whole);
     found.ok_or(EnvironmentError::ProgramMissing {
         what: "PostgreSQL (a folder with `initdb`, `postgres` and `psql`)",
-        path: psql,
+        path: folder,
         variable: "POSTGRES",
         remedy: "./just install",
     })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::Instant;
+use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -14,15 +14,12 @@ use super::Client;
 use super::EnvironmentError;
 use super::wait;
 
-/// Until a connection ends that should.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Dropped, it takes nobody any more, and what is open ends.
 #[derive(Debug)]
 pub struct Sidecar {
     address: SocketAddr,
     /// When the connections ended that did.
-    ended: Arc<Mutex<Vec<Instant>>>,
+    ended: Arc<Mutex<Vec<SystemTime>>>,
     task: AbortHandle,
 }
 
@@ -52,7 +49,7 @@ impl Sidecar {
                             _ = tokio::io::copy(&mut from_gate, &mut to_client) => {}
                         }
                     }
-                    ends.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+                    ends.lock().unwrap_or_else(PoisonError::into_inner).push(SystemTime::now());
                 });
             }
         });
@@ -74,8 +71,8 @@ impl Sidecar {
     /// # Errors
     ///
     /// [`EnvironmentError::TimedOut`].
-    pub async fn end(&self) -> Result<Instant, EnvironmentError> {
-        wait::until("the connection to end", PATIENCE, async || {
+    pub async fn end(&self, within: Duration) -> Result<SystemTime, EnvironmentError> {
+        wait::until("the connection to end", within, async || {
             let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
             ended.last().copied().ok_or("it goes on")
         })

@@ -160,23 +160,33 @@ impl Vm {
         self.new_context(Context::Root { name: name.to_owned(), root_id: root_id.to_owned(), tick: None })
     }
 
-    /// Takes a TCP connection at a network filter. The handshake is still to come: of `connection`, nothing is known yet.
+    /// Takes a TCP connection at a network filter, and shakes hands.
     pub fn connect(&mut self, filter: Neighbour, connection: &Connection) -> StreamId {
+        let stream = self.accept(filter);
+        self.shake_hands(stream, connection);
+        stream
+    }
+
+    /// Takes a TCP connection of which nothing is known until the handshake.
+    pub fn accept(&mut self, filter: Neighbour) -> StreamId {
         let Some(root) = self.neighbours.get(filter.0).map(|filter| filter.root) else { return StreamId(0) };
         let before = Connection::plaintext();
         let id = self.new_stream(root, Protocol::Tcp, &before, Headers::default());
         self.call::<_, i32>(id, "proxy_on_new_connection", id.cast_signed());
-        if let Some(stream) = self.stream_mut(id) {
-            stream.connection = connection.clone();
-        }
         StreamId(id)
     }
 
-    /// Carries bytes over a connection whose handshake is done. Envoy asks about more of them even when the module has closed
+    /// The peer has shown who it is.
+    pub fn shake_hands(&mut self, stream: StreamId, connection: &Connection) {
+        if let Some(stream) = self.stream_mut(stream.0) {
+            stream.connection = connection.clone();
+        }
+    }
+
+    /// Carries bytes over a connection. Envoy asks about more of them even when the module has closed
     /// it, as long as the peer has not read all that was written before.
     pub fn carry(&mut self, stream: StreamId, from: Side) -> Bytes {
         let StreamId(id) = stream;
-        let was_closed = self.is_reset(stream);
         if self.failure.is_some() {
             return Bytes::Closed;
         }
@@ -185,7 +195,8 @@ impl Vm {
             Side::Upstream => "proxy_on_upstream_data",
         };
         let action = self.call::<_, i32>(id, callback, (id.cast_signed(), 8, 0));
-        assert!(!was_closed || action != Some(CONTINUE), "bytes go on over a connection that was closed");
+        let goes_on = action.unwrap_or(CONTINUE) == CONTINUE && self.failure.is_none();
+        assert!(!(goes_on && self.is_reset(stream)), "bytes go on over a connection that was closed");
         if self.is_reset(stream) || self.failure.is_some() {
             return Bytes::Closed;
         }

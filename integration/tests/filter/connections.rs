@@ -66,7 +66,9 @@ fn a_connection_is_decided_at_its_first_bytes() {
     vm.take_log();
 
     let refused = vm.connect(tcp, &peer(CART));
-    assert_eq!(vm.carry(refused, Downstream), Bytes::Closed);
+    for side in [Downstream, Downstream, Upstream] {
+        assert_eq!(vm.carry(refused, side), Bytes::Closed, "nor later, while it is being closed");
+    }
     assert_eq!(counters(&vm), [Some(1), Some(1), Some(0)]);
     assert_eq!(vm.counter("portcullis.denied.no_rule_matched"), Some(1));
     assert_eq!(vm.counter("portcullis.requests.denied"), Some(0));
@@ -91,6 +93,37 @@ fn a_service_that_speaks_first_is_held_back_from_who_may_not_hear_it() {
     let allowed = vm.connect(tcp, &peer(CHECKOUT));
     assert_eq!(vm.carry(allowed, Upstream), Bytes::Passed);
     assert_eq!(counters(&vm), [Some(1), Some(1), Some(0)]);
+}
+
+#[test]
+fn what_a_service_says_before_the_handshake_reaches_nobody() {
+    let mut vm = bare();
+    let mut anybody = with_tcp();
+    anybody["tcp"] = json!([{ "id": "all", "allow": "any" }, { "id": "not-cart", "deny": ["cart"] }]);
+    anybody["roles"]["cart"] = json!([{ "spiffe": CART }]);
+    let tcp = vm.add_network_filter("tcp", anybody.to_string().as_bytes()).unwrap();
+    let early = vm.accept(tcp);
+    assert_eq!(vm.carry(early, Upstream), Bytes::Closed, "whoever it is");
+    vm.shake_hands(early, &peer(CHECKOUT));
+    assert_eq!(vm.carry(early, Downstream), Bytes::Closed);
+    assert_eq!(counters(&vm), [Some(0), Some(1), Some(0)]);
+    let later = vm.accept(tcp);
+    vm.shake_hands(later, &peer(CHECKOUT));
+    assert_eq!(vm.carry(later, Upstream), Bytes::Passed);
+}
+
+#[test]
+fn silence_of_the_host_is_not_absence_of_a_certificate() {
+    let mut vm = bare();
+    let mut anybody = with_tcp();
+    anybody["tcp"] = json!([{ "id": "all", "allow": "any" }]);
+    anybody["own_xfcc"] = json!(true);
+    let tcp = vm.add_network_filter("tcp", anybody.to_string().as_bytes()).unwrap();
+    let silent = peer(CHECKOUT)
+        .fault(Fault::Missing("connection.sha256_peer_certificate_digest"))
+        .fault(Fault::Missing("connection.mtls"));
+    let stream = vm.connect(tcp, &silent);
+    assert_eq!(vm.carry(stream, Downstream), Bytes::Closed);
 }
 
 #[test]

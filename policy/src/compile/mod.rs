@@ -64,6 +64,7 @@ pub(crate) fn compile(text: &[u8]) -> Result<Policy, PolicyError> {
             build(document, Lists::of_candidate(text), &shared).map_err(|error| error.within("candidate"))?;
         candidate.version = version(&candidate);
         policy.needs = policy.needs.and(candidate.needs);
+        policy.tcp_needs = policy.tcp_needs.and(candidate.tcp_needs);
         policy.candidate = Some(Box::new(candidate));
     }
     policy.version = version(&policy);
@@ -95,7 +96,7 @@ fn build(document: Document<'_>, lists: Lists<'_>, shared: &Shared<'_>) -> Resul
     let tcp = rules::compile_tcp(tcp, &rules, &roles, &mut strings, &mut patterns)?;
     let standing = standing::compile(&distrust, &revoked, Arc::clone(revocations), anchors)?;
     let tests = tests::compile(tests, [&rules, &tcp.rules], providers, &strings, &standing)?;
-    let needs = rules.needs().and(tcp.rules.needs());
+    let (needs, tcp_needs) = (rules.needs(), tcp.rules.needs());
     let windows = Windows::of([&rules, &tcp.rules]);
     strings.shrink();
     patterns.shrink();
@@ -114,6 +115,7 @@ fn build(document: Document<'_>, lists: Lists<'_>, shared: &Shared<'_>) -> Resul
         standing,
         tests,
         needs,
+        tcp_needs,
         windows,
         candidate: None,
         version: String::new(),

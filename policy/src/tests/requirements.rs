@@ -210,7 +210,8 @@ fn windows_begin_with_their_first_second_and_end_before_their_last() {
 #[test]
 fn a_policy_says_which_facts_it_asks_about() {
     let needs = |requirement: &str| {
-        policy(&format!(r#"{{"version": 1, "rules": [{{"id": "r", "deny": "any", {requirement}}}]}}"#)).needs()
+        policy(&format!(r#"{{"version": 1, "rules": [{{"id": "r", "deny": "any", {requirement}}}]}}"#))
+            .needs(Protocol::Http)
     };
     let cases = [
         (r#""paths": ["/"]"#, [false, false, false]),

@@ -104,7 +104,7 @@ fn a_candidate_has_its_own_roles_rules_and_lists() {
         assert_eq!(verdicts(&policy, Some(subject), path), [enforced, "", candidate], "{name}");
     }
     assert_eq!(a.roles(), ["a"]);
-    assert!(policy.needs().sni, "the candidate asks for it");
+    assert!(policy.needs(Protocol::Http).sni, "the candidate asks for it");
     let failures: Vec<String> =
         policy.run_tests().iter().map(|failure| format!("{}: {failure}", failure.path)).collect();
     assert_eq!(

@@ -71,7 +71,8 @@ fn what_is_not_known_of_a_connection_is_in_nobodys_favour() {
     let subject = policy.subject(spiffe(PEER));
     let unknown = Request { listener: None, ..connection(Some(&subject)) };
     assert_eq!(policy.decide(&unknown).reason(), Reason::NoRuleMatched);
-    assert!(policy.needs().listener);
+    assert!(policy.needs(Protocol::Tcp).listener);
+    assert!(!policy.needs(Protocol::Http).listener, "no request is asked for it");
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn a_candidate_has_its_own() {
     let decision = policy.decide(&asked);
     assert!(matches!(decision, Decision::Allow(_)));
     assert_eq!(decision.candidate().map(|other| other.reason()), Some(Reason::NoCertificate));
-    assert!(policy.needs().listener, "the candidate asks for it");
+    assert!(policy.needs(Protocol::Tcp).listener, "the candidate asks for it");
 }
 
 #[test]

@@ -223,12 +223,12 @@ impl Line {
             let id = serde_json::from_slice(text).map_or(Value::Null, |Object(Id { id })| id);
             (id, error.to_string())
         })?;
-        // As proxies hand them over: names of fields have no case (RFC 9110 §5.1).
         let has_head =
             line.method.is_some() || line.authority.is_some() || line.path.is_some() || !line.headers.is_empty();
         if line.protocol == ProtocolLine::Tcp && has_head {
             return Err((line.id, "a TCP connection has no method, authority, path and headers".to_owned()));
         }
+        // As proxies hand them over: names of fields have no case (RFC 9110 §5.1).
         line.headers.iter_mut().for_each(|(name, _)| name.0.make_ascii_lowercase());
         Ok(line)
     }

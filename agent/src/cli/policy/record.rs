@@ -159,7 +159,7 @@ impl Recorded {
     /// Why the verdict that is made now says nothing about the recorded one, if so.
     pub(super) fn missing(&self, policy: &Policy, request: &Request<'_>, now: &Decision<'_>) -> Option<String> {
         let Self { verdict, missing, policy: recorded_by, .. } = self;
-        let needs = policy.needs();
+        let needs = policy.needs(request.protocol);
         // The filter reads what its policy asks about: what it did not read then, another policy may miss now.
         let same = recorded_by.as_deref() == Some(policy.version());
         let asks = [request.peer, client(request)];
@@ -168,9 +168,9 @@ impl Recorded {
             Peer::Absent | Peer::Unreadable(_) => true,
         });
         let unread = [
-            (policy.takes_tokens() && (self.token || !same), "the token"),
+            (policy.takes_tokens() && request.protocol == Protocol::Http && (self.token || !same), "the token"),
             (!anchored && !same, "who signed the certificate"),
-            (needs.headers && request.protocol == Protocol::Http, "header fields"),
+            (needs.headers, "header fields"),
             (needs.listener && request.listener.is_none() && !same, "where the peer connected to"),
             (needs.source && request.source.is_none() && !same, "the peer's address"),
             (needs.sni && request.tls.sni.is_none() && !same, "the server name"),
