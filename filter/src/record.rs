@@ -3,17 +3,16 @@
 //! Holds no secret: of the header fields only the request's identifier, no query, no user information. What a client
 //! wrote is cut to a bound and reduced to visible ASCII, so that it can neither end the line nor steer a terminal.
 
-use std::io;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::ops::Not;
 
 use jiff::Timestamp;
 use portcullis_policy::Decision;
-use portcullis_policy::Description;
 use portcullis_policy::Divergence;
 use portcullis_policy::Forwarded;
 use portcullis_policy::Head;
+use portcullis_policy::JsonObject;
 use portcullis_policy::Peer;
 use portcullis_policy::Protocol;
 use portcullis_policy::Reason;
@@ -21,9 +20,6 @@ use portcullis_policy::Request;
 use portcullis_policy::UnixTime;
 use portcullis_policy::token::Bearer;
 use proxy_wasm::types::LogLevel;
-use serde::Serialize;
-use serde_json::Serializer;
-use serde_json::ser::Formatter;
 
 use crate::host;
 use crate::host::Digest;
@@ -35,87 +31,42 @@ const TEXT_MAX: usize = 256;
 
 const ENDED: &str = "ended";
 
-#[derive(Serialize)]
 struct Record<'a> {
-    r#type: &'static str,
-    time: Option<Timestamp>,
+    time: Option<UnixTime>,
     policy: Option<&'a str>,
-    decision: &'static str,
     /// `ended`, where the decision is about a stream that was let through before and was open until now.
-    #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<&'static str>,
     /// `tcp`, where the decision is about a connection.
-    #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<&'static str>,
-    status: u16,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Reason,
     rule: Option<&'a str>,
     identity: Option<&'a str>,
     /// The peer, where it speaks for who asks.
-    #[serde(skip_serializing_if = "Option::is_none")]
     forwarder: Option<&'a str>,
     roles: &'a [String],
     /// What would be decided with shadow rules enforced, where that differs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shadow: Option<Other<'a>>,
+    shadow: Option<Divergence<'a>>,
     /// What the policy's candidate decides, where that differs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    candidate: Option<Other<'a>>,
-    method: Option<String>,
-    authority: Option<String>,
-    path: Option<String>,
-    request_id: Option<String>,
+    candidate: Option<Divergence<'a>>,
+    method: Option<Cow<'a, str>>,
+    authority: Option<Cow<'a, str>>,
+    path: Option<Cow<'a, str>>,
+    request_id: Option<Cow<'a, str>>,
     connection: Option<u64>,
-    certificate: Option<String>,
-    /// What the certificate says, so that the decision can be made again; absent if that is more than a record holds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<Description>,
+    certificate: Option<Digest>,
+    /// What the certificate says (JSON), so that the decision can be made again; absent if that is more than a record holds.
+    peer: Option<&'a str>,
     /// The same of the certificate that the peer, a forwarder, forwarded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    forwarded: Option<Description>,
+    forwarded: Option<&'a str>,
     /// Whether the request had a token that the policy looks at. A record never holds it.
-    #[serde(skip_serializing_if = "Not::not")]
     token: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     listener: Option<SocketAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<TlsText>,
+    /// What the policy asked about the connection.
+    tls_version: Option<Cow<'a, str>>,
+    sni: Option<Cow<'a, str>>,
     /// What failed, where the gate itself did.
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-}
-
-/// A verdict that is not enforced.
-#[derive(Serialize)]
-struct Other<'a> {
-    decision: &'static str,
-    status: u16,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a str>,
-}
-
-impl<'a> Other<'a> {
-    fn new(other: Divergence<'a>) -> Self {
-        Self {
-            decision: if other.is_allowed() { "allow" } else { "deny" },
-            status: other.status(),
-            reason: other.reason().code(),
-            rule: other.rule(),
-        }
-    }
-}
-
-/// What the policy asked about the connection.
-#[derive(Serialize)]
-struct TlsText {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sni: Option<String>,
 }
 
 /// Records what the policy decided.
@@ -128,29 +79,28 @@ pub(crate) fn ended(decision: &Decision<'_>, request: &Request<'_>, digest: Opti
     Record { stream: Some(ENDED), ..of_decision(decision, request, digest) }.write();
 }
 
-fn of_decision<'a>(decision: &'a Decision<'_>, request: &Request<'_>, digest: Option<Digest>) -> Record<'a> {
+fn of_decision<'a>(decision: &'a Decision<'_>, request: &'a Request<'_>, digest: Option<Digest>) -> Record<'a> {
     let mut record = Record::new(decision.reason(), request.protocol, &request.head, Some(request.now), digest);
     record.policy = Some(decision.policy_version());
     record.rule = decision.rule();
     record.identity = decision.identity();
     record.forwarder = decision.forwarder();
     record.roles = decision.roles();
-    record.shadow = decision.shadow().map(Other::new);
-    record.candidate = decision.candidate().map(Other::new);
+    record.shadow = decision.shadow();
+    record.candidate = decision.candidate();
     if let Peer::Presented { subject, .. } = request.peer {
-        record.peer = subject.leaf().describe();
+        record.peer = subject.description();
     }
     if let Forwarded::Certificate(subject) = request.forwarded {
-        record.forwarded = subject.leaf().describe();
+        record.forwarded = subject.description();
         // The one without the other would be another request.
         record.peer = record.peer.filter(|_| record.forwarded.is_some());
     }
     record.token = !matches!(request.token, Bearer::Absent);
     record.source = request.source;
     record.listener = request.listener;
-    let text = |text: Option<&str>| text.map(|text| visible(text.as_bytes()));
-    let tls = TlsText { version: text(request.tls.version), sni: text(request.tls.sni) };
-    record.tls = Some(tls).filter(|tls| tls.version.is_some() || tls.sni.is_some());
+    record.tls_version = request.tls.version.map(|version| visible(version.as_bytes()));
+    record.sni = request.tls.sni.map(|sni| visible(sni.as_bytes()));
     record
 }
 
@@ -164,7 +114,7 @@ pub(crate) fn ended_for_failure(error: &HostError, protocol: Protocol, head: &He
     Record { stream: Some(ENDED), ..of_failure(error, protocol, head) }.write();
 }
 
-fn of_failure(error: &HostError, protocol: Protocol, head: &Head<'_>) -> Record<'static> {
+fn of_failure<'a>(error: &HostError, protocol: Protocol, head: &Head<'a>) -> Record<'a> {
     let digest = host::peer_digest().ok().flatten();
     let mut record = Record::new(error.reason(), protocol, head, host::now().ok().map(Now::second), digest);
     record.error = Some(error.to_string());
@@ -172,22 +122,25 @@ fn of_failure(error: &HostError, protocol: Protocol, head: &Head<'_>) -> Record<
 }
 
 /// The request's identifier, as records and refusals carry it.
-pub(crate) fn request_id(head: &Head<'_>) -> Option<String> {
+pub(crate) fn request_id<'a>(head: &Head<'a>) -> Option<Cow<'a, str>> {
     let (_, value) = head.fields.iter().find(|(name, _)| *name == b"x-request-id")?;
     Some(visible(value))
 }
 
-impl Record<'_> {
-    fn new(reason: Reason, protocol: Protocol, head: &Head<'_>, now: Option<UnixTime>, digest: Option<Digest>) -> Self {
+impl<'a> Record<'a> {
+    fn new(
+        reason: Reason,
+        protocol: Protocol,
+        head: &Head<'a>,
+        time: Option<UnixTime>,
+        certificate: Option<Digest>,
+    ) -> Self {
         Self {
-            r#type: "decision",
-            time: now.and_then(|now| Timestamp::from_second(now.0).ok()),
+            time,
             policy: None,
-            decision: if reason.status() < 400 { "allow" } else { "deny" },
             stream: None,
             protocol: (protocol == Protocol::Tcp).then_some("tcp"),
-            status: reason.status(),
-            reason: reason.code(),
+            reason,
             rule: None,
             identity: None,
             forwarder: None,
@@ -199,49 +152,111 @@ impl Record<'_> {
             path: head.path.map(|path| visible(without_query(path))),
             request_id: request_id(head),
             connection: host::connection_id(),
-            certificate: digest.map(|digest| digest.to_string()),
+            certificate,
             peer: None,
             forwarded: None,
             token: false,
             source: None,
             listener: None,
-            tls: None,
+            tls_version: None,
+            sni: None,
             error: None,
         }
     }
 
     fn write(&self) {
-        let level = if self.status < 400 { LogLevel::Info } else { LogLevel::Warn };
-        // Strings, numbers and a time always serialise; without a line there would be nothing to say.
-        let mut line = Vec::new();
-        let written = self.serialize(&mut Serializer::with_formatter(&mut line, Ascii));
-        if let (Ok(()), Ok(line)) = (written, str::from_utf8(&line)) {
-            host::log(level, line);
-        }
+        let level = if self.reason.status() < 400 { LogLevel::Info } else { LogLevel::Warn };
+        host::log(level, &self.line());
     }
-}
 
-/// JSON in visible ASCII: what is outside of it, in names of a certificate, is escaped without a loss.
-struct Ascii;
-
-impl Formatter for Ascii {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        for character in fragment.chars() {
-            if character.is_ascii_graphic() || character == ' ' {
-                writer.write_all(&[character as u8])?;
-            } else {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
-                }
+    /// One line, its fields in this order.
+    fn line(&self) -> String {
+        let mut line = JsonObject::default();
+        line.text("type", "decision");
+        match self.time.and_then(|time| Timestamp::from_second(time.0).ok()) {
+            Some(time) => line.text("time", &time.to_string()),
+            None => line.plain("time", NULL),
+        }
+        or_null(&mut line, "policy", self.policy);
+        line.text("decision", if self.reason.status() < 400 { "allow" } else { "deny" });
+        if_any(&mut line, "stream", self.stream);
+        if_any(&mut line, "protocol", self.protocol);
+        line.plain("status", self.reason.status());
+        line.text("reason", self.reason.code());
+        if_any(&mut line, "rule", self.rule);
+        or_null(&mut line, "identity", self.identity);
+        if_any(&mut line, "forwarder", self.forwarder);
+        line.texts("roles", self.roles);
+        for (name, other) in [("shadow", self.shadow), ("candidate", self.candidate)] {
+            let Some(other) = other else { continue };
+            line.object(name, |line| {
+                line.text("decision", if other.is_allowed() { "allow" } else { "deny" });
+                line.plain("status", other.status());
+                line.text("reason", other.reason().code());
+                if_any(line, "rule", other.rule());
+            });
+        }
+        or_null(&mut line, "method", self.method.as_deref());
+        or_null(&mut line, "authority", self.authority.as_deref());
+        or_null(&mut line, "path", self.path.as_deref());
+        or_null(&mut line, "request_id", self.request_id.as_deref());
+        match self.connection {
+            Some(connection) => line.plain("connection", connection),
+            None => line.plain("connection", NULL),
+        }
+        match self.certificate {
+            Some(digest) => line.text("certificate", &digest.to_string()),
+            None => line.plain("certificate", NULL),
+        }
+        for (name, description) in [("peer", self.peer), ("forwarded", self.forwarded)] {
+            if let Some(description) = description {
+                line.plain(name, description);
             }
         }
-        Ok(())
+        if self.token {
+            line.plain("token", true);
+        }
+        if let Some(source) = self.source {
+            line.text("source", &source.to_string());
+        }
+        if let Some(listener) = self.listener {
+            line.text("listener", &listener.to_string());
+        }
+        if self.tls_version.is_some() || self.sni.is_some() {
+            line.object("tls", |line| {
+                if_any(line, "version", self.tls_version.as_deref());
+                if_any(line, "sni", self.sni.as_deref());
+            });
+        }
+        if_any(&mut line, "error", self.error.as_deref());
+        line.finish()
     }
 }
 
-fn visible(text: &[u8]) -> String {
+const NULL: &str = "null";
+
+fn or_null(line: &mut JsonObject, name: &str, text: Option<&str>) {
+    match text {
+        Some(text) => line.text(name, text),
+        None => line.plain(name, NULL),
+    }
+}
+
+fn if_any(line: &mut JsonObject, name: &str, text: Option<&str>) {
+    if let Some(text) = text {
+        line.text(name, text);
+    }
+}
+
+/// What a client wrote, cut to a bound and in visible ASCII.
+fn visible(text: &[u8]) -> Cow<'_, str> {
     let cut = text.get(..TEXT_MAX).unwrap_or(text);
-    cut.escape_ascii().to_string()
+    // As [`u8::escape_ascii`] leaves it: most text is.
+    let is_plain = |byte: &u8| (byte.is_ascii_graphic() || *byte == b' ') && !matches!(byte, b'"' | b'\'' | b'\\');
+    match str::from_utf8(cut) {
+        Ok(text) if cut.iter().all(is_plain) => Cow::Borrowed(text),
+        _ => Cow::Owned(cut.escape_ascii().to_string()),
+    }
 }
 
 fn without_query(path: &[u8]) -> &[u8] {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::iter;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use crate::anchor::Anchors;
 use crate::certificate::Leaf;
@@ -23,6 +24,7 @@ use crate::horizon::Windows;
 use crate::index::Found;
 use crate::index::Index;
 use crate::index::Query;
+use crate::json_object::visible_ascii;
 use crate::path::Normalization;
 use crate::pattern::Patterns;
 use crate::reason::Reason;
@@ -93,6 +95,7 @@ pub struct Subject {
     view: View,
     /// Of the policy's candidate.
     candidate: Option<View>,
+    description: OnceLock<Option<Box<str>>>,
 }
 
 /// What one policy says of a certificate at any time.
@@ -203,7 +206,7 @@ impl Policy {
         leaf.signed_by(Vec::new());
         let view = self.look_at(&leaf);
         let candidate = self.candidate.as_ref().map(|candidate| candidate.look_at(&leaf));
-        Subject { leaf, view, candidate }
+        Subject { leaf, view, candidate, description: OnceLock::new() }
     }
 
     /// Whether it is known of a certificate that one of this policy's anchors signed it, if the policy has anchors.
@@ -314,6 +317,16 @@ impl Subject {
     /// The certificate.
     pub fn leaf(&self) -> &Leaf {
         &self.leaf
+    }
+
+    /// What [`Leaf::describe`] gives, in JSON of visible ASCII: written at the first call and kept, because a flood of refusals
+    /// has few certificates.
+    pub fn description(&self) -> Option<&str> {
+        let write = || {
+            let json = serde_json::to_string(&self.leaf.describe()?).ok()?;
+            Some(visible_ascii(&json).into_boxed_str())
+        };
+        self.description.get_or_init(write).as_deref()
     }
 
     /// The roles that the policy which made it gives the certificate, sorted.
