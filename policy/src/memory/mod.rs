@@ -5,6 +5,7 @@
 mod recent;
 #[cfg(test)]
 mod tests;
+mod token_key;
 
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ use crate::token::credentials;
 use crate::token::credentials::Credentials;
 
 pub use recent::Recent;
+use token_key::Sought;
+use token_key::TokenKey;
 
 /// Forwarded certificates that are remembered. A forwarder sends that of each of its clients again and again.
 const FORWARDED_MAX: usize = 4096;
@@ -48,8 +51,7 @@ pub struct Memory {
     forwarded: Recent<[u8; 32], Forwarded>,
     /// By the hash of what the proxy told, and how.
     own: Recent<[u8; 32], Option<Arc<Subject>>>,
-    /// By the hash of what the policy says of tokens, and of the token's text.
-    tokens: Recent<[u8; 32], Arc<Token>>,
+    tokens: Recent<TokenKey, Arc<Token>>,
 }
 
 /// How a proxy tells its peer's certificate.
@@ -167,8 +169,7 @@ impl Memory {
         now: UnixTime,
         verifier: &mut dyn Verifier,
     ) -> Result<Arc<Token>, TokenError> {
-        // Versions have one length, so no two pairs are the same bytes.
-        let key = Sha256::new().chain_update(policy.providers.version()).chain_update(text).finalize().into();
+        let key = Sought { providers: policy.providers.version(), text };
         if let Some(token) = self.tokens.get(&key) {
             let provider = policy.providers.get(token.provider()).ok_or(TokenError::IssuerMismatch)?;
             let good = token.claims().check_time(&provider.expected, now);
@@ -178,7 +179,9 @@ impl Memory {
             return good.map(|()| token);
         }
         let token = Arc::new(policy.providers.verify(text, now, verifier)?);
-        self.tokens.insert(key, Arc::clone(&token), token.size());
+        let key = TokenKey::from(key);
+        let size = key.size() + token.size();
+        self.tokens.insert(key, Arc::clone(&token), size);
         Ok(token)
     }
 

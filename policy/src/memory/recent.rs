@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::mem;
 
+use hashbrown::Equivalent;
 use hashbrown::HashMap;
 
 /// Keeps at least the half of its bounds that was used last, and never more than both bounds: a number of entries, and a
@@ -19,19 +20,19 @@ pub struct Recent<K, V> {
     old: HashMap<K, (V, usize)>,
 }
 
-impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
+impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// An empty map that holds at most `capacity` entries, which together weigh at most `weight`.
     pub fn new(capacity: usize, weight: usize) -> Self {
         Self { capacity, weight, young: HashMap::new(), young_weight: 0, old: HashMap::new() }
     }
 
     /// What is remembered for a key.
-    pub fn get(&mut self, key: &K) -> Option<V> {
+    pub fn get<Q: Equivalent<K> + Hash + ?Sized>(&mut self, key: &Q) -> Option<V> {
         if let Some((value, _)) = self.young.get(key) {
             return Some(value.clone());
         }
-        let (value, weight) = self.old.remove(key)?;
-        self.insert(*key, value.clone(), weight);
+        let (key, (value, weight)) = self.old.remove_entry(key)?;
+        self.insert(key, value.clone(), weight);
         Some(value)
     }
 
@@ -50,7 +51,7 @@ impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
     }
 
     /// Forgets a key.
-    pub fn remove(&mut self, key: &K) {
+    pub fn remove<Q: Equivalent<K> + Hash + ?Sized>(&mut self, key: &Q) {
         if let Some((_, weight)) = self.young.remove(key) {
             self.young_weight = self.young_weight.saturating_sub(weight);
         }
