@@ -170,6 +170,7 @@ fn places() -> Vec<Place> {
             policy
         }),
         ("records", "/properties/records", |map| policy("records", map)),
+        ("drain", "/properties/drain", |map| policy("drain", map)),
         ("a distrust", "/properties/distrust/items", |map| policy("distrust", json!([map]))),
         ("revoked", "/properties/revoked", |map| policy("revoked", map)),
         ("revocations", "/properties/revocations", |map| policy("revocations", map)),
@@ -246,6 +247,7 @@ fn the_schema_accepts_what_a_policy_is_rendered_to() {
     let validator = Validator(schema());
     let policy = json!({
         "version": 1, "trust_domain": "t", "normalize_path": true, "merge_slashes": true, "records": {"allow_every": 2},
+        "drain": {"before": "5m"},
         "roles": {
             "a": [{"spiffe": "spiffe://t/{n}", "issuer": {"cn": "x", "key_id": "0a"}, "subject": {"ou": "y"}, "eku": ["client_auth"]}],
             "b": [{"role": "a", "dns": "*.t", "uri": "https://t/", "email": "a@t", "ip": "10.0.0.0/8", "serial": "01"}],

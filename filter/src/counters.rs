@@ -28,6 +28,7 @@ pub(crate) struct Counters {
     certificates_parsed: Metric,
     configurations_accepted: Metric,
     configurations_refused: Metric,
+    drain_warned: Metric,
     policy_rules: Metric,
     revocations_stale: Metric,
     signatures_by_filter: Metric,
@@ -100,6 +101,7 @@ impl Counters {
             certificates_parsed: Metric::counter("portcullis.certificates.parsed")?,
             configurations_accepted: Metric::counter("portcullis.configurations.accepted")?,
             configurations_refused: Metric::counter("portcullis.configurations.refused")?,
+            drain_warned: Metric::counter("portcullis.drain.warned")?,
             policy_rules: Metric::gauge("portcullis.policy.rules")?,
             signatures_by_filter: Metric::counter("portcullis.signatures.by_filter")?,
             signatures_by_host: Metric::counter("portcullis.signatures.by_host")?,
@@ -170,6 +172,11 @@ impl Counters {
     /// A request that was decided with a set of revocations older than it may be.
     pub(crate) fn revocations_stale(&self) {
         self.revocations_stale.count();
+    }
+
+    /// Counts a request whose sender is told that the connection's certificate is about to end.
+    pub(crate) fn drain_warned(&self) {
+        self.drain_warned.count();
     }
 
     pub(crate) fn token_cached(&self) {

@@ -3,9 +3,13 @@
 use std::mem;
 use std::rc::Rc;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use portcullis_policy::Decision;
 use portcullis_policy::Permit;
 use portcullis_policy::Protocol;
+use portcullis_policy::Request;
+use portcullis_policy::UnixTime;
 use portcullis_policy::is_identity_header;
 use proxy_wasm::traits::Context;
 use proxy_wasm::traits::HttpContext;
@@ -26,6 +30,7 @@ use crate::streams::Stream;
 const IDENTITY: &str = "x-portcullis-identity";
 const ROLES: &str = "x-portcullis-roles";
 const RULE: &str = "x-portcullis-rule";
+const CERTIFICATE_EXPIRES: &str = "x-portcullis-certificate-expires";
 
 /// The filter's side of one HTTP request. Bodies and responses are not looked at.
 pub(crate) struct Exchange {
@@ -52,7 +57,10 @@ impl Exchange {
                 Protocol::Http,
                 headers.head(),
                 |decision, request| match decision {
-                    Decision::Allow(permit) => forward(permit, headers),
+                    Decision::Allow(permit) => {
+                        forward(permit, headers)?;
+                        tell_of_end(generation, counters, request)
+                    }
                     Decision::Deny(denial) => {
                         let request_id = record::request_id(&request.head);
                         reply::refuse(denial.reason(), denial.challenge(), request_id.as_deref())
@@ -105,6 +113,21 @@ fn clean_trailers(count: usize) -> Result<(), HostError> {
     let mut forged = names.iter().filter(|name| is_identity_header(name.as_bytes()));
     // One removal takes every field of that name, and another one finds nothing: no harm.
     forged.try_for_each(|name| host::remove_request_trailer(name))
+}
+
+/// Says when the certificate of the connection ends, if the policy wants it told.
+fn tell_of_end(generation: &Generation, counters: &Counters, request: &Request<'_>) -> Result<(), HostError> {
+    if let Some(date) = generation.policy().drains(request).and_then(http_date) {
+        host::set_request_header(CERTIFICATE_EXPIRES, &date)?;
+        counters.drain_warned();
+    }
+    Ok(())
+}
+
+/// An instant in the form of RFC 9110 §5.6.7.
+fn http_date(instant: UnixTime) -> Option<String> {
+    let instant = Timestamp::from_second(instant.0).ok()?;
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&instant).ok()
 }
 
 impl Drop for Exchange {

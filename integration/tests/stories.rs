@@ -34,6 +34,11 @@ fn rotation() {
 }
 
 #[test]
+fn drain() {
+    tell(Story::Drain);
+}
+
+#[test]
 fn policy_edit() {
     tell(Story::PolicyEdit);
 }

@@ -10,6 +10,7 @@ mod check;
 mod compile;
 mod decide;
 mod document;
+mod drain;
 mod error;
 mod explain;
 mod form;

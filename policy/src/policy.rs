@@ -15,6 +15,7 @@ use crate::decide;
 use crate::decide::Decision;
 use crate::decide::Protocol;
 use crate::decide::Request;
+use crate::drain::Drain;
 use crate::error::PolicyError;
 use crate::explain;
 use crate::explain::Explanation;
@@ -86,6 +87,7 @@ pub(crate) struct Settings {
     pub(crate) allow_every: u64,
     /// The proxy itself writes the last element of `x-forwarded-client-cert`, about its own peer.
     pub(crate) own_xfcc: bool,
+    pub(crate) drain: Option<Drain>,
 }
 
 /// A leaf with what one policy says of it (its roles), worked out once. Used with another policy it is worked out anew.

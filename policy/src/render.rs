@@ -79,6 +79,8 @@ struct Whole<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     records: Option<Records>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<DrainText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     forwarders: Option<Vec<ForwarderText<'p>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     own_xfcc: Option<bool>,
@@ -106,6 +108,11 @@ struct AnchorText {
 #[derive(Serialize)]
 struct Records {
     allow_every: u64,
+}
+
+#[derive(Serialize)]
+struct DrainText {
+    before: String,
 }
 
 /// The roles, each rendered when it is its turn.
@@ -266,6 +273,7 @@ impl<'p> Whole<'p> {
             normalize_path: policy.settings.normalization.normalize_path,
             merge_slashes: policy.settings.normalization.merge_slashes,
             records: Some(Records { allow_every: policy.settings.allow_every }),
+            drain: policy.settings.drain.map(|drain| DrainText { before: format!("{}s", drain.before) }),
             forwarders: Some(policy.forwarders.iter().map(|forwarder| ForwarderText::new(forwarder, policy)).collect()),
             own_xfcc: Some(policy.settings.own_xfcc),
             tokens: tokens::tokens(&policy.providers.list),

@@ -6,6 +6,7 @@ mod alone;
 mod bound_tokens;
 mod candidate;
 mod detours;
+mod drain;
 mod edge;
 mod failure;
 mod forged_flood;
@@ -71,6 +72,8 @@ pub enum Story {
     OpenStreams,
     /// A real database behind the gate.
     TcpPostgres,
+    /// Clients whose certificates are about to end.
+    Drain,
     /// One table, decided four ways.
     FourWays,
     /// Bearer tokens of every kind, and keys that change under load.
@@ -100,6 +103,7 @@ impl Story {
         Self::Forwarder,
         Self::OpenStreams,
         Self::TcpPostgres,
+        Self::Drain,
         Self::FourWays,
         Self::Tokens,
         Self::BoundTokens,
@@ -129,6 +133,7 @@ impl Story {
             Self::Forwarder => "forwarder",
             Self::OpenStreams => "open-streams",
             Self::TcpPostgres => "tcp-postgres",
+            Self::Drain => "drain",
             Self::FourWays => "four-ways",
             Self::Tokens => "tokens",
             Self::BoundTokens => "bound-tokens",
@@ -153,6 +158,7 @@ impl Story {
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
             Self::TcpPostgres => "a psql session behind the gate ends with its certificate, its role or its revocation",
+            Self::Drain => "who is told that a certificate ends comes back with a new one, and no request fails",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
             Self::Tokens => {
                 "each kind of bearer token, by the host's arithmetic and by the filter's own; new keys lose no request"
@@ -189,6 +195,7 @@ impl Story {
             Self::Forwarder => forwarder::tell(report).await,
             Self::OpenStreams => open_streams::tell(report).await,
             Self::TcpPostgres => tcp_postgres::tell(report).await,
+            Self::Drain => drain::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
             Self::Tokens => tokens::tell(report).await,
             Self::BoundTokens => bound_tokens::tell(report).await,

@@ -6,6 +6,7 @@
 mod certificates;
 mod connections;
 mod counters;
+mod drain;
 mod failures;
 mod forwarding;
 mod gate;

@@ -2,6 +2,7 @@
 
 mod anchors;
 mod claims;
+mod drain;
 mod forwarders;
 mod member;
 mod requirement;
@@ -140,5 +141,6 @@ fn settings(document: &Document<'_>) -> Result<Settings, PolicyError> {
         normalization: Normalization { normalize_path: document.normalize_path, merge_slashes: document.merge_slashes },
         allow_every: document.records.allow_every,
         own_xfcc: document.own_xfcc,
+        drain: document.drain.as_deref().map(drain::compile).transpose()?,
     })
 }

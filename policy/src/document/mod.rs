@@ -85,6 +85,8 @@ pub(crate) struct Document<'a> {
     pub(crate) merge_slashes: bool,
     #[serde(default, deserialize_with = "object")]
     pub(crate) records: Records,
+    #[serde(borrow, default, deserialize_with = "optional_object")]
+    pub(crate) drain: Option<Box<Drain<'a>>>,
     #[serde(borrow, default)]
     pub(crate) roles: RoleNames<'a>,
     pub(crate) rules: RuleCount,
@@ -150,6 +152,7 @@ impl<'a> From<Candidate<'a>> for Document<'a> {
             normalize_path,
             merge_slashes,
             records: Records::default(),
+            drain: None,
             roles,
             rules,
             tcp,
@@ -177,6 +180,14 @@ pub(crate) struct Anchor<'a> {
 pub(crate) struct Records {
     #[serde(default)]
     pub(crate) allow_every: u64,
+}
+
+/// When clients are told that their connection's certificate is about to end.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drain<'a> {
+    #[serde(borrow)]
+    pub(crate) before: Text<'a>,
 }
 
 /// One rule.

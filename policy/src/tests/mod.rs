@@ -21,6 +21,8 @@ mod checks;
 mod decisions;
 #[cfg(test)]
 mod description;
+#[cfg(test)]
+mod drain;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod drawn;
 #[cfg(test)]
