@@ -77,7 +77,9 @@ pub(crate) fn begin_under(generation: &Rc<Generation>, now: UnixTime) {
     }
     LINEAGES.with_borrow_mut(|lineages| {
         let Some(lineage) = lineages.iter_mut().find(|lineage| lineage.name == generation.name()) else { return };
-        if lineage.beside.is_some() || now.0 <= lineage.since.0.saturating_add(CHANGEOVER_SECONDS) {
+        // A clock that went back says nothing of how long ago that was: longer, most of the time.
+        let changes_over = (0..=CHANGEOVER_SECONDS).contains(&now.0.saturating_sub(lineage.since.0));
+        if lineage.beside.is_some() || changes_over {
             return;
         }
         if lineage.is_back {

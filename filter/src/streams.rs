@@ -5,6 +5,10 @@
 //! if it came now, when the time comes at which the answer may be another one ([`Policy::reconsider_at`]) and when its
 //! policy was replaced. One that would be refused ends at once. The others are not touched, and cost nothing meanwhile.
 //!
+//! The wall clock is believed, also when somebody sets it: a step ahead makes due what ends until then, and after a step back
+//! all are judged once more, because what opened or began in between has not yet. No latest time is kept as a floor:
+//! a clock that was wrong by a year for a moment would keep everybody out for a year.
+//!
 //! [`Policy::reconsider_at`]: portcullis_policy::Policy::reconsider_at
 
 use std::cell::RefCell;
@@ -15,6 +19,7 @@ use hashbrown::HashMap;
 use portcullis_policy::Head;
 use portcullis_policy::Protocol;
 use portcullis_policy::UnixTime;
+use proxy_wasm::types::LogLevel;
 
 use crate::counters::Counters;
 use crate::generation::Generation;
@@ -49,8 +54,12 @@ struct Streams {
     bytes: usize,
     /// No stream is due before; `None` is never.
     next: Option<UnixTime>,
-    /// A policy was replaced since all were looked at.
+    /// A policy was replaced, or the clock went back, since all were looked at.
     replaced: bool,
+    /// The second of the last look.
+    looked: Option<UnixTime>,
+    /// How often the clock was seen to go back.
+    steps_back: u64,
 }
 
 /// What goes on.
@@ -103,6 +112,8 @@ struct Open {
     generation: Rc<Generation>,
     /// When to judge it again; `None` is never.
     due: Option<UnixTime>,
+    /// How often the clock had gone back by then.
+    steps_back: u64,
 }
 
 /// Whether one more stream can be kept.
@@ -123,7 +134,8 @@ pub(crate) fn keep(context: u32, stream: Stream, generation: Rc<Generation>, due
         streams.replaced |= generation.is_replaced();
         let size = stream.size();
         streams.bytes = streams.bytes.saturating_add(size);
-        streams.open.insert(context, Open { stream, size, generation, due });
+        let steps_back = streams.steps_back;
+        streams.open.insert(context, Open { stream, size, generation, due, steps_back });
     });
 }
 
@@ -174,15 +186,31 @@ pub(crate) fn judge_again(counters: &Counters) {
     }
 }
 
+impl Streams {
+    /// Notes that the clock stands at `now`. If it went back, all are to be judged once more.
+    fn look(&mut self, now: UnixTime) {
+        let Some(ahead) = self.looked.replace(now).map(|looked| looked.0.saturating_sub(now.0)) else { return };
+        if ahead > 0 {
+            self.steps_back = self.steps_back.wrapping_add(1);
+            self.replaced = true;
+            host::log(LogLevel::Warn, &format!("the clock went back by {ahead} s: all open streams are judged again"));
+        }
+    }
+}
+
 /// The streams that are to be judged now, as many as a look may judge.
 fn due(now: Now) -> Vec<u32> {
+    STREAMS.with_borrow_mut(|streams| streams.look(now.second()));
     // A certificate's last second is over as soon as it has begun.
     let now = now.rounded_up();
     STREAMS.with_borrow_mut(|streams| {
         if !streams.replaced && streams.next.is_none_or(|next| now < next) {
             return Vec::new();
         }
-        let is_due = |open: &Open| open.due.is_some_and(|due| due <= now) || open.generation.is_replaced();
+        let steps_back = streams.steps_back;
+        let is_due = |open: &Open| {
+            open.due.is_some_and(|due| due <= now) || open.generation.is_replaced() || open.steps_back != steps_back
+        };
         let (mut due, mut next, mut left) = (Vec::new(), None, false);
         for (context, open) in &streams.open {
             if !is_due(open) {

@@ -248,6 +248,56 @@ fn a_stream_ends_when_the_hours_of_its_rule_do() {
 }
 
 #[test]
+fn a_clock_that_is_set_changes_what_is_open_and_brings_nobody_back() {
+    const HOUR: i64 = 3_600;
+    let mut policy = policy();
+    // `NOW` is ten o'clock.
+    policy["rules"][1]["times"] = json!([{ "hours": "09:30-12:00" }]);
+    let now = u64::try_from(NOW.0).unwrap();
+    let revoked = leaf().uri(CART).valid(0, now + 86_400).issue();
+    policy["revoked"] = json!({ "sha256": [revoked.sha256_hex()] });
+    let revoked = Connection::mtls(&revoked);
+    let mut vm = gate_with(&policy);
+    let until = |to: u64| Connection::mtls(&leaf().uri(CART).valid(0, to).issue());
+    let (short, long) = (until(now + 600), until(now + 86_400));
+    let streams = [
+        opened(&mut vm, &short, "GET", "/healthz"),
+        opened(&mut vm, &long, "GET", "/healthz"),
+        opened(&mut vm, &long, "GET", "/orders/1"),
+    ];
+    let refused = |vm: &mut Vm| answer(&get(vm, &revoked, "/orders/1"));
+    let is_revoked = (401, "certificate_revoked".to_owned());
+    assert_eq!(ended(&mut vm, streams), [false, false, false]);
+    assert_eq!(refused(&mut vm), is_revoked);
+    // An hour back: the hours of a rule have not begun.
+    vm.set_time(at(-HOUR));
+    assert_eq!(ended(&mut vm, streams), [false, false, true]);
+    assert_eq!(answer(&get(&mut vm, &revoked, "/healthz")), is_revoked);
+    assert_eq!(vm.take_log().iter().filter(|line| line.text.contains("the clock went back by 3600 s")).count(), 1);
+    // An hour ahead: a certificate has ended.
+    vm.set_time(at(HOUR));
+    assert_eq!(ended(&mut vm, streams), [true, false, true]);
+    assert_eq!(answer(&get(&mut vm, &short, "/healthz")), (401, "certificate_expired".to_owned()));
+    // As it was: nobody is brought back, and what is open is due at its time.
+    vm.set_time(NOW);
+    assert_eq!(ended(&mut vm, streams), [true, false, true]);
+    assert_eq!(refused(&mut vm), is_revoked);
+    assert_eq!(vm.counter(ENDED), Some(2));
+    vm.set_time(at(86_401));
+    assert_eq!(ended(&mut vm, streams), [true, true, true]);
+    assert_eq!(refused(&mut vm), (401, "certificate_expired".to_owned()));
+}
+
+#[test]
+fn an_earlier_configuration_that_comes_back_is_known_after_a_step_back_too() {
+    let (mut vm, wide) = two_of_one_name();
+    let (invoices, _) = vm.open_of(wide, &peer(CART), request("GET", "/invoices/1"));
+    vm.set_time(at(-60));
+    let _ = opened(&mut vm, &peer(CART), "GET", "/orders/1");
+    assert_eq!(ended(&mut vm, [invoices]), [true]);
+}
+
+#[test]
 fn what_the_host_cannot_say_any_more_is_no_reason_to_go_on() {
     const INTERNAL_FAILURE: i32 = 10;
     let mut vm = gate();
