@@ -67,7 +67,7 @@ impl Follower {
         match follower.revoker.context.store.read(&follower.store_key()) {
             Ok(Some(found)) => {
                 follower.stored = Some(found.version);
-                match follower.parse(&found.value) {
+                match List::kept(&found.value, &follower.config.authority) {
                     Ok(list) => follower.put_in_force(list),
                     Err(error) => tracing::error!(list = follower.config.name, %error, "the kept list is no use"),
                 }
