@@ -76,10 +76,11 @@ install-postgres:
 
 # Build dist/portcullis and dist/portcullis.wasm.
 build: install-target install-envoy build-filter
-    {{ cargo }} build --release --package portcullis --package portcullis-integration
+    {{ cargo }} build --release --package portcullis --package portcullis-integration --package stepped-clock
     {{ cargo }} build --profile wasm --package empty-filter --target {{ wasm_target }}
     mkdir -p dist
     cp target/release/portcullis dist/portcullis
+    cp target/release/libstepped_clock.so dist/stepped-clock.so
     cp target/{{ wasm_target }}/wasm/empty_filter.wasm dist/empty.wasm
 
 # Build dist/portcullis.wasm only.

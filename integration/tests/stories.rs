@@ -34,6 +34,11 @@ fn rotation() {
 }
 
 #[test]
+fn clock_step() {
+    tell(Story::ClockStep);
+}
+
+#[test]
 fn drain() {
     tell(Story::Drain);
 }

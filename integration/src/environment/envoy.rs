@@ -58,6 +58,15 @@ impl Envoy {
     ///
     /// [`EnvironmentError::Spawn`], [`EnvironmentError::File`].
     pub fn start(command: &EnvoyCommand) -> Result<Self, EnvironmentError> {
+        Self::start_with(command, &[])
+    }
+
+    /// Starts it with more environment variables.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::Spawn`].
+    pub fn start_with(command: &EnvoyCommand, variables: &[(&str, &str)]) -> Result<Self, EnvironmentError> {
         let mut run = match command.core {
             Some(core) => {
                 // `taskset` becomes Envoy: the process id is Envoy's.
@@ -75,6 +84,7 @@ impl Envoy {
         // With hot restart Envoy dies with the thread that started it, and shares memory with its neighbours.
         run.arg("--disable-hot-restart");
         run.args(["--concurrency", &command.concurrency.to_string(), "--log-level", "info"]);
+        run.envs(variables.iter().copied());
         let process = Process::start("envoy", &mut run, command.log.clone())?;
         Ok(Self { process, admin: command.admin })
     }

@@ -20,6 +20,7 @@ pub mod programs;
 pub mod raw;
 mod sidecar;
 pub mod standalone;
+mod stepped_clock;
 mod upstream;
 pub mod wait;
 
@@ -57,6 +58,7 @@ pub use process::CpuClock;
 pub use process::Process;
 pub use programs::Programs;
 pub use sidecar::Sidecar;
+pub use stepped_clock::SteppedClock;
 pub use upstream::ELSEWHERE;
 pub use upstream::Seen;
 pub use upstream::Upstream;
@@ -77,6 +79,8 @@ pub struct Settings {
     pub beside: Option<(&'static str, Vec<(&'static str, String)>)>,
     /// Environment variables of the agent.
     pub agent: Vec<(&'static str, String)>,
+    /// Agent and Envoy have a wall clock of their own.
+    pub clock: Option<SteppedClock>,
 }
 
 /// Agent, Envoy, service. Dropped, everything ends and the directory is removed.
@@ -157,9 +161,12 @@ impl Environment {
 
         let upstream = Upstream::start(service, root.join("etc/upstream")).await?;
         let mut agent = Agent::new(programs.agent, agent_config, root.join("agent.log"));
-        let variables: Vec<_> = settings.agent.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let clock = settings.clock.as_ref().map(SteppedClock::variables).unwrap_or_default();
+        let clock: Vec<_> = clock.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut variables: Vec<_> = settings.agent.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        variables.extend(&clock);
         agent.start_with(&variables).await?;
-        let mut envoy = Envoy::start(&EnvoyCommand {
+        let command = EnvoyCommand {
             program: programs.envoy,
             config: envoy_config,
             beside,
@@ -167,7 +174,8 @@ impl Environment {
             log: root.join("envoy.log"),
             concurrency: 2,
             core: None,
-        })?;
+        };
+        let mut envoy = Envoy::start_with(&command, &clock)?;
         envoy.ready().await?;
         // Any certificate of the built-in CA comes with the CA.
         let ca_pem = agent.issue("spiffe://acme.example/lab", "10m").await?.ca_pem;

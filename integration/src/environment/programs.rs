@@ -82,6 +82,15 @@ pub fn empty_filter() -> Result<PathBuf, EnvironmentError> {
     find("the empty filter", "EMPTY_WASM", "dist/empty.wasm", "./just build")
 }
 
+/// A wall clock to preload into a program.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn stepped_clock() -> Result<PathBuf, EnvironmentError> {
+    find("the clock that can be set", "STEPPED_CLOCK_LIBRARY", "dist/stepped-clock.so", "./just build")
+}
+
 /// The checkout that this was built from: where `envoy-config` and `dist` are.
 pub fn checkout() -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));

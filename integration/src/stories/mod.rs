@@ -5,6 +5,7 @@ mod agent_crash;
 mod alone;
 mod bound_tokens;
 mod candidate;
+mod clock_step;
 mod detours;
 mod drain;
 mod edge;
@@ -74,6 +75,8 @@ pub enum Story {
     TcpPostgres,
     /// Clients whose certificates are about to end.
     Drain,
+    /// The clock is set while everything runs.
+    ClockStep,
     /// One table, decided four ways.
     FourWays,
     /// Bearer tokens of every kind, and keys that change under load.
@@ -104,6 +107,7 @@ impl Story {
         Self::OpenStreams,
         Self::TcpPostgres,
         Self::Drain,
+        Self::ClockStep,
         Self::FourWays,
         Self::Tokens,
         Self::BoundTokens,
@@ -134,6 +138,7 @@ impl Story {
             Self::OpenStreams => "open-streams",
             Self::TcpPostgres => "tcp-postgres",
             Self::Drain => "drain",
+            Self::ClockStep => "clock-step",
             Self::FourWays => "four-ways",
             Self::Tokens => "tokens",
             Self::BoundTokens => "bound-tokens",
@@ -159,6 +164,7 @@ impl Story {
             Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
             Self::TcpPostgres => "a psql session behind the gate ends with its certificate, its role or its revocation",
             Self::Drain => "who is told that a certificate ends comes back with a new one, and no request fails",
+            Self::ClockStep => "the clock is set ahead and back: what has ended ends, and who is revoked stays out",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
             Self::Tokens => {
                 "each kind of bearer token, by the host's arithmetic and by the filter's own; new keys lose no request"
@@ -196,6 +202,7 @@ impl Story {
             Self::OpenStreams => open_streams::tell(report).await,
             Self::TcpPostgres => tcp_postgres::tell(report).await,
             Self::Drain => drain::tell(report).await,
+            Self::ClockStep => clock_step::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
             Self::Tokens => tokens::tell(report).await,
             Self::BoundTokens => bound_tokens::tell(report).await,
