@@ -4,10 +4,12 @@
 //! permit, which is how a wrong `capability_restriction_config` shows.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::alone::Alone;
 use super::alone::manager;
@@ -19,6 +21,7 @@ use crate::environment::EnvironmentError;
 use crate::environment::Envoy;
 use crate::environment::Protocol::Http1;
 use crate::environment::chain;
+use crate::environment::endless;
 use crate::environment::standalone;
 use crate::environment::wait;
 use crate::report::Report;
@@ -27,12 +30,19 @@ use crate::report::StoryError;
 const CART: &str = "spiffe://acme.example/ns/shop/sa/cart";
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// Without this one a request traps only if it claims a name of the gate's.
+const FORGERY_TRAPS: &str = "proxy_remove_header_map_value";
+/// Of a certificate, in seconds: long enough for a fresh machine, short enough to wait for.
+const LIFETIME: u64 = 15;
+/// What has not ended by then goes on.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Calls without which nothing is decided, and what becomes of a request that everybody may send.
 const WITHHELD: &[(&str, &[&str])] = &[
     ("proxy_get_header_map_pairs", &["503 "]),
     ("proxy_replace_header_map_value", &["503 "]),
     // Nothing has to be taken away from this request.
-    ("proxy_remove_header_map_value", &["200 "]),
+    (FORGERY_TRAPS, &["200 "]),
     ("proxy_send_local_response", &["200 "]),
     // Signatures are then verified by the module itself, and there are none here.
     ("proxy_call_foreign_function", &["200 "]),
@@ -45,6 +55,7 @@ fn policy(order: &str) -> Value {
         "roles": { "cart": [{ "spiffe": CART }] },
         "rules": [
             { "id": "orders", "allow": ["cart"], "paths": [order] },
+            { "id": "streams", "allow": ["cart"], "paths": ["/streams/**"] },
             { "id": "health", "allow": "any", "paths": ["/healthz"] },
         ],
     })
@@ -56,17 +67,27 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     start_ups(&stage, report).await?;
     report.step("gates from which something is withheld");
     let mut gates = Vec::new();
-    let mut config = stage.config(&[], standalone::filter(&policy("/orders/{id}").to_string())?)?;
+    let mut traps_on_demand = None;
+    // A route of streams has no end by the clock.
+    let endless = (manager("route_config/virtual_hosts/0/routes/0/route/timeout"), json!("0s"));
+    let mut config = stage.config(&[endless], standalone::filter(&policy("/orders/{id}").to_string())?)?;
     for (capability, expected) in WITHHELD {
         let gate = environment::free_port()?;
         let filter = withholding(capability, &policy("/orders/{id}"))?;
         add_listener(&mut config, capability, gate.port(), filter)?;
         gates.push((*capability, *expected, stage.client_at(gate, &leaf, Http1)?));
+        if *capability == FORGERY_TRAPS {
+            traps_on_demand = Some(gate);
+        }
     }
     let envoy = stage.start(&config).await?;
     let outcome = async {
         withheld(&stage, report, &gates).await?;
-        reload(&stage, &envoy, report, &stage.client(&leaf, Http1)?, &gates).await
+        reload(&stage, &envoy, report, &stage.client(&leaf, Http1)?, &gates).await?;
+        match traps_on_demand {
+            Some(gate) => streams(&stage, report, gate).await,
+            None => report.holds("there is a gate that traps when it is told to", false, "none"),
+        }
     }
     .await;
     if outcome.is_err() {
@@ -157,6 +178,46 @@ async fn reload(
     let reloads: u64 =
         stats.iter().filter(|(name, _)| name.ends_with("vm_reload_success")).map(|(_, count)| *count).sum();
     report.holds("Envoy counts the fresh machines", reloads >= 2, reloads)
+}
+
+/// Streams on both sides of a trap, with a certificate that ends soon after it.
+async fn streams(stage: &Alone, report: &mut Report, gate: SocketAddr) -> Result<(), StoryError> {
+    report.step("streams that are open when a machine traps, and one that begins after");
+    let now = jiff::Timestamp::now().as_second().unsigned_abs();
+    let client = stage.client_at(gate, &stage.own.leaf().uri(CART).valid(now - 60, now + LIFETIME).issue(), Http1)?;
+    let failed = |source| StoryError::Request { doing: "open a stream".to_owned(), source };
+    let open = async |path: &str| {
+        let mut connection = client.connect().await.map_err(failed)?;
+        let mut stream = connection.open(&Ask::get(path)).await.map_err(failed)?;
+        match stream.next().await {
+            Some(_) if stream.status() == hyper::StatusCode::OK => Ok((connection, stream)),
+            word => {
+                let seen = format!("{} {word:?}", stream.status());
+                Err(StoryError::Claim { claim: "a stream opens".to_owned(), seen })
+            }
+        }
+    };
+    let (_one, talking) = open("/streams/one").await?;
+    let (_two, mut silent) = open(endless::SILENT).await?;
+    let forged = Ask::get("/orders/1").with("x-portcullis-identity", CART);
+    let trapped = client.ask(&forged).await.map_err(failed)?;
+    report.holds("a request that traps the machine gets 503", trapped.status == 503, trapped.status)?;
+    let ended = timeout(PATIENCE, talking.ended()).await.is_ok();
+    report.holds("what is under way ends at its next bytes", ended, "")?;
+    wait::until("a fresh machine", PATIENCE, async || match status(&client, "/orders/1").await {
+        seen if seen == "200 " => Ok(()),
+        seen => Err(seen),
+    })
+    .await?;
+    let (_three, after) = open(endless::SILENT).await?;
+    let ended = timeout(PATIENCE, after.ended()).await.is_ok();
+    report.holds("a stream that begins after ends with its certificate", ended, "")?;
+    let word = timeout(QUIET, silent.next()).await;
+    report.holds(
+        "a silent one from before is nobody's any more: it is open until its time-out",
+        word.is_err(),
+        format_args!("{word:?}"),
+    )
 }
 
 /// The policy arrives from a file that Envoy watches (ECDS): one that the filter refuses changes nothing.
