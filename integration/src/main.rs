@@ -48,7 +48,7 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         requests: u64,
         /// Only these peers, and no figures beside the table: `nothing`, `empty`, `lua`, `rbac`, `ours`, `rbac-1000`,
-        /// `ours-100000` …; `tokens` for bearer tokens and what they are measured against.
+        /// `ours-100000` …; `tokens` for bearer tokens and what they are measured against; `streams` for open streams.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },

@@ -8,6 +8,7 @@ mod config;
 mod drive;
 mod figures;
 mod numbers;
+mod streams;
 mod table;
 mod tokens;
 mod variant;
@@ -37,6 +38,9 @@ use variant::Variant;
 /// Envoy's core, and the load's.
 const CORES: [u32; 2] = [0, 1];
 
+/// What the measurement of open streams is called.
+const STREAMS: &str = "streams";
+
 /// Requests before the first measurement, for caches and compilers.
 const WARM_UP: u64 = 1_000;
 
@@ -47,7 +51,8 @@ pub struct Settings {
     pub rounds: usize,
     /// Requests of one measurement.
     pub requests: u64,
-    /// Peers of one of these names or kinds, and no figures beside the table; all, if empty.
+    /// Peers of one of these names or kinds, and no figures beside the table; all, if empty. `streams` is no peer: it measures
+    /// what open streams cost, and is not among all.
     pub only: Vec<String>,
 }
 
@@ -105,12 +110,20 @@ pub async fn run(settings: &Settings, out: &mut dyn Write, progress: &mut dyn Wr
         .copied()
         .filter(|variant| settings.only.is_empty() || settings.only.iter().any(|name| variant.is_called(name)))
         .collect();
-    if chosen.is_empty() {
-        let known = variant::ALL.iter().map(|variant| variant.name()).collect::<Vec<_>>().join(", ");
+    let measures_streams = settings.only.iter().any(|name| name == STREAMS);
+    if chosen.is_empty() && !measures_streams {
+        let names = variant::ALL.iter().map(|variant| variant.name()).chain([STREAMS.to_owned()]);
+        let known = names.collect::<Vec<_>>().join(", ");
         return Err(BenchError::NothingToMeasure { known });
     }
     let directory = tempfile::tempdir()?;
     let client = certificates(&directory)?;
+    if measures_streams {
+        streams::measure(directory.path(), &client, out, progress).await?;
+    }
+    if chosen.is_empty() {
+        return Ok(());
+    }
     let mut issuers = Issuers::new(jiff::Timestamp::now().as_second());
     let mut peers = Vec::new();
     for variant in chosen {
