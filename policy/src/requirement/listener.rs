@@ -37,7 +37,7 @@ impl ListenerAddress {
 
     /// Some place that is here.
     pub(crate) fn example(self) -> SocketAddr {
-        SocketAddr::new(self.address.unwrap_or(IpAddr::from([192, 0, 2, 1])), self.port)
+        SocketAddr::new(self.address.unwrap_or_else(|| IpAddr::from([192, 0, 2, 1])), self.port)
     }
 }
 
