@@ -222,21 +222,16 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::board::Board;
     use crate::command::Command;
     use crate::command::Usage;
     use crate::config;
-    use crate::gate::Gate;
-    use crate::metrics::Metrics;
     use crate::revocation;
     use crate::revocation::Change;
-    use crate::revocation::Ledger;
     use crate::revocation::Mode;
     use crate::revocation::Revoker;
     use crate::revocation::Target;
     use crate::store::LocalStore;
     use crate::store::Store;
-    use crate::xds::Publisher;
 
     /// A loop that knows one certificate and answers at once.
     async fn answer(mut commands: mpsc::Receiver<Command>) {
@@ -268,14 +263,7 @@ mod tests {
         let (publish, status) = watch::channel(Status::default());
         tokio::spawn(answer(commands));
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&directory.path().join("store.redb")).unwrap().store);
-        let ledger = Arc::new(Ledger::open(Arc::clone(&store)).unwrap());
-        let (board, noted) = (Board::new(), Arc::default());
-        let gate = Gate::new(Publisher::new(), board.clone());
-        let revoker = Revoker::open(
-            revocation::Context { store, noted, ledger, gate, board, metrics: Metrics::new() },
-            &config::Revocation::default(),
-        )
-        .unwrap();
+        let revoker = Revoker::open(revocation::Context::alone(store), &config::Revocation::default()).unwrap();
         tokio::spawn(control::serve(listener, sender, status, revoker, std::future::pending()));
         (directory, ControlClient::new(socket), publish)
     }

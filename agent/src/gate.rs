@@ -1,7 +1,8 @@
 //! What the filter is given: the policy in force, and what is revoked, as one configuration.
 //!
 //! Either changes without the other: a revocation does not wait until a policy is compiled, nor for the keys that one waits
-//! for.
+//! for, and a policy that a proxy refuses takes no revocation with it: what is revoked goes out again, beside the last policy
+//! that was taken.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -22,12 +23,19 @@ use crate::errors::chain;
 use crate::policy_file::Compiled;
 use crate::resource::Body;
 use crate::resource::Resource;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Version;
 use crate::xds::Publisher;
+
+/// Where the store has the last policy that a proxy took.
+const STORE_KEY: &str = "policy-taken";
 
 /// The way of policies and revocations to the proxies. Clones share one state.
 #[derive(Clone)]
 pub struct Gate {
     state: Arc<Mutex<State>>,
+    store: Arc<dyn Store>,
     publisher: Publisher,
     board: Board,
 }
@@ -37,10 +45,17 @@ struct State {
     /// How many have begun.
     turns: u64,
     filter: Option<config::Filter>,
-    policy: Option<Compiled>,
+    /// The one that is wanted.
+    policy: Option<Arc<Compiled>>,
+    /// A proxy refused that one.
+    is_refused: bool,
+    /// The last one that a proxy took and none refused.
+    good: Option<Arc<Compiled>>,
+    /// Of the good one in the store.
+    kept: Option<Version>,
     revocations: Arc<Revocations>,
-    /// As pushed.
-    version: Option<String>,
+    /// As pushed, and its version.
+    sent: Option<(Arc<Compiled>, String)>,
     /// The newest could not be pushed, and what was pushed is older.
     is_held_back: bool,
     /// Milliseconds since 1970 of the last push, or one more than that of the push before: no two have the same.
@@ -92,17 +107,27 @@ pub enum Taken {
 }
 
 impl Gate {
-    /// Nothing is in force yet.
-    pub fn new(publisher: Publisher, board: Board) -> Self {
-        Self { state: Arc::default(), publisher, board }
+    /// Nothing is in force yet. The last policy that a proxy took is in the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn open(publisher: Publisher, board: Board, store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let found = store.read(STORE_KEY)?;
+        let kept = found.as_ref().map(|found| found.version);
+        // One that another agent wrote in another form is as good as none: the next that is taken replaces it.
+        let good = found.and_then(|found| serde_json::from_slice(&found.value).ok()).map(Arc::new);
+        let state = State { good, kept, ..State::default() };
+        Ok(Self { state: Arc::new(Mutex::new(state)), store, publisher, board })
     }
 
     /// Begins to say which policy this filter has. Whoever did before is not listened to any more.
     pub fn begin(&self, filter: &config::Filter) -> Turn {
         let mut state = self.state();
+        self.heed_in(&mut state);
         state.turns += 1;
         state.filter = Some(filter.clone());
-        state.policy = None;
+        (state.policy, state.is_refused) = (None, false);
         Turn(state.turns)
     }
 
@@ -110,7 +135,10 @@ impl Gate {
     pub fn policy(&self, turn: Turn, policy: &Compiled) {
         let mut state = self.state();
         if turn == Turn(state.turns) {
-            state.policy = Some(policy.clone());
+            self.heed_in(&mut state);
+            // What was refused is not better for being said again.
+            state.is_refused &= state.policy.as_ref().is_some_and(|before| before.version == policy.version);
+            state.policy = Some(Arc::new(policy.clone()));
             self.push(&mut state);
         }
     }
@@ -118,40 +146,39 @@ impl Gate {
     /// Puts what is revoked in force.
     pub fn revoked(&self, revocations: Arc<Revocations>) {
         let mut state = self.state();
+        self.heed_in(&mut state);
         state.revocations = revocations;
         self.push(&mut state);
+    }
+
+    /// Takes up what proxies answered since: if the policy was refused, what is revoked goes out beside the last good one.
+    /// Call it after every answer; extra calls do nothing.
+    pub fn heed(&self) {
+        self.heed_in(&mut self.state());
+    }
+
+    /// Whether a proxy refused the policy that is wanted, and the one before is in force.
+    pub fn is_back(&self) -> bool {
+        self.state().is_refused
     }
 
     /// There is no filter any more.
     pub fn close(&self) {
         let mut state = self.state();
         state.turns += 1;
-        (state.filter, state.policy, state.version, state.is_held_back) = (None, None, None, false);
+        (state.filter, state.policy, state.sent) = (None, None, None);
+        (state.is_refused, state.is_held_back) = (false, false);
     }
 
     /// Waits until every proxy took what is in force now, or for as long as `patience`.
     pub async fn taken(&self, patience: Duration) -> Taken {
         let mut activity = self.publisher.activity();
-        let (names, version) = {
-            let state = self.state();
-            match (&state.filter, &state.version) {
-                _ if state.is_held_back => return Taken::NotSent,
-                (Some(filter), Some(version)) => (KINDS.map(|protocol| name(filter, protocol)), version.clone()),
-                _ => return Taken::NoFilter,
-            }
-        };
         let answered = async {
             loop {
                 // Marked before it is looked at: what happens after the look wakes.
                 activity.mark_unchanged();
-                if names.iter().any(|name| self.publisher.is_refused(name, &version)) {
-                    return Taken::Refused;
-                }
-                let answers = names.iter().filter_map(|name| self.publisher.acknowledged(name));
-                match answers.reduce(|one, other| one && other) {
-                    None => return Taken::Nobody,
-                    Some(true) => return Taken::By { proxies: self.publisher.proxies().len() },
-                    Some(false) => {}
+                if let Some(taken) = self.look() {
+                    return taken;
                 }
                 if activity.changed().await.is_err() {
                     return Taken::NotYet;
@@ -161,8 +188,64 @@ impl Gate {
         tokio::time::timeout(patience, answered).await.unwrap_or(Taken::NotYet)
     }
 
+    /// What the proxies made of it so far, if they all said.
+    fn look(&self) -> Option<Taken> {
+        let mut state = self.state();
+        self.heed_in(&mut state);
+        match (&state.filter, &state.sent) {
+            _ if state.is_held_back => Some(Taken::NotSent),
+            (Some(filter), Some((_, version))) => self.answer(filter, version),
+            _ => Some(Taken::NoFilter),
+        }
+    }
+
+    fn answer(&self, filter: &config::Filter, version: &str) -> Option<Taken> {
+        let names = KINDS.map(|protocol| name(filter, protocol));
+        if names.iter().any(|name| self.publisher.is_refused(name, version)) {
+            return Some(Taken::Refused);
+        }
+        let answers = names.iter().filter_map(|name| self.publisher.acknowledged(name));
+        match answers.reduce(|one, other| one && other) {
+            None => Some(Taken::Nobody),
+            Some(true) => Some(Taken::By { proxies: self.publisher.proxies().len() }),
+            Some(false) => None,
+        }
+    }
+
+    fn heed_in(&self, state: &mut State) {
+        let (Some(filter), Some((sent, version))) = (&state.filter, &state.sent) else { return };
+        if state.good.as_ref().is_some_and(|good| good.version == sent.version) {
+            return;
+        }
+        let answer = self.answer(filter, version);
+        if matches!(answer, Some(Taken::By { .. })) {
+            let good = Arc::clone(sent);
+            self.keep(state, &good);
+            state.good = Some(good);
+        } else if answer == Some(Taken::Refused) && state.good.is_some() {
+            tracing::error!(
+                filter = filter.name,
+                version,
+                "a proxy refused the policy; what is revoked goes out beside the one before"
+            );
+            state.is_refused = true;
+            self.push(state);
+        }
+    }
+
+    /// So that a start with a policy that is refused has one to go back to.
+    fn keep(&self, state: &mut State, good: &Compiled) {
+        let value = serde_json::to_vec(good).expect("a policy is made of strings");
+        match self.store.swap(STORE_KEY, state.kept, &value, &[]) {
+            Ok(version) => state.kept = Some(version),
+            Err(error) => tracing::error!(error = chain(&error), "the policy is in force and was not kept"),
+        }
+    }
+
     fn push(&self, state: &mut State) {
-        let (Some(filter), Some(policy)) = (&state.filter, &state.policy) else { return };
+        let policy = if state.is_refused { &state.good } else { &state.policy };
+        let (Some(filter), Some(policy)) = (&state.filter, policy) else { return };
+        let policy = Arc::clone(policy);
         let (configuration, version) = revocation::join(&policy.configuration, &policy.version, &state.revocations);
         // By the clock, so that it is another one after a restart too.
         state.pushed = Timestamp::now().as_millisecond().max(state.pushed + 1);
@@ -185,7 +268,7 @@ impl Gate {
             return;
         }
         self.board.policy(|policy| policy.version = Some(version.clone()));
-        state.version = Some(version);
+        state.sent = Some((policy, version));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -201,6 +284,8 @@ mod tests {
     use portcullis_policy::revocation::Key;
 
     use super::*;
+    use crate::store::LocalStore;
+    use crate::xds::Proxy;
 
     fn compiled(rule: &str) -> Compiled {
         let text = format!(r#"{{"version": 1, "rules": [{{"id": "{rule}", "allow": "any"}}]}}"#);
@@ -208,21 +293,108 @@ mod tests {
         Compiled { version: policy.version().to_owned(), configuration: policy.to_json(), text: None }
     }
 
+    /// A gate with a module that can be pushed.
+    struct Scene {
+        _directory: tempfile::TempDir,
+        filter: config::Filter,
+        publisher: Publisher,
+        board: Board,
+        store: Arc<dyn Store>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            let wasm = directory.path().join("filter.wasm");
+            std::fs::write(&wasm, "\0asm\u{1}\0\0\0").expect("written");
+            let store = LocalStore::open(&directory.path().join("store.redb")).expect("a store").store;
+            let filter = config::Filter { name: "filter".to_owned(), wasm };
+            Self {
+                _directory: directory,
+                filter,
+                publisher: Publisher::new(),
+                board: Board::new(),
+                store: Arc::new(store),
+            }
+        }
+
+        fn gate(&self) -> Gate {
+            Gate::open(self.publisher.clone(), self.board.clone(), Arc::clone(&self.store)).expect("a gate")
+        }
+
+        fn version(&self) -> String {
+            self.board.watch().borrow().policy.version.clone().unwrap_or_default()
+        }
+    }
+
+    fn revoked(name: &str) -> Arc<Revocations> {
+        Arc::new(Revocations::new(vec![Key::of_identity(name)], Vec::new(), Freshness::default()))
+    }
+
+    fn joined(policy: &Compiled, name: &str) -> String {
+        format!("{}+{}", policy.version, revoked(name).version())
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_is_refused_takes_no_revocation_with_it() {
+        let scene = Scene::new();
+        let (gate, mut proxy) = (scene.gate(), Proxy::connect(&scene.publisher, "filter"));
+        let (one, bad, three) = (compiled("one"), compiled("bad"), compiled("three"));
+        let likes = |version: &str| !version.starts_with(&bad.version);
+        gate.revoked(revoked("a"));
+        let turn = gate.begin(&scene.filter);
+        gate.policy(turn, &one);
+        assert_eq!(proxy.answer(likes), [joined(&one, "a")]);
+        gate.heed();
+
+        // On its way, and not answered, when the policy comes.
+        gate.revoked(revoked("b"));
+        gate.policy(turn, &bad);
+        assert_eq!(proxy.answer(likes), [joined(&bad, "b"), joined(&one, "a")], "refused, and back");
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::NotYet);
+        assert_eq!(proxy.answer(likes), [joined(&one, "b")], "with what was revoked since");
+        assert_eq!((gate.taken(Duration::ZERO).await, gate.is_back()), (Taken::By { proxies: 1 }, true));
+        gate.revoked(revoked("c"));
+        assert_eq!(proxy.answer(likes), [joined(&one, "c")], "not joined to what was refused");
+        gate.policy(turn, &bad);
+        assert_eq!(proxy.answer(likes), [""; 0], "the same again");
+
+        // A start with the same bad policy knows what to go back to.
+        let gate = scene.gate();
+        let turn = gate.begin(&scene.filter);
+        gate.revoked(revoked("d"));
+        gate.policy(turn, &bad);
+        assert_eq!(proxy.answer(likes), [joined(&bad, "d"), joined(&one, "c")]);
+        gate.heed();
+        assert_eq!(proxy.answer(likes), [joined(&one, "d")]);
+
+        gate.policy(turn, &three);
+        assert_eq!(proxy.answer(likes), [joined(&three, "d")]);
+        assert_eq!((gate.taken(Duration::ZERO).await, gate.is_back()), (Taken::By { proxies: 1 }, false));
+    }
+
+    #[tokio::test]
+    async fn a_set_that_is_refused_with_a_good_policy_is_said_to_be() {
+        let scene = Scene::new();
+        let (gate, mut proxy) = (scene.gate(), Proxy::connect(&scene.publisher, "filter"));
+        let one = compiled("one");
+        let turn = gate.begin(&scene.filter);
+        gate.policy(turn, &one);
+        assert_eq!(proxy.answer(|_| true), [one.version.as_str()]);
+        gate.revoked(revoked("a"));
+        assert_eq!(proxy.answer(|version| !version.contains('+')), [joined(&one, "a"), one.version.clone()]);
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::Refused);
+    }
+
     #[tokio::test]
     async fn policy_and_revocations_change_without_each_other() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let wasm = directory.path().join("filter.wasm");
-        std::fs::write(&wasm, "\0asm\u{1}\0\0\0").expect("written");
-        let filter = config::Filter { name: "filter".to_owned(), wasm };
-        let board = Board::new();
-        let gate = Gate::new(Publisher::new(), board.clone());
-        let version = || board.watch().borrow().policy.version.clone().unwrap_or_default();
-        let revoked =
-            |name: &str| Arc::new(Revocations::new(vec![Key::of_identity(name)], Vec::new(), Freshness::default()));
+        let scene = Scene::new();
+        let (gate, filter) = (scene.gate(), &scene.filter);
+        let version = || scene.version();
 
         gate.revoked(revoked("a"));
         assert_eq!(gate.taken(Duration::ZERO).await, Taken::NoFilter);
-        let first = gate.begin(&filter);
+        let first = gate.begin(filter);
         let (one, two) = (compiled("one"), compiled("two"));
         gate.policy(first, &one);
         assert_eq!(version(), format!("{}+{}", one.version, revoked("a").version()));
@@ -238,7 +410,7 @@ mod tests {
         assert_eq!(version(), one.version);
         assert_eq!(gate.taken(Duration::ZERO).await, Taken::Nobody);
 
-        let second = gate.begin(&filter);
+        let second = gate.begin(filter);
         gate.policy(second, &two);
         gate.policy(first, &one);
         assert_eq!(version(), two.version, "whoever said it before is not listened to");

@@ -192,7 +192,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         fetcher: Fetcher::default(),
         draw: keys::draw,
     };
-    let gate = Gate::new(publisher.clone(), board.clone());
+    let gate = Gate::open(publisher.clone(), board.clone(), Arc::clone(&store)).map_err(DaemonError::Store)?;
     let ledger = Arc::new(Ledger::open(Arc::clone(&store)).map_err(DaemonError::Store)?);
     let revocation = revocation::Context {
         store: Arc::clone(&store),
@@ -239,7 +239,15 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), revoker, end())));
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
-    tasks.spawn(outcomes::follow(Arc::clone(&context), bundles_seen, filter_seen, for_outcomes, shutdown.clone()));
+    let answers = outcomes::follow(
+        Arc::clone(&context),
+        gate.clone(),
+        bundles_seen,
+        filter_seen,
+        for_outcomes,
+        shutdown.clone(),
+    );
+    tasks.spawn(answers);
     let mut reload = Reload {
         config: Arc::clone(&config),
         context,

@@ -15,6 +15,7 @@ use crate::audit::Kind;
 use crate::ca::Authority;
 use crate::config;
 use crate::errors::chain;
+use crate::gate::Gate;
 use crate::leaf;
 use crate::resource::Body;
 use crate::resource::Outcome;
@@ -56,6 +57,7 @@ pub(super) fn publish_bundles(
 /// Reports until the end.
 pub(super) async fn follow(
     context: Arc<Context>,
+    gate: Gate,
     bundles: watch::Receiver<Vec<BundleStatus>>,
     filter: watch::Receiver<Option<config::Filter>>,
     mut outcomes: broadcast::Receiver<Outcome>,
@@ -73,6 +75,7 @@ pub(super) async fn follow(
         }
         context.board.bundles(bundles);
         context.board.proxies(proxies);
+        gate.heed();
         let filter = filter.borrow().clone();
         if let Some(filter) = &filter {
             let acknowledged = context.publisher.acknowledged(&filter.name) == Some(true);
@@ -86,7 +89,7 @@ pub(super) async fn follow(
                 Ok(outcome) => {
                     tell(&context, &outcome);
                     if let Some(filter) = &filter {
-                        refusal = judge(&context, filter, &outcome, refusal);
+                        refusal = judge(&context, &gate, filter, &outcome, refusal);
                     }
                 }
                 Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "answers of proxies came faster than they were read"),
@@ -97,13 +100,21 @@ pub(super) async fn follow(
 }
 
 /// Carries what a proxy said of the policy into the status. What is wrong with the file itself is not touched.
-fn judge(context: &Context, filter: &config::Filter, outcome: &Outcome, before: Option<String>) -> Option<String> {
+fn judge(
+    context: &Context,
+    gate: &Gate,
+    filter: &config::Filter,
+    outcome: &Outcome,
+    before: Option<String>,
+) -> Option<String> {
     match outcome {
         Outcome::Refused { node, name, version, detail } if *name == filter.name => {
             let refusal = format!("proxy `{node}` refused version {version}: {detail}");
             context.board.policy(|policy| policy.error = Some(refusal.clone()));
             Some(refusal)
         }
+        // What was taken then is the policy before: what is wrong with the one that is wanted stays wrong.
+        Outcome::Acknowledged { name, .. } if *name == filter.name && gate.is_back() => before,
         Outcome::Acknowledged { name, version, .. } if *name == filter.name => {
             context.board.policy(|policy| {
                 if policy.error == before && policy.version.as_ref() == Some(version) {

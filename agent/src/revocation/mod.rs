@@ -172,6 +172,17 @@ pub struct Context {
     pub metrics: Metrics,
 }
 
+#[cfg(test)]
+impl Context {
+    /// Of an agent to which no proxy is connected.
+    pub(crate) fn alone(store: Arc<dyn Store>) -> Self {
+        let board = Board::new();
+        let ledger = Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger"));
+        let gate = Gate::open(crate::xds::Publisher::new(), board.clone(), Arc::clone(&store)).expect("a gate");
+        Self { store, noted: Arc::default(), ledger, gate, board, metrics: Metrics::new() }
+    }
+}
+
 /// Handle on what is revoked. Clones share one state.
 #[derive(Clone)]
 pub struct Revoker {

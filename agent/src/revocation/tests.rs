@@ -9,7 +9,6 @@ use crate::command::Usage;
 use crate::config;
 use crate::names::Names;
 use crate::store::LocalStore;
-use crate::xds::Publisher;
 
 struct Desk {
     directory: tempfile::TempDir,
@@ -31,11 +30,7 @@ fn open(store: Arc<dyn Store>) -> Revoker {
 }
 
 fn open_with(store: Arc<dyn Store>, config: &config::Revocation) -> Revoker {
-    let board = Board::new();
-    let ledger = Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger"));
-    let gate = Gate::new(Publisher::new(), board.clone());
-    let context = Context { store, noted: Arc::default(), ledger, gate, board, metrics: Metrics::new() };
-    Revoker::open(context, config).expect("a revoker")
+    Revoker::open(Context::alone(store), config).expect("a revoker")
 }
 
 impl Desk {

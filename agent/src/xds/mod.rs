@@ -30,8 +30,13 @@ mod capabilities;
 mod catalogue;
 mod check;
 mod encode;
+#[cfg(test)]
+mod proxy;
 mod server;
 mod subscription;
+
+#[cfg(test)]
+pub(crate) use proxy::Proxy;
 
 use catalogue::Catalogue;
 use subscription::Answer;
