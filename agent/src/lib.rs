@@ -11,6 +11,7 @@ pub mod control_client;
 pub mod daemon;
 pub mod envoy_admin;
 pub mod errors;
+pub mod fetch;
 pub mod gate;
 pub mod generation;
 pub mod health;

@@ -35,7 +35,6 @@ use crate::gate::Gate;
 use crate::health;
 use crate::health::Heartbeat;
 use crate::jwks;
-use crate::jwks::Fetcher;
 use crate::jwks::Jwks;
 use crate::keys;
 use crate::leaf;
@@ -189,7 +188,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         noted: Arc::clone(&noted),
         board: board.clone(),
         metrics: metrics.clone(),
-        fetcher: Fetcher::default(),
+        fetcher: jwks::fetcher(),
         draw: keys::draw,
     };
     let gate = Gate::open(publisher.clone(), board.clone(), Arc::clone(&store)).map_err(DaemonError::Store)?;
@@ -239,14 +238,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), revoker, end())));
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
-    let answers = outcomes::follow(
-        Arc::clone(&context),
-        gate.clone(),
-        bundles_seen,
-        filter_seen,
-        for_outcomes,
-        shutdown.clone(),
-    );
+    let answers =
+        outcomes::follow(Arc::clone(&context), gate.clone(), bundles_seen, filter_seen, for_outcomes, shutdown.clone());
     tasks.spawn(answers);
     let mut reload = Reload {
         config: Arc::clone(&config),

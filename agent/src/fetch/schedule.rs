@@ -1,10 +1,10 @@
-//! When a key set is fetched again. Pure: what the server said and a draw go in, a time comes out.
+//! When a document is fetched again. Pure: what the server said and a draw go in, a time comes out.
 
 use std::time::Duration;
 
 /// A server that asks for more often is not asked more often.
-const LEAST: Duration = Duration::from_secs(60);
-/// A key that was withdrawn is not believed for longer.
+pub(crate) const LEAST: Duration = Duration::from_secs(60);
+/// What was withdrawn is not believed for longer.
 const MOST: Duration = Duration::from_secs(24 * 3600);
 /// Where the server says nothing.
 const USUAL: Duration = Duration::from_secs(600);
@@ -15,7 +15,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// How long an answer is good, by its `Cache-Control` and `Age` (RFC 9111 §4.2), between a minute and a day, and up to a
 /// tenth earlier by `draw`, so that a fleet does not ask at once.
-pub(super) fn fresh_for(cache_control: Option<&str>, age: Option<&str>, draw: u32) -> Duration {
+pub(crate) fn fresh_for(cache_control: Option<&str>, age: Option<&str>, draw: u32) -> Duration {
     let directives = || cache_control.into_iter().flat_map(|value| value.split(',')).map(str::trim);
     let is = |name: &str| directives().any(|directive| directive.eq_ignore_ascii_case(name));
     let seconds = |directive: &str| {
@@ -34,7 +34,7 @@ pub(super) fn fresh_for(cache_control: Option<&str>, age: Option<&str>, draw: u3
 
 /// How long to wait after so many failures in a row: doubled each time, and up to a quarter less by `draw`; or as long as
 /// the server asked for, if that is longer.
-pub(super) fn back_off(failures: u32, retry_after: Option<Duration>, draw: u32) -> Duration {
+pub(crate) fn back_off(failures: u32, retry_after: Option<Duration>, draw: u32) -> Duration {
     let doubled = Duration::from_secs(1u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX));
     let wait = doubled.min(LONGEST_BACK_OFF);
     let wait = wait.saturating_sub(part(wait / 4, draw));

@@ -9,13 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use portcullis_policy::token::Algorithm;
-use reqwest::Url;
 use serde_json::Map;
 use serde_json::Value;
 
 use super::Keys;
 use super::Remote;
-use super::fetch::MAX_LENGTH;
+use super::WANTED;
 use crate::errors::chain;
 use crate::yaml::Located;
 use crate::yaml::Source;
@@ -44,7 +43,7 @@ impl Providers {
             let algorithms = algorithms(provider);
             if let Some(url) = jwks.get("url").and_then(Value::as_str) {
                 let at = || format!("tokens.{name}.jwks.url");
-                let url = parse(url).map_err(|problem| source.error_at(&at(), &format!("`{url}` {problem}")))?;
+                let url = WANTED.parse(url).map_err(|problem| source.error_at(&at(), &format!("`{url}` {problem}")))?;
                 found.remote.push(Remote { provider: name.clone(), url, algorithms });
             } else if let Some(file) = jwks.get("file").and_then(Value::as_str) {
                 found.files.push((name.clone(), base.join(file), algorithms));
@@ -84,7 +83,7 @@ impl Providers {
 /// A key set's file; no more of it than is read from a URL.
 pub(super) fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    fs::File::open(file)?.take(MAX_LENGTH + 1).read_to_end(&mut text)?;
+    fs::File::open(file)?.take(WANTED.max_length + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -101,24 +100,4 @@ fn algorithms(provider: &Value) -> Vec<Algorithm> {
         None => Algorithm::ALL.to_vec(),
         Some(names) => names.iter().filter_map(|name| Algorithm::parse(name.as_str()?)).collect(),
     }
-}
-
-/// Takes a URL that keys may be fetched from: whoever can change the answer can make tokens.
-pub(super) fn parse(url: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(url).map_err(|_| "is not a URL")?;
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err("has a user, a password or a fragment: only scheme, host, path and query are taken");
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        _ => Err("is not `https`; `http` is taken for loopback hosts only"),
-    }
-}
-
-/// Whether nobody is between this machine and the host.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

@@ -6,30 +6,29 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::Client;
+use reqwest::Url;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::Digest as _;
 use sha2::Sha256;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::FetchError;
 use super::Keys;
+use super::KeysError;
 use super::Remote;
-use super::fetch::fetch;
-use super::schedule;
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::errors::chain;
+use crate::fetch::FetchError;
+use crate::fetch::Fetcher;
+use crate::fetch::Followed;
+use crate::fetch::schedule;
 use crate::leaf;
 use crate::status::ProviderStatus;
 use crate::store::StoreError;
 use crate::store::Version;
-
-/// After so many failures in a row the client is made anew: what it remembers of names and connections may be stale.
-const FRESH_CLIENT: u32 = 5;
 
 /// What the store has of a provider.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +40,33 @@ struct Kept {
     keys: Vec<Value>,
 }
 
+/// Why there are no new keys. The ones before stay.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// No document came.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The document gives no keys.
+    #[error("the answer is no use")]
+    Keys(#[source] KeysError),
+}
+
+impl RefreshError {
+    /// The stable code, a label of the metrics.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Fetch(error) => error.code(),
+            Self::Keys(KeysError::NotASet(_)) => "not_a_key_set",
+            Self::Keys(KeysError::NoneUsable(_)) => "no_usable_key",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        if let Self::Fetch(error) = self { error.retry_after() } else { None }
+    }
+}
+
 pub(super) struct Follower {
     context: Context,
     remote: Remote,
@@ -50,6 +76,56 @@ pub(super) struct Follower {
     stored: Option<Version>,
     status: ProviderStatus,
     failures: u32,
+}
+
+impl Followed for Follower {
+    type Error = RefreshError;
+
+    fn source(&self) -> (&Fetcher, &Url) {
+        (&self.context.fetcher, &self.remote.url)
+    }
+
+    async fn refresh(&mut self, client: &Client) -> Result<Duration, RefreshError> {
+        let etag = self.etag.as_deref().filter(|_| self.keys.is_some());
+        let answer = self.context.fetcher.fetch(client, &self.remote.url, etag).await?;
+        if let Some(document) = &answer.document {
+            let keys = Arc::new(Keys::read(document, &self.remote.algorithms).map_err(RefreshError::Keys)?);
+            self.etag.clone_from(&answer.etag);
+            self.take(keys);
+        }
+        if self.failures > 0 {
+            self.tell(&Event::new(Kind::AlarmCleared, self.name()).because("keys are fetched again"));
+        }
+        self.failures = 0;
+        self.status.failures = 0;
+        self.status.last_error = None;
+        self.status.fetched_at = Some(Timestamp::now());
+        let draw = (self.context.draw)().unwrap_or_default();
+        Ok(schedule::fresh_for(answer.cache_control.as_deref(), answer.age.as_deref(), draw))
+    }
+
+    fn failed(&mut self, error: &RefreshError) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let text = chain(error);
+        tracing::warn!(provider = self.name(), failures = self.failures, error = text, "no new keys");
+        self.context.metrics.keys_not_fetched(self.name(), error.code());
+        if self.failures == 1 {
+            self.tell(&Event::new(Kind::Alarm, self.name()).because(format!("keys were not fetched: {text}")));
+        }
+        self.status.failures = u64::from(self.failures);
+        self.status.last_error = Some(text);
+        let draw = (self.context.draw)().unwrap_or_default();
+        schedule::back_off(self.failures, error.retry_after(), draw)
+    }
+
+    fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    fn announce(&mut self, next: Option<Timestamp>) {
+        self.status.next_attempt = next;
+        self.context.board.provider(self.status.clone());
+    }
 }
 
 impl Follower {
@@ -95,56 +171,6 @@ impl Follower {
         }
     }
 
-    /// Fetches until the end.
-    pub(super) async fn run(mut self, end: CancellationToken) {
-        let mut client = None;
-        loop {
-            let fetched = async {
-                if client.is_none() || self.failures > 0 && self.failures.is_multiple_of(FRESH_CLIENT) {
-                    client = Some(self.client()?);
-                }
-                self.fetch(client.as_ref().expect("made above")).await
-            };
-            let wait = tokio::select! {
-                () = end.cancelled() => return,
-                fetched = fetched => match fetched {
-                    Ok(fresh) => fresh,
-                    Err(error) => self.failed(&error),
-                },
-            };
-            self.status.next_attempt = Timestamp::now().checked_add(wait).ok();
-            self.context.board.provider(self.status.clone());
-            tokio::select! {
-                () = end.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
-    fn client(&self) -> Result<Client, FetchError> {
-        let host = self.remote.url.host_str().unwrap_or_default().to_owned();
-        self.context.fetcher.client(&self.remote.url).map_err(|source| FetchError::Connect { host, source })
-    }
-
-    /// Asks once, and says for how long that is good.
-    pub(super) async fn fetch(&mut self, client: &Client) -> Result<Duration, FetchError> {
-        let answer = fetch(client, &self.remote.url, self.etag.as_deref().filter(|_| self.keys.is_some())).await?;
-        if let Some(document) = &answer.document {
-            let keys = Arc::new(Keys::read(document, &self.remote.algorithms)?);
-            self.etag.clone_from(&answer.etag);
-            self.take(keys);
-        }
-        if self.failures > 0 {
-            self.tell(&Event::new(Kind::AlarmCleared, self.name()).because("keys are fetched again"));
-        }
-        self.failures = 0;
-        self.status.failures = 0;
-        self.status.last_error = None;
-        self.status.fetched_at = Some(Timestamp::now());
-        let draw = (self.context.draw)().unwrap_or_default();
-        Ok(schedule::fresh_for(answer.cache_control.as_deref(), answer.age.as_deref(), draw))
-    }
-
     /// Writes the keys down, with a line for the audit log if they are others, and hands them on.
     fn take(&mut self, keys: Arc<Keys>) {
         let before = self.keys.as_ref().map(|keys| keys.digest());
@@ -183,21 +209,6 @@ impl Follower {
         self.known.send_modify(|known| {
             known.insert(self.remote.clone(), keys);
         });
-    }
-
-    /// Counts it, and says when to try again.
-    pub(super) fn failed(&mut self, error: &FetchError) -> Duration {
-        self.failures = self.failures.saturating_add(1);
-        let text = chain(error);
-        tracing::warn!(provider = self.name(), failures = self.failures, error = text, "no new keys");
-        self.context.metrics.keys_not_fetched(self.name(), error.code());
-        if self.failures == 1 {
-            self.tell(&Event::new(Kind::Alarm, self.name()).because(format!("keys were not fetched: {text}")));
-        }
-        self.status.failures = u64::from(self.failures);
-        self.status.last_error = Some(text);
-        let draw = (self.context.draw)().unwrap_or_default();
-        schedule::back_off(self.failures, error.retry_after(), draw)
     }
 
     fn tell(&self, event: &Event) {

@@ -8,9 +8,7 @@
 //! network goes on with it.
 
 mod document;
-mod fetch;
 mod follow;
-mod schedule;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,14 +27,30 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
+use crate::fetch;
+use crate::fetch::Fetcher;
+use crate::fetch::Plain;
+use crate::fetch::Wanted;
 use crate::keys::KeyError;
 use crate::leaf;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
 pub use document::Providers;
-pub use fetch::FetchError;
-pub use fetch::Fetcher;
+pub use follow::RefreshError;
+
+/// A key set. Whoever can change it can make tokens.
+const WANTED: Wanted = Wanted {
+    accept: "application/jwk-set+json, application/json",
+    max_length: 1024 * 1024,
+    whole: Duration::from_secs(15),
+    plain: Plain::Refused,
+};
+
+/// How key sets are fetched.
+pub fn fetcher() -> Fetcher {
+    Fetcher::new(WANTED)
+}
 
 /// A provider whose keys are fetched. Another URL or other algorithms make it another one: the keys of the one before
 /// are not its keys.
@@ -193,7 +207,7 @@ impl Jwks {
             if !self.followed.contains_key(remote) {
                 let end = CancellationToken::new();
                 let follower = follow::Follower::open(self.context.clone(), remote.clone(), self.known.clone());
-                tokio::spawn(follower.run(end.clone()));
+                tokio::spawn(fetch::follow(follower, end.clone()));
                 self.followed.insert(remote.clone(), end);
             }
         }

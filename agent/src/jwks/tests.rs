@@ -31,6 +31,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::follow::Follower;
 use super::*;
+use crate::fetch::Followed as _;
 use crate::store::LocalStore;
 use crate::yaml::Source;
 
@@ -119,7 +120,7 @@ impl World {
             noted: Arc::default(),
             board: Board::new(),
             metrics: Metrics::new(),
-            fetcher: Fetcher::default(),
+            fetcher: fetcher(),
             draw: || Ok(0),
         };
         Self { directory, context }
@@ -142,7 +143,7 @@ impl World {
 fn remote(url: &str) -> Remote {
     Remote {
         provider: "corp".to_owned(),
-        url: document::parse(url).unwrap(),
+        url: WANTED.parse(url).unwrap(),
         algorithms: vec![Algorithm::parse("ES256").unwrap()],
     }
 }
@@ -164,21 +165,21 @@ async fn keys_are_fetched_revalidated_and_replaced() {
     let (one, two) = (key("one"), key("two"));
 
     server.say(200, &[("etag", "\"v1\""), ("cache-control", "max-age=3600")], set(&[one.clone(), two.clone()]));
-    assert_eq!(follower.fetch(&client).await.unwrap(), Duration::from_secs(3600));
+    assert_eq!(follower.refresh(&client).await.unwrap(), Duration::from_secs(3600));
     assert_eq!(kids(&known), ["one", "two"]);
     assert_eq!(world.told("keys_changed"), 1);
 
     server.say(304, &[("etag", "\"v1\""), ("cache-control", "max-age=120")], "");
-    assert_eq!(follower.fetch(&client).await.unwrap(), Duration::from_secs(120));
+    assert_eq!(follower.refresh(&client).await.unwrap(), Duration::from_secs(120));
     assert_eq!(server.asked_with(), [None, Some("\"v1\"".to_owned())]);
     assert_eq!(kids(&known), ["one", "two"]);
 
     server.say(200, &[("etag", "\"v2\"")], set(&[two.clone(), one]));
-    follower.fetch(&client).await.unwrap();
+    follower.refresh(&client).await.unwrap();
     assert_eq!(world.told("keys_changed"), 1, "another order is no change");
 
     server.say(200, &[("etag", "\"v3\"")], set(&[two, key("three")]));
-    follower.fetch(&client).await.unwrap();
+    follower.refresh(&client).await.unwrap();
     assert_eq!(kids(&known), ["three", "two"]);
     assert_eq!(world.told("keys_changed"), 2);
     let status = world.context.board.watch().borrow().providers.clone();
@@ -193,7 +194,7 @@ async fn what_is_no_use_changes_nothing_and_has_a_name() {
     let fetcher = world.context.fetcher.clone().within(Duration::from_millis(500));
     let client = fetcher.client(&remote(&url).url).unwrap();
     server.say(200, &[], set(&[key("good")]));
-    follower.fetch(&client).await.unwrap();
+    follower.refresh(&client).await.unwrap();
 
     let rsa = json!({ "kty": "RSA", "kid": "rsa", "n": "AQAB", "e": "AQAB" });
     let long = vec![b' '; 1024 * 1024 + 1];
@@ -210,7 +211,7 @@ async fn what_is_no_use_changes_nothing_and_has_a_name() {
     ];
     for (name, status, body, want) in cases {
         server.say(status, &[("location", "/other")], body);
-        let error = follower.fetch(&client).await.expect_err(name);
+        let error = follower.refresh(&client).await.expect_err(name);
         assert_eq!(error.code(), want, "{name}: {error}");
         follower.failed(&error);
         assert_eq!(kids(&known), ["good"], "{name}");
@@ -220,19 +221,19 @@ async fn what_is_no_use_changes_nothing_and_has_a_name() {
     assert!(failing.contains("jwks_fetch_failures_total{cause=\"too_large\",provider=\"corp\"} 1"), "{failing}");
 
     server.say(503, &[("retry-after", "120")], "");
-    let error = follower.fetch(&client).await.expect_err("busy");
+    let error = follower.refresh(&client).await.expect_err("busy");
     assert_eq!(follower.failed(&error), Duration::from_secs(512).min(Duration::from_secs(300)));
     server.0.lock().unwrap().silent = true;
-    assert_eq!(follower.fetch(&client).await.expect_err("silence").code(), "timed_out");
+    assert_eq!(follower.refresh(&client).await.expect_err("silence").code(), "timed_out");
     server.0.lock().unwrap().silent = false;
 
     server.say(200, &[], set(&[key("better")]));
-    follower.fetch(&client).await.unwrap();
+    follower.refresh(&client).await.unwrap();
     assert_eq!(kids(&known), ["better"]);
     assert_eq!(world.told("alarm_cleared"), 1);
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (mut follower, _) = world.follower(&format!("http://{nobody}/jwks"));
-    assert_eq!(follower.fetch(&client).await.expect_err("nobody").code(), "connect");
+    assert_eq!(follower.refresh(&client).await.expect_err("nobody").code(), "connect");
 }
 
 #[tokio::test]
@@ -242,13 +243,13 @@ async fn a_start_without_network_goes_on_with_the_keys_that_were_kept() {
     let (mut follower, _) = world.follower(&url);
     let client = world.context.fetcher.client(&remote(&url).url).unwrap();
     server.say(200, &[("etag", "\"v1\"")], set(&[key("kept")]));
-    follower.fetch(&client).await.unwrap();
+    follower.refresh(&client).await.unwrap();
     drop(follower);
 
     let (mut follower, known) = world.follower(&url);
     assert_eq!(kids(&known), ["kept"]);
     server.say(304, &[], "");
-    follower.fetch(&client).await.unwrap();
+    follower.refresh(&client).await.unwrap();
     assert_eq!(server.asked_with().last(), Some(&Some("\"v1\"".to_owned())));
     let (_, known) = world.follower(&format!("{url}?other"));
     assert_eq!(kids(&known), [""; 0], "the keys of another URL are not its keys");
@@ -300,16 +301,16 @@ async fn over_tls_only_whom_the_roots_vouch_for_is_believed() {
     server.say(200, &[], set(&[key("good")]));
     let (address, root) = start_tls(&server).await;
     let cases = [
-        ("a stranger", "localhost", Fetcher::default(), Err("connect")),
-        ("another name", "127.0.0.1", Fetcher::default().trusting(vec![root.clone()]), Err("connect")),
-        ("the right one", "localhost", Fetcher::default().trusting(vec![root]), Ok(())),
+        ("a stranger", "localhost", fetcher(), Err("connect")),
+        ("another name", "127.0.0.1", fetcher().trusting(vec![root.clone()]), Err("connect")),
+        ("the right one", "localhost", fetcher().trusting(vec![root]), Ok(())),
     ];
     for (name, host, fetcher, want) in cases {
         let url = format!("https://{host}:{}/jwks", address.port());
         let (mut follower, known) = world.follower(&url);
         let client = fetcher.client(&remote(&url).url).unwrap();
-        let fetched = follower.fetch(&client).await;
-        assert_eq!(fetched.as_ref().map(drop).map_err(FetchError::code), want, "{name}: {fetched:?}");
+        let fetched = follower.refresh(&client).await;
+        assert_eq!(fetched.as_ref().map(drop).map_err(RefreshError::code), want, "{name}: {fetched:?}");
         assert_eq!(kids(&known).len(), usize::from(want.is_ok()), "{name}");
     }
 }
@@ -390,7 +391,7 @@ fn a_document_is_filled_from_files_and_from_what_is_known() {
 fn keys_come_over_https_or_from_this_machine() {
     for url in ["https://login.acme.example/jwks?x=1", "http://127.0.0.1:8080/", "http://[::1]/", "http://localhost/a"]
     {
-        document::parse(url).unwrap_or_else(|problem| panic!("{url} {problem}"));
+        WANTED.parse(url).unwrap_or_else(|problem| panic!("{url} {problem}"));
     }
     for url in [
         "http://login.acme.example/",
