@@ -194,7 +194,7 @@ impl Metrics {
         let lists_refused = Family::default();
         registry.register(
             "revocation_list_refused",
-            "Revocation lists of an authority that were refused, by cause",
+            "Revocation lists of an authority that were refused or could not be fetched, by cause",
             lists_refused.clone(),
         );
         let version = VersionLabels { version: env!("CARGO_PKG_VERSION").to_owned() };

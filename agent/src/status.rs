@@ -171,7 +171,7 @@ pub struct RevocationStatus {
 pub struct ListStatus {
     /// Name in the configuration.
     pub name: String,
-    /// The file.
+    /// The file, or the URL without its query.
     pub source: String,
     /// Certificates on the list that is in force.
     pub entries: usize,
@@ -179,7 +179,7 @@ pub struct ListStatus {
     pub this_update: Option<Timestamp>,
     /// Until when it is good.
     pub next_update: Option<Timestamp>,
-    /// Why what is in the file now is refused.
+    /// Why what is there now is refused.
     pub last_error: Option<String>,
 }
 

@@ -19,6 +19,7 @@ use super::Certificate;
 use super::Config;
 use super::Files;
 use super::Filter;
+use super::ListSource;
 use super::Listen;
 use super::Revocation;
 use super::RevocationList;
@@ -27,6 +28,7 @@ use crate::command::Usage;
 use crate::names::Names;
 use crate::proof::ServedAt;
 use crate::proof::host_of;
+use crate::revocation;
 use crate::revocation::Emptied;
 use crate::revocation::ListAuthority;
 use crate::yaml::Located;
@@ -128,7 +130,15 @@ impl Check<'_> {
             let pem = fs::read_to_string(&ca).map_err(|error| refuse(format!("cannot be read: {error}")))?;
             let authority = ListAuthority::from_pem(&pem).map_err(|error| refuse(error.to_string()))?;
             let emptied = if list.may_be_empty { Emptied::Taken } else { Emptied::Refused };
-            lists.push(RevocationList { name: list.name, authority, file: self.path(&list.file), emptied });
+            let source = match (list.file, list.url) {
+                (Some(file), None) => ListSource::File(self.path(&file)),
+                (None, Some(url)) => {
+                    let parsed = revocation::WANTED.parse(&url);
+                    ListSource::Url(parsed.map_err(|why| self.bad(&field("url"), &format!("`{url}` {why}")))?)
+                }
+                _ => return Err(self.bad(&field("name"), "a list needs either a `file` or a `url`")),
+            };
+            lists.push(RevocationList { name: list.name, authority, source, emptied });
         }
         Ok(Revocation { when_stale: raw.when_stale, lists })
     }

@@ -6,6 +6,7 @@
 mod check;
 mod raw;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use portcullis_policy::revocation::WhenStale;
 use portcullis_policy::schedule::Share;
+use reqwest::Url;
 
 use crate::names::Names;
 use crate::proof::ServedAt;
@@ -143,9 +145,28 @@ pub struct RevocationList {
     /// Who signs it.
     pub authority: ListAuthority,
     /// Where it is, DER or PEM.
-    pub file: PathBuf,
+    pub source: ListSource,
     /// Whether one without entries may follow one that has some.
     pub emptied: Emptied,
+}
+
+/// Where a revocation list is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListSource {
+    /// A file, which somebody else keeps up to date.
+    File(PathBuf),
+    /// A server, as certificates name it (RFC 5280 §4.2.1.13).
+    Url(Url),
+}
+
+impl fmt::Display for ListSource {
+    /// Without the query, which is nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => file.display().fmt(f),
+            Self::Url(url) => f.write_str(url.as_str().split('?').next().unwrap_or_default()),
+        }
+    }
 }
 
 /// Why the configuration was refused.

@@ -99,7 +99,8 @@ pub(super) struct Revocation {
 pub(super) struct RevocationList {
     pub(super) name: String,
     pub(super) ca: PathBuf,
-    pub(super) file: PathBuf,
+    pub(super) file: Option<PathBuf>,
+    pub(super) url: Option<String>,
     #[serde(default)]
     pub(super) may_be_empty: bool,
 }

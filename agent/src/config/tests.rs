@@ -119,6 +119,35 @@ fn a_revocation_list_needs_an_authority_that_signs_lists() {
 }
 
 #[test]
+fn a_revocation_list_is_in_a_file_or_behind_a_url() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("portcullis.yaml");
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("signed").pem();
+    std::fs::write(directory.path().join("corp.pem"), pem).expect("written");
+    let load = |source: &str| {
+        let text = format!("{GOOD}revocation:\n  lists:\n    - {{ name: corp, ca: corp.pem{source} }}\n");
+        std::fs::write(&file, &text).expect("written");
+        Config::load(&file).map(|config| config.revocation.lists[0].source.to_string())
+    };
+    let path = directory.path().join("corp.crl").display().to_string();
+    assert_eq!(load(", file: corp.crl").expect("a file"), path);
+    for url in ["http://crl.acme.example/corp.crl", "https://crl.acme.example/corp.crl"] {
+        assert_eq!(load(&format!(", url: \"{url}?token=1\"")).expect(url), url);
+    }
+    for (name, source, word) in [
+        ("nowhere", "", "either a `file` or a `url`"),
+        ("in two places", ", file: a, url: \"http://a.example/\"", "either a `file` or a `url`"),
+        ("over LDAP", ", url: \"ldap://a.example/\"", "neither `http` nor `https`"),
+        ("with a password", ", url: \"http://a:b@a.example/\"", "password"),
+    ] {
+        let error = load(source).expect_err(name).to_string();
+        assert!(error.contains("portcullis.yaml:") && error.contains(word), "{name}: {error}");
+    }
+}
+
+#[test]
 fn a_missing_file_says_how_to_get_one() {
     let error = Config::load(Path::new("/nowhere/portcullis.yaml")).expect_err("missing");
     assert!(error.to_string().contains("portcullis init"), "{error}");

@@ -200,6 +200,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         gate: gate.clone(),
         board: board.clone(),
         metrics: metrics.clone(),
+        fetcher: revocation::fetcher(),
+        draw: keys::draw,
     };
     // Before the policy, so that the first that is pushed lets in nobody who was revoked.
     let revoker = Revoker::open(revocation, &config.revocation).map_err(DaemonError::Revocation)?;

@@ -35,7 +35,7 @@ pub(crate) trait Followed {
     fn failures(&self) -> u32;
 
     /// When it will be asked for again.
-    fn announce(&mut self, next: Option<Timestamp>);
+    fn announce(&mut self, _next: Option<Timestamp>) {}
 }
 
 /// Fetches until the end.

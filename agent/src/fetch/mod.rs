@@ -4,6 +4,8 @@
 
 mod follow;
 pub(crate) mod schedule;
+#[cfg(test)]
+mod server;
 
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ use reqwest::redirect::Policy;
 
 pub(crate) use follow::Followed;
 pub(crate) use follow::follow;
+#[cfg(test)]
+pub(crate) use server::Server;
 
 /// An `ETag` that is longer is not sent back.
 const MAX_ETAG: usize = 1024;

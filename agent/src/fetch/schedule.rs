@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A server that asks for more often is not asked more often.
-pub(crate) const LEAST: Duration = Duration::from_secs(60);
+const LEAST: Duration = Duration::from_secs(60);
 /// What was withdrawn is not believed for longer.
 const MOST: Duration = Duration::from_secs(24 * 3600);
 /// Where the server says nothing.
@@ -30,6 +30,12 @@ pub(crate) fn fresh_for(cache_control: Option<&str>, age: Option<&str>, draw: u3
     };
     let fresh = fresh.clamp(LEAST, MOST);
     fresh.saturating_sub(part(fresh / 10, draw)).max(LEAST)
+}
+
+/// The same for a document that says itself when it ends: half of what is left until then, if that is less, so that there is
+/// time for more than one attempt.
+pub(crate) fn before_end(fresh: Duration, left: Duration) -> Duration {
+    fresh.min(left / 2).max(LEAST)
 }
 
 /// How long to wait after so many failures in a row: doubled each time, and up to a quarter less by `draw`; or as long as
@@ -66,6 +72,19 @@ mod tests {
             ("more than a number", Some("max-age=99999999999999999999"), None, 0, 600),
         ] {
             assert_eq!(fresh_for(cache_control, age, draw), Duration::from_secs(want), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_ends_is_asked_for_before() {
+        for (name, fresh, left, want) in [
+            ("long before its end", 600, 86_400, 600),
+            ("good for longer than it lasts", 86_400, 3_600, 1_800),
+            ("at its end", 600, 10, 60),
+            ("after it", 600, 0, 60),
+        ] {
+            let got = before_end(Duration::from_secs(fresh), Duration::from_secs(left));
+            assert_eq!(got, Duration::from_secs(want), "{name}");
         }
     }
 

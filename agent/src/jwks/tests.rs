@@ -3,14 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Mutex;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper_util::rt::TokioExecutor;
@@ -32,66 +25,11 @@ use tokio_rustls::TlsAcceptor;
 use super::follow::Follower;
 use super::*;
 use crate::fetch::Followed as _;
+use crate::fetch::Server;
 use crate::store::LocalStore;
 use crate::yaml::Source;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What the server answers, and what it was asked.
-#[derive(Default)]
-struct Script {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-    /// Says nothing at all.
-    silent: bool,
-    asked_with: Vec<Option<String>>,
-}
-
-#[derive(Clone, Default)]
-struct Server(Arc<Mutex<Script>>);
-
-impl Server {
-    fn router(&self) -> Router {
-        Router::new().fallback(answer).with_state(self.clone())
-    }
-
-    async fn start(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = self.router();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        format!("http://{address}/jwks")
-    }
-
-    fn say(&self, status: u16, headers: &[(&'static str, &str)], body: impl Into<Vec<u8>>) {
-        let mut script = self.0.lock().unwrap();
-        script.status = status;
-        script.headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        script.body = body.into();
-    }
-
-    fn asked_with(&self) -> Vec<Option<String>> {
-        self.0.lock().unwrap().asked_with.clone()
-    }
-}
-
-async fn answer(State(server): State<Server>, request: Request) -> Response {
-    let tag = request.headers().get("if-none-match").map(|tag| tag.to_str().unwrap().to_owned());
-    let (silent, response) = {
-        let mut script = server.0.lock().unwrap();
-        script.asked_with.push(tag);
-        let mut response = Response::builder().status(StatusCode::from_u16(script.status).unwrap());
-        for (name, value) in &script.headers {
-            response = response.header(*name, value);
-        }
-        (script.silent, response.body(Body::from(script.body.clone())).unwrap())
-    };
-    if silent {
-        std::future::pending::<()>().await;
-    }
-    response
-}
 
 /// A public key, and what a provider must not publish of it.
 fn key(kid: &str) -> Value {
@@ -159,7 +97,7 @@ fn kids(known: &watch::Receiver<BTreeMap<Remote, Arc<Keys>>>) -> Vec<String> {
 #[tokio::test]
 async fn keys_are_fetched_revalidated_and_replaced() {
     let (server, world) = (Server::default(), World::new());
-    let url = server.start().await;
+    let url = server.start("/jwks").await;
     let (mut follower, known) = world.follower(&url);
     let client = world.context.fetcher.client(&remote(&url).url).unwrap();
     let (one, two) = (key("one"), key("two"));
@@ -189,7 +127,7 @@ async fn keys_are_fetched_revalidated_and_replaced() {
 #[tokio::test]
 async fn what_is_no_use_changes_nothing_and_has_a_name() {
     let (server, world) = (Server::default(), World::new());
-    let url = server.start().await;
+    let url = server.start("/jwks").await;
     let (mut follower, known) = world.follower(&url);
     let fetcher = world.context.fetcher.clone().within(Duration::from_millis(500));
     let client = fetcher.client(&remote(&url).url).unwrap();
@@ -223,9 +161,9 @@ async fn what_is_no_use_changes_nothing_and_has_a_name() {
     server.say(503, &[("retry-after", "120")], "");
     let error = follower.refresh(&client).await.expect_err("busy");
     assert_eq!(follower.failed(&error), Duration::from_secs(512).min(Duration::from_secs(300)));
-    server.0.lock().unwrap().silent = true;
+    server.silence(true);
     assert_eq!(follower.refresh(&client).await.expect_err("silence").code(), "timed_out");
-    server.0.lock().unwrap().silent = false;
+    server.silence(false);
 
     server.say(200, &[], set(&[key("better")]));
     follower.refresh(&client).await.unwrap();
@@ -239,7 +177,7 @@ async fn what_is_no_use_changes_nothing_and_has_a_name() {
 #[tokio::test]
 async fn a_start_without_network_goes_on_with_the_keys_that_were_kept() {
     let (server, world) = (Server::default(), World::new());
-    let url = server.start().await;
+    let url = server.start("/jwks").await;
     let (mut follower, _) = world.follower(&url);
     let client = world.context.fetcher.client(&remote(&url).url).unwrap();
     server.say(200, &[("etag", "\"v1\"")], set(&[key("kept")]));
@@ -319,7 +257,7 @@ async fn over_tls_only_whom_the_roots_vouch_for_is_believed() {
 async fn whoever_is_followed_is_known_and_nobody_else() {
     let (server, world) = (Server::default(), World::new());
     server.say(200, &[], set(&[key("one")]));
-    let url = server.start().await;
+    let url = server.start("/jwks").await;
     let mut jwks = Jwks::new(world.context.clone());
     let one = remote(&url);
     jwks.follow(std::slice::from_ref(&one));

@@ -6,7 +6,9 @@
 //! names it.
 
 mod book;
-mod follow;
+mod by_url;
+mod in_file;
+mod keeper;
 mod ledger;
 mod list;
 mod target;
@@ -37,9 +39,13 @@ use crate::audit::Kind;
 use crate::board::Board;
 use crate::command::CommandError;
 use crate::config;
+use crate::config::ListSource;
 use crate::errors::chain;
+use crate::fetch;
+use crate::fetch::Fetcher;
 use crate::gate::Gate;
 use crate::gate::Taken;
+use crate::keys::KeyError;
 use crate::leaf;
 use crate::metrics::Metrics;
 use crate::rotation;
@@ -58,8 +64,12 @@ pub use target::Sha256Hex;
 pub use target::Target;
 pub use target::TargetError;
 
+pub(crate) use by_url::WANTED;
+
 use book::Book;
-use follow::Follower;
+use by_url::ByUrl;
+use in_file::InFile;
+use keeper::Keeper;
 use list::List;
 
 /// Most targets of one command.
@@ -170,6 +180,15 @@ pub struct Context {
     pub board: Board,
     /// Counters.
     pub metrics: Metrics,
+    /// How a list is fetched.
+    pub fetcher: Fetcher,
+    /// Spreads what would otherwise happen at once.
+    pub draw: fn() -> Result<u32, KeyError>,
+}
+
+/// How lists are fetched.
+pub fn fetcher() -> Fetcher {
+    Fetcher::new(WANTED)
 }
 
 #[cfg(test)]
@@ -179,7 +198,8 @@ impl Context {
         let board = Board::new();
         let ledger = Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger"));
         let gate = Gate::open(crate::xds::Publisher::new(), board.clone(), Arc::clone(&store)).expect("a gate");
-        Self { store, noted: Arc::default(), ledger, gate, board, metrics: Metrics::new() }
+        let (metrics, draw) = (Metrics::new(), || Ok(0));
+        Self { store, noted: Arc::default(), ledger, gate, board, metrics, fetcher: fetcher(), draw }
     }
 }
 
@@ -211,8 +231,7 @@ impl Revoker {
     /// [`BookError`].
     pub fn open(context: Context, config: &config::Revocation) -> Result<Self, BookError> {
         let book = Book::open(Arc::clone(&context.store))?;
-        let lists =
-            config.lists.iter().map(|list| (ListStatus::new(&list.name, &list.file.display().to_string()), None));
+        let lists = config.lists.iter().map(|list| (ListStatus::new(&list.name, &list.source.to_string()), None));
         let state = State { book, lists: lists.collect(), when_stale: config.when_stale };
         let revoker = Self { context, state: Arc::new(Mutex::new(state)) };
         revoker.locked(|state| revoker.put_in_force(state));
@@ -222,8 +241,11 @@ impl Revoker {
     /// Takes the lists as they are now, and follows them until `shutdown`. Call it inside the runtime.
     pub fn follow(&self, lists: &[config::RevocationList], tasks: &TaskTracker, shutdown: &CancellationToken) {
         for list in lists {
-            let follower = Follower::open(list.clone(), self.clone());
-            tasks.spawn(follower.run(shutdown.clone()));
+            let keeper = Keeper::open(list.clone(), self.clone());
+            match &list.source {
+                ListSource::File(file) => tasks.spawn(InFile::open(keeper, file.clone()).run(shutdown.clone())),
+                ListSource::Url(url) => tasks.spawn(fetch::follow(ByUrl::open(keeper, url.clone()), shutdown.clone())),
+            };
         }
     }
 

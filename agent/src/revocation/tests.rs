@@ -7,6 +7,8 @@ use super::*;
 use crate::ca::Authority;
 use crate::command::Usage;
 use crate::config;
+use crate::fetch::Followed as _;
+use crate::fetch::Server;
 use crate::names::Names;
 use crate::store::LocalStore;
 
@@ -131,7 +133,7 @@ async fn commands_that_cannot_be_meant_change_nothing() {
 
 /// A world with one list in a file.
 struct Listed {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: Arc<dyn Store>,
     config: config::Revocation,
     signer: Signer,
@@ -143,23 +145,34 @@ fn listed(when_stale: WhenStale) -> Listed {
     let list = config::RevocationList {
         name: "corp".to_owned(),
         authority: signer.authority(),
-        file: directory.path().join("corp.crl"),
+        source: ListSource::File(directory.path().join("corp.crl")),
         emptied: Emptied::Refused,
     };
     let store = Arc::new(LocalStore::open(&directory.path().join("store.redb")).expect("a store").store);
-    Listed { _directory: directory, store, config: config::Revocation { when_stale, lists: vec![list] }, signer }
+    Listed { directory, store, config: config::Revocation { when_stale, lists: vec![list] }, signer }
 }
 
 impl Listed {
     fn save(&self, bytes: &[u8]) {
-        std::fs::write(&self.config.lists[0].file, bytes).expect("written");
+        std::fs::write(self.file(), bytes).expect("written");
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.directory.path().join("corp.crl")
     }
 
     /// An agent starts, and reads the file.
-    fn start(&self) -> (Revoker, Follower) {
+    fn start(&self) -> (Revoker, InFile) {
         let revoker = open_with(Arc::clone(&self.store), &self.config);
-        let follower = Follower::open(self.config.lists[0].clone(), revoker.clone());
-        (revoker, follower)
+        let keeper = Keeper::open(self.config.lists[0].clone(), revoker.clone());
+        (revoker, InFile::open(keeper, self.file()))
+    }
+
+    /// An agent starts, and has not asked the server yet.
+    fn start_remote(&self, url: &str) -> (Revoker, ByUrl) {
+        let (revoker, url) = (open_with(Arc::clone(&self.store), &self.config), WANTED.parse(url).expect("a URL"));
+        let list = config::RevocationList { source: ListSource::Url(url.clone()), ..self.config.lists[0].clone() };
+        (revoker.clone(), ByUrl::open(Keeper::open(list, revoker), url))
     }
 }
 
@@ -195,6 +208,57 @@ async fn a_bad_list_changes_nothing_but_the_status() {
     listed.save(&listed.signer.list(8, now, &[1, 2, 3, 4]));
     follower.look();
     let status = revoker.revoked().status;
+    assert_eq!((status.keys, &status.lists[0].last_error), (4, &None));
+}
+
+#[tokio::test]
+async fn a_list_behind_a_url_is_fetched_kept_and_replaced_by_newer_good_ones_only() {
+    let (listed, server) = (listed(WhenStale::Deny), Server::default());
+    let url = server.start("/corp.crl").await;
+    let with_query = format!("{url}?secret");
+    let now = leaf::now().0;
+    let (revoker, mut follower) = listed.start_remote(&with_query);
+    let client =
+        follower.source().0.clone().within(Duration::from_secs(5)).client(follower.source().1).expect("a client");
+    let list = |number, serials: &[u64]| listed.signer.list(number, now - 10, serials);
+
+    server.say(200, &[("etag", "\"7\"")], list(7, &[1, 2, 3]));
+    assert_eq!(follower.refresh(&client).await.expect("fetched"), Duration::from_secs(600));
+    let good = revoker.revoked().status;
+    assert_eq!((good.keys, good.lists[0].source.as_str()), (3, url.as_str()));
+    server.say(304, &[("etag", "\"7\"")], Vec::new());
+    follower.refresh(&client).await.expect("still the same");
+    assert_eq!(server.asked_with(), [None, Some("\"7\"".to_owned())]);
+
+    let other = Signer::new("corp", &[KeyUsagePurpose::CrlSign]);
+    let cases = [
+        ("garbage", 200, b"<html>404</html>".to_vec(), "malformed"),
+        ("nothing", 200, Vec::new(), "malformed"),
+        ("signed by another", 200, other.list(8, now, &[1]), "signature"),
+        ("older", 200, list(6, &[1]), "older"),
+        ("empty", 200, list(8, &[]), "emptied"),
+        ("gone", 404, list(8, &[1]), "status"),
+        ("elsewhere", 302, list(8, &[1]), "status"),
+        ("too long", 200, vec![0; usize::try_from(list::MAX_LENGTH + 1).expect("a length")], "too_large"),
+    ];
+    for (name, status, body, want) in cases {
+        server.say(status, &[("etag", "\"8\"")], body);
+        let error = follower.refresh(&client).await.expect_err(name);
+        assert_eq!(error.code(), want, "{name}: {error}");
+        let wait = follower.failed(&error);
+        assert!((Duration::from_secs(1)..=Duration::from_secs(300)).contains(&wait), "{name}: {wait:?}");
+        let status = revoker.revoked().status;
+        assert_eq!((&status.version, status.keys), (&good.version, 3), "{name}");
+        let text = status.lists[0].last_error.clone().unwrap_or_default();
+        assert!(text.contains("/corp.crl`") && !text.contains("secret"), "{name}: {text}");
+        assert_eq!(server.asked_with().last(), Some(&Some("\"7\"".to_owned())), "{name}: of the one in force");
+    }
+    // A start while the server is away goes on with the list that the store has.
+    let (restarted, mut follower) = listed.start_remote(&with_query);
+    assert_eq!(restarted.revoked().status.version, good.version);
+    server.say(200, &[("etag", "\"9\"")], list(9, &[1, 2, 3, 4]));
+    follower.refresh(&client).await.expect("fetched");
+    let status = restarted.revoked().status;
     assert_eq!((status.keys, &status.lists[0].last_error), (4, &None));
 }
 
