@@ -10,8 +10,12 @@ use portcullis_policy::revocation::Key;
 use portcullis_policy::revocation::MAX_KEYS;
 use portcullis_policy::signature::PureRust;
 use portcullis_policy::signature::VerifyingKey;
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::asn1_rs;
+use x509_parser::asn1_rs::Any;
+use x509_parser::asn1_rs::Class;
+use x509_parser::asn1_rs::Sequence;
 use x509_parser::extensions::X509Extension;
+use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
@@ -52,7 +56,18 @@ pub(super) struct List {
     number: Option<Box<[u8]>>,
     pub(super) this_update: UnixTime,
     pub(super) next_update: UnixTime,
+    pub(super) scope: Scope,
     pub(super) keys: Vec<Key>,
+}
+
+/// About which of the certificates that the authority issued a list speaks (RFC 5280 §5.2.5). Serial numbers on a part are
+/// revoked like any other; those that are not may be on another part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All that are no authority's, for all reasons.
+    Whole,
+    /// Those of one distribution point, or those revoked for some reasons: the `issuingDistributionPoint`, DER.
+    Part(Box<[u8]>),
 }
 
 /// Whether a list without entries may replace one that has some.
@@ -83,9 +98,22 @@ pub enum ListError {
     /// Its signature is not the authority's.
     #[error("the signature is not that of the configured authority")]
     Signature,
-    /// It is not about everything that the authority issued, or about others as well.
-    #[error("only part of a list, or one about other authorities ({0}): a full list is needed")]
-    Partial(String),
+    /// It says something about itself, or about an entry, that would have to be understood.
+    #[error("says what is not understood here (the critical extension {0}): a list of its own, no delta, is needed")]
+    Critical(String),
+    /// It has entries about certificates of others.
+    #[error(
+        "about certificates of other authorities as well (`indirectCRL`, RFC 5280 §5.2.5): a list of the authority itself is needed"
+    )]
+    Indirect,
+    /// It is about no certificate that a peer would show.
+    #[error("only about {0} (RFC 5280 §5.2.5): one about the certificates of peers is needed")]
+    NoLeaves(&'static str),
+    /// It would take the place of another part.
+    #[error(
+        "about another part of what the authority issued than the one in force (`issuingDistributionPoint`, RFC 5280 §5.2.5): each part has to be a list of its own in `revocation.lists`, with a name of its own"
+    )]
+    OtherPart,
     /// It does not say how long it is good.
     #[error("does not say when the next one comes (`nextUpdate`, RFC 5280 §5.1.2.5)")]
     NoNextUpdate,
@@ -114,7 +142,10 @@ impl ListError {
             Self::TooMany => "too_many",
             Self::Issuer => "issuer",
             Self::Signature => "signature",
-            Self::Partial(_) => "partial",
+            Self::Critical(_) => "critical_extension",
+            Self::Indirect => "indirect",
+            Self::NoLeaves(_) => "no_leaves",
+            Self::OtherPart => "other_part",
             Self::NoNextUpdate => "no_next_update",
             Self::Future(_) => "future",
             Self::Older { .. } => "older",
@@ -160,6 +191,9 @@ impl List {
         }
         let list = Self::parse(&der(bytes)?, authority, now)?;
         if let Some(last) = last {
+            if list.scope != last.scope {
+                return Err(ListError::OtherPart);
+            }
             if list.is_older_than(last) {
                 return Err(ListError::Older { this: list.to_string(), last: last.to_string() });
             }
@@ -195,7 +229,7 @@ impl List {
             return Err(ListError::Signature);
         }
         // From here on it is the authority's word.
-        tbs.extensions().iter().try_for_each(whole)?;
+        let scope = Scope::of(tbs.extensions())?;
         let this_update = UnixTime(tbs.this_update.timestamp());
         if this_update.0 > now.0.saturating_add(AHEAD) {
             return Err(ListError::Future(leaf::timestamp(this_update)));
@@ -209,12 +243,12 @@ impl List {
         for entry in &tbs.revoked_certificates {
             // Such an entry is about somebody else's certificate (§5.3.3), or says what is not understood here.
             if let Some(critical) = entry.extensions().iter().find(|extension| extension.critical) {
-                return Err(ListError::Partial(critical.oid.to_id_string()));
+                return Err(ListError::Critical(critical.oid.to_id_string()));
             }
             keys.push(Key::of_serial(&issuer, entry.raw_serial()));
         }
         let number = list.crl_number().map(|number| number.to_bytes_be().into());
-        Ok(Self { number, this_update, next_update, keys })
+        Ok(Self { number, this_update, next_update, scope, keys })
     }
 
     /// By number where both have one (§5.2.3: they only grow), and by time.
@@ -234,19 +268,45 @@ impl std::fmt::Display for List {
     }
 }
 
-/// Refuses what makes a list say less than "these, of all that I issued, and no others".
-fn whole(extension: &X509Extension<'_>) -> Result<(), ListError> {
-    let partial = || Err(ListError::Partial(extension.oid.to_id_string()));
-    match extension.parsed_extension() {
-        ParsedExtension::IssuingDistributionPoint(point) => {
-            let part = point.only_contains_ca_certs
-                || point.only_contains_attribute_certs
-                || point.only_some_reasons.is_some()
-                || point.indirect_crl;
-            if part { partial() } else { Ok(()) }
+impl Scope {
+    /// Refuses what makes a list speak of others, of nobody, or in a way that is not understood.
+    fn of(extensions: &[X509Extension<'_>]) -> Result<Self, ListError> {
+        let mut scope = Self::Whole;
+        for extension in extensions {
+            if extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT {
+                scope = Self::read(extension.value)?;
+            } else if extension.critical {
+                return Err(ListError::Critical(extension.oid.to_id_string()));
+            }
         }
-        _ if extension.critical => partial(),
-        _ => Ok(()),
+        Ok(scope)
+    }
+
+    /// From an `issuingDistributionPoint`. Read field by field: nothing in it may be passed over.
+    fn read(value: &[u8]) -> Result<Self, ListError> {
+        let (rest, sequence) = Sequence::from_der(value).map_err(|_| ListError::Malformed)?;
+        let fields: Result<Vec<Any<'_>>, _> = sequence.der_iter::<Any<'_>, asn1_rs::Error>().collect();
+        let fields = fields.map_err(|_| ListError::Malformed)?;
+        if !rest.is_empty() {
+            return Err(ListError::Malformed);
+        }
+        let mut scope = Self::Whole;
+        for field in &fields {
+            let is_set = field.data.iter().any(|byte| *byte != 0);
+            match field.tag().0 {
+                _ if field.class() != Class::ContextSpecific => return Err(ListError::Malformed),
+                // distributionPoint, onlySomeReasons
+                0 | 3 => scope = Self::Part(value.into()),
+                // onlyContainsUserCerts
+                1 => {}
+                2 if is_set => return Err(ListError::NoLeaves("certificates of authorities")),
+                4 if is_set => return Err(ListError::Indirect),
+                5 if is_set => return Err(ListError::NoLeaves("attribute certificates")),
+                2 | 4 | 5 => {}
+                _ => return Err(ListError::Malformed),
+            }
+        }
+        Ok(scope)
     }
 }
 
@@ -266,6 +326,9 @@ pub(super) mod tests {
     use rcgen::BasicConstraints;
     use rcgen::CertificateParams;
     use rcgen::CertificateRevocationListParams;
+    use rcgen::CrlDistributionPoint;
+    use rcgen::CrlIssuingDistributionPoint;
+    use rcgen::CrlScope;
     use rcgen::IsCa;
     use rcgen::Issuer;
     use rcgen::KeyIdMethod;
@@ -299,6 +362,11 @@ pub(super) mod tests {
 
         /// A list made at `at`, good for an hour.
         pub(crate) fn list(&self, number: u64, at: i64, serials: &[u64]) -> Vec<u8> {
+            self.part(None, number, at, serials)
+        }
+
+        /// The same for one distribution point.
+        pub(crate) fn part(&self, point: Option<&str>, number: u64, at: i64, serials: &[u64]) -> Vec<u8> {
             let instant = |seconds: i64| {
                 rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds.unsigned_abs())
             };
@@ -312,7 +380,10 @@ pub(super) mod tests {
                 this_update: instant(at),
                 next_update: instant(at + 3600),
                 crl_number: SerialNumber::from(number),
-                issuing_distribution_point: None,
+                issuing_distribution_point: point.map(|url| CrlIssuingDistributionPoint {
+                    distribution_point: CrlDistributionPoint { uris: vec![url.to_owned()] },
+                    scope: Some(CrlScope::UserCertsOnly),
+                }),
                 revoked_certs: serials.iter().map(revoked).collect(),
                 key_identifier_method: KeyIdMethod::Sha256,
             };
@@ -387,6 +458,48 @@ pub(super) mod tests {
         );
         assert_eq!(List::kept(&der, &authority).map(|list| list.keys.len()), Ok(1), "the clock went back since");
         assert!(List::kept(&der[..100], &authority).is_err());
+    }
+
+    #[test]
+    fn one_part_does_not_replace_another_nor_the_whole() {
+        let signer = signer("one");
+        let authority = signer.authority();
+        let read = |bytes: &[u8], last| List::read(bytes, &authority, last, Emptied::Taken, NOW);
+        let part = |point, number| signer.part(Some(point), number, NOW.0, &[1]);
+        let (first, whole) = (part("http://a.example/1.crl", 7), signer.list(7, NOW.0, &[1]));
+        let last = read(&first, None).expect("serial numbers on a part count");
+        assert!(matches!(last.scope, Scope::Part(_)) && last.keys.len() == 1);
+        let next = read(&part("http://a.example/1.crl", 8), Some(&last));
+        assert!(next.is_ok(), "the next of the same part: {next:?}");
+        let other = part("http://a.example/2.crl", 8);
+        for (name, bytes) in [("another part", &other), ("the whole", &whole)] {
+            assert_eq!(read(bytes, Some(&last)), Err(ListError::OtherPart), "{name}");
+        }
+        let last = read(&whole, None).expect("a list");
+        assert_eq!((&last.scope, read(&other, Some(&last))), (&Scope::Whole, Err(ListError::OtherPart)));
+    }
+
+    #[test]
+    fn the_scope_of_a_list_is_read_whole_or_not_at_all() {
+        let part = |value: &[u8]| Ok(Scope::Part(value.into()));
+        let point: &[u8] = &[0x30, 0x07, 0xa0, 0x05, 0xa0, 0x03, 0x86, 0x01, b'a'];
+        let reasons: &[u8] = &[0x30, 0x04, 0x83, 0x02, 0x06, 0x40];
+        let authorities = ListError::NoLeaves("certificates of authorities");
+        let cases: [(&str, &[u8], Result<Scope, ListError>); 10] = [
+            ("nothing said", &[0x30, 0x00], Ok(Scope::Whole)),
+            ("leaves only", &[0x30, 0x03, 0x81, 0x01, 0xff], Ok(Scope::Whole)),
+            ("a distribution point", point, part(point)),
+            ("some reasons", reasons, part(reasons)),
+            ("authorities only", &[0x30, 0x03, 0x82, 0x01, 0xff], Err(authorities)),
+            ("of others as well", &[0x30, 0x03, 0x84, 0x01, 0xff], Err(ListError::Indirect)),
+            ("behind what is no reason", &[0x30, 0x06, 0x83, 0x01, 0x09, 0x84, 0x01, 0xff], Err(ListError::Indirect)),
+            ("attributes only", &[0x30, 0x03, 0x85, 0x01, 0xff], Err(ListError::NoLeaves("attribute certificates"))),
+            ("a field that there is not", &[0x30, 0x03, 0x86, 0x01, 0xff], Err(ListError::Malformed)),
+            ("no sequence", &[0x81, 0x01, 0xff], Err(ListError::Malformed)),
+        ];
+        for (name, value, want) in cases {
+            assert_eq!(Scope::read(value), want, "{name}");
+        }
     }
 
     #[test]
