@@ -170,6 +170,7 @@ fn reasons(status: &Status, now: Timestamp) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::InHandshake;
 
     #[test]
     fn what_no_proxy_took_is_a_reason() {
@@ -179,6 +180,7 @@ mod tests {
             entries: Vec::new(),
             version: "1".to_owned(),
             acknowledged,
+            in_handshake: InHandshake::Nobody,
         };
         board.bundles(vec![bundle(false)]);
         board.policy(|policy| policy.version = Some("1".to_owned()));

@@ -14,13 +14,16 @@ use portcullis_policy::revocation::IssuerName;
 use portcullis_policy::schedule::Validity;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
+use rcgen::CertificateRevocationListParams;
 use rcgen::DistinguishedName;
 use rcgen::DnType;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::Issuer;
+use rcgen::KeyIdMethod;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
+use rcgen::RevokedCertParams;
 use rcgen::SanType;
 use rcgen::SerialNumber;
 use rustls::pki_types::CertificateDer;
@@ -258,6 +261,38 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = order.key.pair().map_err(CaError::Key)?;
         Ok(params.signed_by(&key, &self.issuer).map_err(CaError::Sign)?.pem())
+    }
+}
+
+impl Authority {
+    /// Signs a revocation list (RFC 5280 §5) of serial numbers, each with the time since when it is revoked; PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`CaError::Sign`].
+    pub fn revocation_list<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a [u8], UnixTime)>,
+        number: u64,
+        this_update: UnixTime,
+        next_update: UnixTime,
+    ) -> Result<String, CaError> {
+        let instant = |time| rcgen::date_time_ymd(1970, 1, 1) + since_epoch(time);
+        let revoked = |(serial, since): (&[u8], UnixTime)| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: instant(since),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: instant(this_update),
+            next_update: instant(next_update),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: entries.map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(CaError::Sign)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Certificates as the agent looks at them: PEM to DER, serial, hash, validity.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use portcullis_policy::UnixTime;
 use portcullis_policy::schedule::Validity;
@@ -71,6 +73,21 @@ impl Leaf {
 pub fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, LeafError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     chain.ok().filter(|chain| !chain.is_empty()).ok_or(LeafError)
+}
+
+/// DER as PEM (RFC 7468): lines of 64 characters, which is all that some readers take.
+pub fn pem(label: &str, der: &[u8]) -> String {
+    let digits = STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = digits.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = more;
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
 }
 
 /// The time now, in whole seconds.

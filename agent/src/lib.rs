@@ -32,5 +32,6 @@ pub mod rotation;
 pub mod state_dir;
 pub mod status;
 pub mod store;
+pub mod trust;
 pub mod xds;
 pub mod yaml;

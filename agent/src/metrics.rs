@@ -436,6 +436,7 @@ mod tests {
 
     use super::*;
     use crate::status::BundleStatus;
+    use crate::status::InHandshake;
     use crate::status::LeafStatus;
     use crate::status::ListStatus;
     use crate::status::PolicyStatus;
@@ -483,6 +484,7 @@ mod tests {
                 entries: vec![("cd".to_owned(), Timestamp::constant(9_000, 0))],
                 version: "1".to_owned(),
                 acknowledged: true,
+                in_handshake: InHandshake::Nobody,
             }],
             policy: PolicyStatus { version: Some("p1".to_owned()), ..PolicyStatus::default() },
             providers: vec![ProviderStatus {

@@ -50,6 +50,8 @@ pub enum Body {
         trusted_ca_pem: String,
         /// URI SANs of which one must match; empty for no condition.
         match_uri: Vec<String>,
+        /// PEM of revocation lists, one of each CA; none for no list.
+        crl_pem: Option<String>,
     },
     /// The Wasm filter with the policy as its configuration (ECDS).
     WasmFilter {

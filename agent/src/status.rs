@@ -99,6 +99,30 @@ pub struct BundleStatus {
     pub version: String,
     /// Whether every connected proxy acknowledged it.
     pub acknowledged: bool,
+    /// Whom proxies refuse in the handshake, for their serial numbers are revoked.
+    #[serde(default)]
+    pub in_handshake: InHandshake,
+}
+
+/// Whom a proxy refuses in the handshake, by the revocation lists of a bundle.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InHandshake {
+    /// Nobody is revoked by serial number: there are no lists.
+    #[default]
+    Nobody,
+    /// Everybody on the lists.
+    Refused {
+        /// How many that are.
+        entries: usize,
+        /// The first end of a list.
+        until: Timestamp,
+    },
+    /// Nobody, though some are revoked by serial number; the filter refuses their requests.
+    LeftToFilter {
+        /// Why there are no lists.
+        why: String,
+    },
 }
 
 /// The policy and its way to the proxy.

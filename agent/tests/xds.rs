@@ -339,7 +339,11 @@ async fn a_bundle_is_matched_exactly_and_never_empty() {
     let bundle = |trusted_ca_pem, version: &str| Resource {
         name: "upstreams".to_owned(),
         version: version.to_owned(),
-        body: Body::ValidationContext { trusted_ca_pem, match_uri: vec!["spiffe://a.example/upstream".to_owned()] },
+        body: Body::ValidationContext {
+            trusted_ca_pem,
+            match_uri: vec!["spiffe://a.example/upstream".to_owned()],
+            crl_pem: Some("a list".to_owned()),
+        },
     };
     let good = pem();
     server.publisher.publish(bundle(good.clone(), "1")).unwrap();
@@ -353,6 +357,7 @@ async fn a_bundle_is_matched_exactly_and_never_empty() {
     };
     let text = format!("{:?}", context.match_typed_subject_alt_names);
     assert!(text.contains("Exact(\"spiffe://a.example/upstream\")"), "{text}");
+    assert!(context.crl.is_some() && context.only_verify_leaf_cert_crl, "a list for the leaf's issuer is enough");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use super::output::toned;
 use super::print;
 use super::wait::duration;
 use crate::status::CertificateStatus;
+use crate::status::InHandshake;
 use crate::status::PolicyStatus;
 use crate::status::RevocationStatus;
 use crate::status::Status;
@@ -81,7 +82,15 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
         let count = if entries.len() == 1 { "1 CA".to_owned() } else { format!("{} CAs", entries.len()) };
         let (tone, taken) =
             if bundle.acknowledged { (Tone::Plain, "in force") } else { (Tone::Waiting, "not yet in force") };
-        rows.push([(Tone::Plain, "bundle".to_owned()), (tone, format!("{}: {count}{expiry}, {taken}", bundle.name))]);
+        let (tone, refused) = match &bundle.in_handshake {
+            InHandshake::Nobody => (tone, String::new()),
+            InHandshake::Refused { entries, .. } => {
+                (tone, format!(", refuses {entries} serial numbers in the handshake"))
+            }
+            InHandshake::LeftToFilter { why } => (Tone::Waiting, format!(", leaves the revoked to the filter: {why}")),
+        };
+        let text = format!("{}: {count}{expiry}, {taken}{refused}", bundle.name);
+        rows.push([(Tone::Plain, "bundle".to_owned()), (tone, text)]);
     }
     for provider in &status.providers {
         let keys = if provider.keys == 1 { "1 key".to_owned() } else { format!("{} keys", provider.keys) };
@@ -243,6 +252,7 @@ mod tests {
                 entries: vec![("ab".to_owned(), Timestamp::constant(1_000 + 86_400, 0))],
                 version: "1".to_owned(),
                 acknowledged: true,
+                in_handshake: InHandshake::Nobody,
             }],
             policy: PolicyStatus {
                 file: "policy.yaml".to_owned(),

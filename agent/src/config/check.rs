@@ -12,6 +12,8 @@ use portcullis_policy::SpiffeId;
 use portcullis_policy::schedule::Share;
 use rustls::pki_types::DnsName;
 use rustls::pki_types::ServerName;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::prelude::X509Certificate;
 
 use super::Bundle;
 use super::Ca;
@@ -25,12 +27,14 @@ use super::Revocation;
 use super::RevocationList;
 use super::raw;
 use crate::command::Usage;
+use crate::leaf;
 use crate::names::Names;
 use crate::proof::ServedAt;
 use crate::proof::host_of;
 use crate::revocation;
 use crate::revocation::Emptied;
 use crate::revocation::ListAuthority;
+use crate::trust::Handshake;
 use crate::yaml::Located;
 use crate::yaml::Source;
 
@@ -140,7 +144,8 @@ impl Check<'_> {
             };
             lists.push(RevocationList { name: list.name, authority, source, emptied });
         }
-        Ok(Revocation { when_stale: raw.when_stale, lists })
+        let handshake = if raw.handshake.unwrap_or(true) { Handshake::Refuses } else { Handshake::LeftToFilter };
+        Ok(Revocation { when_stale: raw.when_stale, handshake, lists })
     }
 
     fn listen(&self, raw: raw::Listen) -> Result<Listen, Located> {
@@ -263,7 +268,18 @@ impl Check<'_> {
                 return Err(self.bad(&format!("{field}.spiffe[{at}]"), &message));
             }
         }
-        Ok(Bundle { name: raw.name, spiffe: raw.spiffe })
+        let mut also = Vec::new();
+        for (at, file) in raw.also.iter().enumerate() {
+            let file = self.path(file);
+            let refuse = |why: String| self.bad(&format!("{field}.also[{at}]"), &format!("`{}` {why}", file.display()));
+            let pem = fs::read_to_string(&file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+            let chain = leaf::chain(&pem).map_err(|_| refuse("holds no certificates in PEM".to_owned()))?;
+            if !chain.iter().all(|der| is_authority(der)) {
+                return Err(refuse("holds a certificate that is no authority's".to_owned()));
+            }
+            also.extend(chain);
+        }
+        Ok(Bundle { name: raw.name, also, spiffe: raw.spiffe })
     }
 
     /// Looks whether a name is one and is free; `taken` maps names to the fields that took them.
@@ -310,6 +326,10 @@ impl Check<'_> {
     fn bad(&self, field: &str, message: &str) -> Located {
         self.source.error_at(field, message)
     }
+}
+
+fn is_authority(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(rest, certificate)| rest.is_empty() && certificate.is_ca())
 }
 
 /// Seconds in `30s`, `5m`, `24h`, `7d`.

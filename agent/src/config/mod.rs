@@ -16,11 +16,13 @@ use std::time::Duration;
 use portcullis_policy::revocation::WhenStale;
 use portcullis_policy::schedule::Share;
 use reqwest::Url;
+use rustls::pki_types::CertificateDer;
 
 use crate::names::Names;
 use crate::proof::ServedAt;
 use crate::revocation::Emptied;
 use crate::revocation::ListAuthority;
+use crate::trust::Handshake;
 use crate::yaml::Located;
 use crate::yaml::ReadError;
 use crate::yaml::Source;
@@ -115,6 +117,8 @@ pub struct Files {
 pub struct Bundle {
     /// Name of the SDS resource.
     pub name: String,
+    /// Authorities that are trusted beside the built-in CA.
+    pub also: Vec<CertificateDer<'static>>,
     /// SPIFFE IDs of which a peer must have one; empty for no condition.
     pub spiffe: Vec<String>,
 }
@@ -133,6 +137,8 @@ pub struct Filter {
 pub struct Revocation {
     /// When one of the lists is older than it may be.
     pub when_stale: WhenStale,
+    /// Whether proxies refuse who is on a list in the handshake already.
+    pub handshake: Handshake,
     /// The lists.
     pub lists: Vec<RevocationList>,
 }

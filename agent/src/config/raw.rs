@@ -75,6 +75,8 @@ pub(super) struct Bundle {
     pub(super) name: String,
     pub(super) ca: Option<String>,
     #[serde(default)]
+    pub(super) also: Vec<PathBuf>,
+    #[serde(default)]
     pub(super) spiffe: Vec<String>,
 }
 
@@ -90,6 +92,7 @@ pub(super) struct Filter {
 pub(super) struct Revocation {
     #[serde(default)]
     pub(super) when_stale: WhenStale,
+    pub(super) handshake: Option<bool>,
     #[serde(default)]
     pub(super) lists: Vec<RevocationList>,
 }

@@ -148,6 +148,30 @@ fn a_revocation_list_is_in_a_file_or_behind_a_url() {
 }
 
 #[test]
+fn a_bundle_may_trust_other_authorities_and_nobody_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("portcullis.yaml");
+    let mut params = rcgen::CertificateParams::default();
+    let sign = |params: &rcgen::CertificateParams| {
+        params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("signed").pem()
+    };
+    let leaf = sign(&params);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    let authorities = sign(&params) + &sign(&params);
+    let load = |pem: &str| {
+        std::fs::write(directory.path().join("corp.pem"), pem).expect("written");
+        let text = GOOD.replace("ca: built-in }", "ca: built-in, also: [corp.pem] }");
+        std::fs::write(&file, &text).expect("written");
+        Config::load(&file).map(|config| config.bundles[0].also.len())
+    };
+    assert_eq!(load(&authorities).expect("two authorities"), 2);
+    for (name, pem, word) in [("nothing", String::new(), "no certificates"), ("a leaf", leaf, "no authority's")] {
+        let error = load(&pem).expect_err(name).to_string();
+        assert!(error.contains("bundles[0].also[0]") && error.contains(word), "{name}: {error}");
+    }
+}
+
+#[test]
 fn a_missing_file_says_how_to_get_one() {
     let error = Config::load(Path::new("/nowhere/portcullis.yaml")).expect_err("missing");
     assert!(error.to_string().contains("portcullis init"), "{error}");

@@ -58,6 +58,7 @@ use crate::state_dir::ca_directory;
 use crate::store::LocalStore;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::trust::Trust;
 use crate::xds;
 use crate::xds::PublishError;
 use crate::xds::Publisher;
@@ -70,6 +71,8 @@ use sockets::Socket;
 
 /// How long the parts may take to end.
 const GRACE: Duration = Duration::from_secs(5);
+/// The revocation lists of bundles are looked at this often.
+const LISTS: Duration = Duration::from_secs(60);
 /// What could not be written to the audit log is tried again after this time.
 const AUDIT_RETRY: Duration = Duration::from_secs(5);
 
@@ -182,7 +185,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     // Before anything is pushed, so that no answer is missed.
     let (for_loop, for_outcomes) = (publisher.outcomes(), publisher.outcomes());
 
-    let bundles = outcomes::publish_bundles(&publisher, &config.bundles, &authority);
+    let authority = Arc::new(authority);
+    let trust = Trust::new(publisher.clone(), Arc::clone(&authority), &config.revocation);
+    trust.bundles(&config.bundles);
     let followers = jwks::Context {
         store: Arc::clone(&store),
         noted: Arc::clone(&noted),
@@ -198,6 +203,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         noted: Arc::clone(&noted),
         ledger: Arc::clone(&ledger),
         gate: gate.clone(),
+        trust: trust.clone(),
         board: board.clone(),
         metrics: metrics.clone(),
         fetcher: revocation::fetcher(),
@@ -232,7 +238,6 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 
     let (commands, inbox) = mpsc::channel(16);
     let (configs, reloaded) = mpsc::channel(1);
-    let (bundles, bundles_seen) = watch::channel(bundles);
     let (filter, filter_seen) = watch::channel(config.filter.clone());
     let end = || shutdown.clone().cancelled_owned();
     let status = board.watch();
@@ -240,14 +245,21 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), revoker, end())));
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
-    let answers =
-        outcomes::follow(Arc::clone(&context), gate.clone(), bundles_seen, filter_seen, for_outcomes, shutdown.clone());
+    let answers = outcomes::follow(
+        Arc::clone(&context),
+        gate.clone(),
+        trust.clone(),
+        filter_seen,
+        for_outcomes,
+        shutdown.clone(),
+    );
     tasks.spawn(answers);
+    tasks.spawn(renew_lists(trust.clone(), shutdown.clone()));
     let mut reload = Reload {
         config: Arc::clone(&config),
         context,
         configs,
-        bundles,
+        trust,
         filter,
         tasks: tasks.clone(),
         policy: None,
@@ -305,6 +317,21 @@ fn check_trust_domain(config: &Config) -> Result<(), DaemonError> {
 async fn report<E: std::error::Error>(part: &str, serve: impl Future<Output = Result<(), E>>) {
     if let Err(error) = serve.await {
         tracing::error!(part, error = chain(&error), "a part of the agent ended");
+    }
+}
+
+/// Keeps the revocation lists of bundles good.
+async fn renew_lists(trust: Trust, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(LISTS) => {}
+        }
+        let trust = trust.clone();
+        // A signature under many entries takes a while.
+        if let Err(error) = tokio::task::spawn_blocking(move || trust.tick()).await {
+            tracing::error!(%error, "renewing revocation lists ended badly");
+        }
     }
 }
 

@@ -1,10 +1,8 @@
-//! What proxies say, carried to the status, the metrics and the audit log; and the bundles, which only change with the CA.
+//! What proxies say, carried to the status, the metrics and the audit log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::Digest as _;
-use sha2::Sha256;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -12,53 +10,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Event;
 use crate::audit::Kind;
-use crate::ca::Authority;
 use crate::config;
 use crate::errors::chain;
 use crate::gate::Gate;
-use crate::leaf;
-use crate::resource::Body;
 use crate::resource::Outcome;
-use crate::resource::Resource;
 use crate::rotation::Context;
-use crate::status::BundleStatus;
-use crate::xds::Publisher;
+use crate::trust::Trust;
 
 /// Who is connected is looked at this often, besides at every answer.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Pushes every bundle: before any certificate, so that whoever gets a new certificate trusts it.
-pub(super) fn publish_bundles(
-    publisher: &Publisher,
-    bundles: &[config::Bundle],
-    authority: &Authority,
-) -> Vec<BundleStatus> {
-    let publish = |bundle: &config::Bundle| {
-        let mut hash = Sha256::new();
-        hash.update(authority.pem());
-        for id in &bundle.spiffe {
-            hash.update(b"\0");
-            hash.update(id);
-        }
-        let version = leaf::hex(&hash.finalize());
-        let body =
-            Body::ValidationContext { trusted_ca_pem: authority.pem().to_owned(), match_uri: bundle.spiffe.clone() };
-        let resource = Resource { name: bundle.name.clone(), version: version.clone(), body };
-        if let Err(error) = publisher.publish(resource) {
-            tracing::error!(bundle = bundle.name, error = chain(&error), "not published");
-        }
-        let root = authority.leaf();
-        let entries = vec![(root.sha256.clone(), leaf::timestamp(root.validity.not_after))];
-        BundleStatus { name: bundle.name.clone(), entries, version, acknowledged: false }
-    };
-    bundles.iter().map(publish).collect()
-}
 
 /// Reports until the end.
 pub(super) async fn follow(
     context: Arc<Context>,
     gate: Gate,
-    bundles: watch::Receiver<Vec<BundleStatus>>,
+    trust: Trust,
     filter: watch::Receiver<Option<config::Filter>>,
     mut outcomes: broadcast::Receiver<Outcome>,
     shutdown: CancellationToken,
@@ -68,7 +34,7 @@ pub(super) async fn follow(
     let mut activity = context.publisher.activity();
     loop {
         let proxies = context.publisher.proxies();
-        let mut bundles = bundles.borrow().clone();
+        let mut bundles = trust.statuses();
         for bundle in &mut bundles {
             // One that no connected proxy asks for holds up nobody.
             bundle.acknowledged = context.publisher.acknowledged(&bundle.name).unwrap_or(!proxies.is_empty());

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::check_wasm;
-use super::outcomes;
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::config;
@@ -22,8 +21,8 @@ use crate::jwks;
 use crate::jwks::Jwks;
 use crate::policy_file::PolicyFile;
 use crate::rotation::Context;
-use crate::status::BundleStatus;
 use crate::status::PolicyStatus;
+use crate::trust::Trust;
 use crate::yaml::Located;
 
 /// What a new configuration is carried to.
@@ -32,8 +31,8 @@ pub(super) struct Reload {
     pub(super) context: Arc<Context>,
     /// To the loop.
     pub(super) configs: mpsc::Sender<Arc<Config>>,
-    /// To those who report.
-    pub(super) bundles: watch::Sender<Vec<BundleStatus>>,
+    /// Where bundles go.
+    pub(super) trust: Trust,
     /// To those who report.
     pub(super) filter: watch::Sender<Option<config::Filter>>,
     pub(super) tasks: TaskTracker,
@@ -142,11 +141,7 @@ impl Reload {
                 board.providers(&[]);
             }
         }
-        let context = &self.context;
-        for gone in self.config.bundles.iter().filter(|old| new.bundles.iter().all(|new| new.name != old.name)) {
-            context.publisher.remove(&gone.name);
-        }
-        self.bundles.send_replace(outcomes::publish_bundles(&context.publisher, &new.bundles, &context.authority));
+        self.trust.bundles(&new.bundles);
         self.config = Arc::new(new);
         // The loop ends only with the agent.
         let _ = self.configs.send(Arc::clone(&self.config)).await;

@@ -3,6 +3,8 @@
 //!
 //! Absent: where it comes from. A list that is refused changes nothing; the one before stays.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use portcullis_policy::UnixTime;
 use portcullis_policy::revocation::IssuerName;
@@ -22,9 +24,12 @@ use x509_parser::prelude::X509Certificate;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::leaf;
+use crate::trust::AuthorityList;
 
 /// Longest list that is read, in bytes: about as many entries as a set may have, with what lists say beside the numbers.
 pub(super) const MAX_LENGTH: u64 = 64 << 20;
+/// Longest list that is pushed to proxies, in bytes of DER: each of them keeps it, and is sent it with every change.
+const MAX_PUSHED: usize = 4 << 20;
 /// Clocks of authorities may be this far ahead, in seconds.
 const AHEAD: i64 = 300;
 
@@ -52,6 +57,9 @@ pub enum AuthorityError {
 /// A list that was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct List {
+    authority: ListAuthority,
+    /// None for one that is too long to be pushed.
+    der: Option<Arc<[u8]>>,
     /// `cRLNumber`, big-endian without leading zeros.
     number: Option<Box<[u8]>>,
     pub(super) this_update: UnixTime,
@@ -163,6 +171,15 @@ impl ListAuthority {
     pub fn from_pem(pem: &str) -> Result<Self, AuthorityError> {
         let chain = leaf::chain(pem).map_err(|_| AuthorityError::Unreadable)?;
         let [der] = chain.as_slice() else { return Err(AuthorityError::Unreadable) };
+        Self::from_der(der)
+    }
+
+    /// The same from DER.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`].
+    pub fn from_der(der: &[u8]) -> Result<Self, AuthorityError> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| AuthorityError::Unreadable)?;
         // RFC 5280 §4.2.1.3: where there is a key usage, it has to say so.
         let usage = certificate.key_usage().map_err(|_| AuthorityError::Unreadable)?;
@@ -248,7 +265,19 @@ impl List {
             keys.push(Key::of_serial(&issuer, entry.raw_serial()));
         }
         let number = list.crl_number().map(|number| number.to_bytes_be().into());
-        Ok(Self { number, this_update, next_update, scope, keys })
+        let der = (der.len() <= MAX_PUSHED).then(|| der.into());
+        Ok(Self { authority: authority.clone(), der, number, this_update, next_update, scope, keys })
+    }
+
+    /// As it may go into a bundle.
+    pub(super) fn for_bundles(&self) -> AuthorityList {
+        AuthorityList {
+            authority: self.authority.clone(),
+            der: self.der.clone(),
+            is_whole: self.scope == Scope::Whole,
+            entries: self.keys.len(),
+            next_update: self.next_update,
+        }
     }
 
     /// By number where both have one (§5.2.3: they only grow), and by time.

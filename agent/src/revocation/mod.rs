@@ -52,6 +52,8 @@ use crate::rotation;
 use crate::status::ListStatus;
 use crate::status::RevocationStatus;
 use crate::store::Store;
+use crate::trust::OwnEntry;
+use crate::trust::Trust;
 
 pub use book::BookError;
 pub use ledger::Ledger;
@@ -174,8 +176,10 @@ pub struct Context {
     pub noted: Arc<Notify>,
     /// Whom the agent issued certificates.
     pub ledger: Arc<Ledger>,
-    /// Towards proxies.
+    /// Towards the filters of proxies.
     pub gate: Gate,
+    /// Towards proxies themselves.
+    pub trust: Trust,
     /// The status.
     pub board: Board,
     /// Counters.
@@ -197,9 +201,14 @@ impl Context {
     pub(crate) fn alone(store: Arc<dyn Store>) -> Self {
         let board = Board::new();
         let ledger = Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger"));
-        let gate = Gate::open(crate::xds::Publisher::new(), board.clone(), Arc::clone(&store)).expect("a gate");
+        let publisher = crate::xds::Publisher::new();
+        let gate = Gate::open(publisher.clone(), board.clone(), Arc::clone(&store)).expect("a gate");
+        let directory = tempfile::tempdir().expect("a directory");
+        let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 86_400 };
+        let (authority, _) = crate::ca::Authority::open(directory.path(), &ca, leaf::now()).expect("a CA");
+        let trust = Trust::new(publisher, Arc::new(authority), &config::Revocation::default());
         let (metrics, draw) = (Metrics::new(), || Ok(0));
-        Self { store, noted: Arc::default(), ledger, gate, board, metrics, fetcher: fetcher(), draw }
+        Self { store, noted: Arc::default(), ledger, gate, trust, board, metrics, fetcher: fetcher(), draw }
     }
 }
 
@@ -387,6 +396,16 @@ impl Revoker {
             lists: state.lists.iter().map(|(status, _)| status.clone()).collect(),
         });
         self.context.gate.revoked(Arc::new(set));
+        let trust = &self.context.trust;
+        let issuer = trust.authority().name_sha256();
+        let serial = |(target, entry): (&Target, &book::Entry)| match target {
+            Target::Serial { issuer: of, serial } if *of == issuer => {
+                Some(OwnEntry { serial: serial.clone(), since: UnixTime(entry.since.as_second()) })
+            }
+            _ => None,
+        };
+        let own = state.book.entries().filter_map(serial).collect();
+        trust.revoked(own, lists().map(|list| list.for_bundles()).collect());
     }
 
     fn locked<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {

@@ -4,7 +4,6 @@ use rcgen::KeyUsagePurpose;
 
 use super::list::tests::Signer;
 use super::*;
-use crate::ca::Authority;
 use crate::command::Usage;
 use crate::config;
 use crate::fetch::Followed as _;
@@ -15,16 +14,13 @@ use crate::store::LocalStore;
 struct Desk {
     directory: tempfile::TempDir,
     revoker: Revoker,
-    authority: Authority,
 }
 
 fn desk() -> Desk {
     let directory = tempfile::tempdir().expect("a directory");
-    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 86_400 };
-    let (authority, _) = Authority::open(directory.path(), &ca, leaf::now()).expect("a CA");
     let store = LocalStore::open(&directory.path().join("store.redb")).expect("a store").store;
     let revoker = open(Arc::new(store));
-    Desk { directory, revoker, authority }
+    Desk { directory, revoker }
 }
 
 fn open(store: Arc<dyn Store>) -> Revoker {
@@ -41,11 +37,12 @@ impl Desk {
         let spiffe = Some(format!("spiffe://acme.example/{name}"));
         let names = Names::new(spiffe, Vec::new(), Vec::new(), vec![Usage::Client], "acme.example").expect("names");
         let now = leaf::now();
-        let order = self.authority.order(names, 600, self.directory.path(), now).expect("an order");
-        let chain = self.authority.sign(&order).expect("signed");
+        let authority = self.revoker.context.trust.authority();
+        let order = authority.order(names, 600, self.directory.path(), now).expect("an order");
+        let chain = authority.sign(&order).expect("signed");
         self.revoker.context.ledger.record(&chain, now, b"{}").expect("recorded");
         let leaf = Leaf::from_pem(chain.as_bytes()).expect("a leaf");
-        (self.authority.name_sha256(), Serial::from_bytes(leaf.serial()), leaf)
+        (authority.name_sha256(), Serial::from_bytes(leaf.serial()), leaf)
     }
 
     async fn ask(&self, change: Change, targets: Vec<Target>, mode: Mode) -> Result<Changed, CommandError> {
@@ -149,7 +146,12 @@ fn listed(when_stale: WhenStale) -> Listed {
         emptied: Emptied::Refused,
     };
     let store = Arc::new(LocalStore::open(&directory.path().join("store.redb")).expect("a store").store);
-    Listed { directory, store, config: config::Revocation { when_stale, lists: vec![list] }, signer }
+    Listed {
+        directory,
+        store,
+        config: config::Revocation { when_stale, lists: vec![list], ..config::Revocation::default() },
+        signer,
+    }
 }
 
 impl Listed {

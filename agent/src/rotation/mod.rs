@@ -66,7 +66,7 @@ pub struct Context {
     /// Woken when the store has notes for the audit log.
     pub noted: Arc<Notify>,
     /// The issuer.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// The issuer's directory, for messages.
     pub ca_directory: PathBuf,
     /// Whom else it issued certificates.

@@ -28,7 +28,7 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
         ledger: Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger")),
         store,
         noted: Arc::default(),
-        authority,
+        authority: Arc::new(authority),
         ca_directory: directory.to_owned(),
         trust_domain: ca.trust_domain,
         publisher: Publisher::new(),

@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn bundle(trusted_ca_pem: String) -> Resource {
-        resource(Body::ValidationContext { trusted_ca_pem, match_uri: Vec::new() })
+        resource(Body::ValidationContext { trusted_ca_pem, match_uri: Vec::new(), crl_pem: None })
     }
 
     #[test]

@@ -59,8 +59,9 @@ pub(super) fn any(resource: &Resource) -> Any {
         Body::TlsCertificate { chain_pem, key_pem } => {
             pack(&secret(resource, secret::Type::TlsCertificate(tls_certificate(chain_pem, key_pem))))
         }
-        Body::ValidationContext { trusted_ca_pem, match_uri } => {
-            pack(&secret(resource, secret::Type::ValidationContext(validation_context(trusted_ca_pem, match_uri))))
+        Body::ValidationContext { trusted_ca_pem, match_uri, crl_pem } => {
+            let context = validation_context(trusted_ca_pem, match_uri, crl_pem.as_deref());
+            pack(&secret(resource, secret::Type::ValidationContext(context)))
         }
         Body::WasmFilter { protocol, module, configuration, root_id } => {
             let config = PluginConfig { root_id: root_id.clone(), ..plugin(&resource.name, module, configuration) };
@@ -85,9 +86,16 @@ fn tls_certificate(chain_pem: &str, key_pem: &str) -> TlsCertificate {
     }
 }
 
-fn validation_context(trusted_ca_pem: &str, match_uri: &[String]) -> CertificateValidationContext {
+fn validation_context(
+    trusted_ca_pem: &str,
+    match_uri: &[String],
+    crl_pem: Option<&str>,
+) -> CertificateValidationContext {
     CertificateValidationContext {
         trusted_ca: Some(inline(trusted_ca_pem)),
+        crl: crl_pem.map(inline),
+        // Else there would have to be a list for each authority above a peer's own, too.
+        only_verify_leaf_cert_crl: crl_pem.is_some(),
         match_typed_subject_alt_names: match_uri
             .iter()
             .map(|uri| SubjectAltNameMatcher {

@@ -7,6 +7,7 @@ use super::subscription::Change;
 use super::subscription::Item;
 use super::subscription::Request;
 use super::subscription::Subscription;
+use crate::resource::Resource;
 
 /// A connected proxy.
 pub(crate) struct Proxy {
@@ -18,6 +19,16 @@ impl Proxy {
     /// Connects, and asks for a filter.
     pub(crate) fn connect(publisher: &Publisher, filter: &str) -> Self {
         Self::ask(publisher, Kind::Filter, filter)
+    }
+
+    /// Connects, and asks for a secret.
+    pub(crate) fn of_secrets(publisher: &Publisher, name: &str) -> Self {
+        Self::ask(publisher, Kind::Secret, name)
+    }
+
+    /// Takes everything that is sent to it now.
+    pub(crate) fn take(&mut self) -> Vec<Resource> {
+        self.receive_all(|_| true)
     }
 
     fn ask(publisher: &Publisher, kind: Kind, name: &str) -> Self {
@@ -34,15 +45,19 @@ impl Proxy {
 
     /// Takes what it likes of what is sent to it now, and refuses the rest; the versions, in their order.
     pub(crate) fn answer(&mut self, likes: impl Fn(&str) -> bool) -> Vec<String> {
-        let mut versions = Vec::new();
+        self.receive_all(likes).into_iter().map(|resource| resource.version).collect()
+    }
+
+    fn receive_all(&mut self, likes: impl Fn(&str) -> bool) -> Vec<Resource> {
+        let mut resources = Vec::new();
         while let Some(response) = self.publisher.poll(self.id) {
             let Item::Present(published) = &response.item else { continue };
-            let version = published.resource.version.clone();
-            let error = (!likes(&version)).then(|| "no".to_owned());
+            let resource = published.resource.clone();
+            let error = (!likes(&resource.version)).then(|| "no".to_owned());
             self.receive(Request { nonce: response.nonce, error, change: Change::default() });
-            versions.push(version);
+            resources.push(resource);
         }
-        versions
+        resources
     }
 
     fn receive(&self, request: Request) {
