@@ -1,14 +1,17 @@
 //! Certificates made for one test: a small CA, and leaves with whatever is odd about them.
 //!
-//! Absent: files and the clock. Validity is given as Unix seconds; where nothing is said, a leaf is valid for ever.
+//! Absent: files, and the clock but in revocation lists. Validity is given as Unix seconds; where nothing is said, a leaf is valid for ever.
 
 use std::net::IpAddr;
 use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
+use rcgen::CertificateRevocationListParams;
 use rcgen::CustomExtension;
 use rcgen::DistinguishedName;
 use rcgen::DnType;
@@ -16,8 +19,10 @@ use rcgen::DnValue;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::Issuer;
+use rcgen::KeyIdMethod;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
+use rcgen::RevokedCertParams;
 use rcgen::SerialNumber;
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -54,6 +59,27 @@ impl Authority {
     /// The root's PEM.
     pub fn pem(&self) -> String {
         pem(&self.der)
+    }
+
+    /// Its revocation list of these serial numbers, made now and good for an hour; DER.
+    pub fn list(&self, number: u64, serials: &[&[u8]]) -> Vec<u8> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now.as_secs());
+        let revoked = |serial: &&[u8]| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + Duration::from_secs(3_600),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("a list of these parameters can be signed").der().to_vec()
     }
 
     /// Begins a leaf: a client certificate with no name at all and no end, until told otherwise.

@@ -54,6 +54,11 @@ fn revoke() {
 }
 
 #[test]
+fn revoke_ten_thousand() {
+    tell(Story::RevokeTenThousand);
+}
+
+#[test]
 fn agent_crash() {
     tell(Story::AgentCrash);
 }

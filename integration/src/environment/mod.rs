@@ -7,6 +7,7 @@
 mod agent;
 pub mod client;
 mod credentials;
+mod document_server;
 pub mod endless;
 mod envoy;
 mod error;
@@ -41,6 +42,7 @@ pub use client::Connection;
 pub use client::Protocol;
 pub use credentials::Credentials;
 pub use credentials::chain as certificates_of;
+pub use document_server::DocumentServer;
 pub use envoy::Envoy;
 pub use envoy::EnvoyCommand;
 pub use envoy::validate;
@@ -77,6 +79,8 @@ pub struct Settings {
     pub envoy: Vec<(&'static str, &'static str)>,
     /// A file of `envoy-config` that goes beside `envoy.yaml`: shipped text, replacement.
     pub beside: Option<(&'static str, Vec<(&'static str, String)>)>,
+    /// Lines of `portcullis.yaml`, in the same way.
+    pub agent_config: Vec<(&'static str, String)>,
     /// Environment variables of the agent.
     pub agent: Vec<(&'static str, String)>,
     /// Agent and Envoy have a wall clock of their own.
@@ -135,6 +139,7 @@ impl Environment {
         if let Some(lifetime) = settings.lifetime {
             agent_text.push(("lifetime: 24h".to_owned(), format!("lifetime: {lifetime}")));
         }
+        agent_text.extend(settings.agent_config.iter().map(|(from, to)| ((*from).to_owned(), to.clone())));
         let mut envoy_text = vec![
             ("/run/portcullis".to_owned(), text(&root.join("run"))),
             ("port_value: 10443".to_owned(), format!("port_value: {}", gate.port())),

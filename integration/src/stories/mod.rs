@@ -20,6 +20,7 @@ mod impersonation;
 mod open_streams;
 mod policy_edit;
 mod revoke;
+mod revoke_ten_thousand;
 mod rotation;
 mod secrecy;
 mod sessions;
@@ -53,6 +54,8 @@ pub enum Story {
     PolicyEdit,
     /// Certificates are revoked, one by one and very many.
     Revoke,
+    /// A thousand of ten thousand open streams end at once.
+    RevokeTenThousand,
     /// The agent is killed.
     AgentCrash,
     /// Clients pretend to be others.
@@ -96,6 +99,7 @@ impl Story {
         Self::Rotation,
         Self::PolicyEdit,
         Self::Revoke,
+        Self::RevokeTenThousand,
         Self::AgentCrash,
         Self::Impersonation,
         Self::HostileRequests,
@@ -127,6 +131,7 @@ impl Story {
             Self::Rotation => "rotation",
             Self::PolicyEdit => "policy-edit",
             Self::Revoke => "revoke",
+            Self::RevokeTenThousand => "revoke-ten-thousand",
             Self::AgentCrash => "agent-crash",
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
@@ -156,7 +161,10 @@ impl Story {
                 "a saved edit is in force at once; a broken one changes nothing and says where it is broken"
             }
             Self::Revoke => {
-                "who is revoked is refused with the next request, beside 100,000 others; a neighbour goes on"
+                "who is revoked is refused with the next request, and in the handshake; a neighbour goes on"
+            }
+            Self::RevokeTenThousand => {
+                "of 10,000 open streams, one command ends the 1,000 of whom it revokes, and no other"
             }
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
@@ -191,6 +199,7 @@ impl Story {
             Self::Rotation => rotation::tell(report).await,
             Self::PolicyEdit => policy_edit::tell(report).await,
             Self::Revoke => revoke::tell(report).await,
+            Self::RevokeTenThousand => revoke_ten_thousand::tell(report).await,
             Self::AgentCrash => agent_crash::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,

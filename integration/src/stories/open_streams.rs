@@ -13,8 +13,6 @@ use tokio::time::timeout;
 
 use super::within;
 use crate::environment::Ask;
-use crate::environment::Client;
-use crate::environment::ClientError;
 use crate::environment::Connection;
 use crate::environment::Credentials;
 use crate::environment::Environment;
@@ -37,12 +35,6 @@ const GUEST: &str = "spiffe://acme.example/guests/one";
 /// Long enough to open every kind of stream, short enough to wait for.
 const SHORT_LIVED: &str = "20s";
 
-/// Connections and streams on each of the second part, as many as the shipped configuration lets a connection have.
-const CONNECTIONS: usize = 100;
-const STREAMS: usize = 100;
-/// Every how-manieth connection is of somebody who is revoked.
-const REVOKED_EVERY: usize = 10;
-
 /// Less than the time between two words, so that only what lies ready is read.
 const QUIET: Duration = Duration::from_millis(10);
 
@@ -51,7 +43,14 @@ const KINDS: [(&str, Protocol); 4] =
     [("chunked HTTP/1.1", Http1), ("HTTP/2", Http2), ("gRPC", Http2), ("WebSocket", Http1)];
 
 pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
-    let settings = |protocols| Settings {
+    // A WebSocket to a service that speaks HTTP/2 takes RFC 8441 there.
+    let settings = settings("explicit_http_config: { http_protocol_options: {} }");
+    within(settings, report, async |environment, report| each_kind(environment, report).await).await
+}
+
+/// A gate for streams, which speaks to the service in this way.
+pub(super) fn settings(protocols: &'static str) -> Settings {
+    Settings {
         policy: Some(policy(&[], &[])),
         envoy: vec![
             // A route of streams has no end by the clock.
@@ -68,12 +67,7 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
             ),
         ],
         ..Settings::default()
-    };
-    // A WebSocket to a service that speaks HTTP/2 takes RFC 8441 there.
-    let http1 = "explicit_http_config: { http_protocol_options: {} }";
-    within(settings(http1), report, async |environment, report| each_kind(environment, report).await).await?;
-    let http2 = "explicit_http_config: { http2_protocol_options: {} }";
-    within(settings(http2), report, async |environment, report| ten_thousand(environment, report).await).await
+    }
 }
 
 /// Whoever has a SPIFFE ID below `/streams` may open streams; but for these, and but for these certificates.
@@ -103,7 +97,8 @@ fn with_guests() -> String {
     document.to_string()
 }
 
-fn spiffe(name: &str) -> String {
+/// Somebody who may open streams.
+pub(super) fn spiffe(name: &str) -> String {
     format!("spiffe://acme.example/streams/{name}")
 }
 
@@ -194,63 +189,6 @@ async fn each_kind(environment: &Environment, report: &mut Report) -> Result<(),
     ended_by(environment, report, "certificate_revoked", KINDS.len()).await
 }
 
-async fn ten_thousand(environment: &Environment, report: &mut Report) -> Result<(), StoryError> {
-    report.step(format_args!("{CONNECTIONS} connections with {STREAMS} silent streams on each"));
-    let bad = environment.agent.issue(&spiffe("bad"), "1h").await?;
-    let good = environment.agent.issue(&spiffe("good"), "1h").await?;
-    let clients = [environment.client_with(Some(&bad), Http2)?, environment.client_with(Some(&good), Http2)?];
-    let mut opening = JoinSet::new();
-    for number in 0..CONNECTIONS {
-        let is_bad = number % REVOKED_EVERY == 0;
-        let client = clients[usize::from(!is_bad)].clone();
-        opening.spawn(async move { open_silent(&client).await.map(|streams| (is_bad, streams)) });
-    }
-    let mut connections = Vec::new();
-    while let Some(opened) = opening.join_next().await {
-        let opened =
-            opened.map_err(|error| StoryError::Claim { claim: "streams open".into(), seen: error.to_string() })?;
-        connections.push(opened.map_err(|source| StoryError::Request { doing: "open streams".to_owned(), source })?);
-    }
-    report.step("one of two people, with every tenth connection, is revoked");
-    environment.save_policy(&policy(&[], &[sha256(&bad)?]))?;
-    let revoked = STREAMS * CONNECTIONS / REVOKED_EVERY;
-    ended_by(environment, report, "certificate_revoked", revoked).await?;
-    let (mut over, mut open) = (0, 0);
-    for (is_bad, (_connection, streams)) in connections {
-        for mut stream in streams {
-            let wait = if is_bad { PATIENCE } else { Duration::ZERO };
-            match timeout(wait, stream.next()).await {
-                // Nothing to hear: it goes on.
-                Err(_) if !is_bad => open += 1,
-                Ok(None) if is_bad => over += 1,
-                other => {
-                    let seen = format!("{other:?}, revoked: {is_bad}");
-                    return report.holds("exactly those of the revoked end", false, seen);
-                }
-            }
-        }
-    }
-    let all = STREAMS * CONNECTIONS;
-    report.holds(
-        "exactly those of the revoked end",
-        (over, open) == (revoked, all - revoked),
-        format_args!("{over} ended, {open} open"),
-    )
-}
-
-async fn open_silent(client: &Client) -> Result<(Connection, Vec<Open>), ClientError> {
-    let mut connection = client.connect().await?;
-    let mut streams = Vec::with_capacity(STREAMS);
-    for _ in 0..STREAMS {
-        let mut open = connection.open(&Ask::get(endless::SILENT)).await?;
-        if open.next().await.is_none() || open.status() != hyper::StatusCode::OK {
-            return Err(ClientError::Silent);
-        }
-        streams.push(open);
-    }
-    Ok((connection, streams))
-}
-
 async fn open_each(environment: &Environment, own: &Credentials) -> Result<Vec<Stream>, StoryError> {
     let mut streams = Vec::new();
     for (kind, protocol) in KINDS {
@@ -309,7 +247,7 @@ fn told(report: &mut Report, kind: &str, how: &str, late: Duration) -> Result<()
 }
 
 /// Waits until so many streams were ended for a reason, and not one more.
-async fn ended_by(
+pub(super) async fn ended_by(
     environment: &Environment,
     report: &mut Report,
     reason: &str,
@@ -328,7 +266,7 @@ async fn ended_by(
     report.holds(&format!("`{name}` counts them"), true, count)
 }
 
-fn leaf(own: &Credentials) -> Result<Leaf, StoryError> {
+pub(super) fn leaf(own: &Credentials) -> Result<Leaf, StoryError> {
     let claim = || "the agent issues certificates".to_owned();
     Leaf::from_pem(own.chain_pem.as_bytes())
         .map_err(|error| StoryError::Claim { claim: claim(), seen: error.to_string() })

@@ -1,4 +1,7 @@
-//! `revoke`: who is revoked is refused with the next request, on connections that are open, and everybody else goes on.
+//! `revoke`: who is revoked is refused with the next request, on connections that are open, and in the handshake where Envoy
+//! can know; everybody else goes on.
+
+mod lists;
 
 use std::time::Duration;
 use std::time::Instant;
@@ -15,6 +18,7 @@ use super::CHECKOUT;
 use super::within;
 use crate::environment;
 use crate::environment::Ask;
+use crate::environment::Client;
 use crate::environment::Connection;
 use crate::environment::Credentials;
 use crate::environment::Environment;
@@ -31,7 +35,7 @@ const MANY: u32 = 100_000;
 
 /// Somebody with a certificate and a connection. Over HTTP/2: a request that is under way when it is forbidden ends, and over
 /// HTTP/1.1 its connection with it.
-struct Client {
+struct Tenant {
     tenant: &'static str,
     own: Credentials,
     leaf: Leaf,
@@ -48,15 +52,16 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         many(environment, report, &mut neighbour).await?;
         restart(environment, report, &mut neighbour).await
     })
-    .await
+    .await?;
+    lists::tell(report).await
 }
 
 /// An authority's certificates up to a date, and back again.
 async fn distrust(environment: &Environment, report: &mut Report) -> Result<(), StoryError> {
     report.step("what the CA issued before an instant is distrusted");
-    let mut old = Client::new(environment, "old", "24h").await?;
+    let mut old = Tenant::new(environment, "old", "24h").await?;
     // Backdated by a second less, so that it begins after the other, though both are made in one second.
-    let mut new = Client::new(environment, "new", "290s").await?;
+    let mut new = Tenant::new(environment, "new", "290s").await?;
     let instant = jiff::Timestamp::from_second(old.leaf.not_before().0 + 1).unwrap_or_default().to_string();
     for client in [&mut old, &mut new] {
         let seen = client.ask().await;
@@ -81,7 +86,7 @@ async fn one_by_one(
     let reason = ["--reason", "its key was in a backup"];
     for tenant in ["serial", "certificate", "sha256", "spki-sha256", "identity"] {
         report.step(format_args!("revoked by {tenant}"));
-        let mut client = Client::new(environment, tenant, "1h").await?;
+        let mut client = Tenant::new(environment, tenant, "1h").await?;
         let seen = client.ask().await;
         report.holds("it gets in", seen == "200", &seen)?;
         let option = format!("--{tenant}");
@@ -106,21 +111,30 @@ async fn one_by_one(
         report.holds("and changes nothing", seen == "200", &seen)?;
 
         carry_out(environment, report, &command, &mut client, "401 certificate_revoked").await?;
-        let seen = client.reconnect(environment).await;
-        report.holds("a new connection is no way around it", seen == "401 certificate_revoked", &seen)?;
+        // Envoy itself knows lists of serial numbers, and nothing else.
+        let want = if tenant == "serial" { lists::REFUSED } else { "401 certificate_revoked" };
+        wait::until("a new connection to be refused", PATIENCE, async || is(want, client.reconnect(environment).await))
+            .await?;
+        report.holds("a new connection is no way around it", true, want)?;
         goes_on(report, neighbour).await?;
+        let fresh = environment.client(CHECKOUT, Http2).await?;
+        let seen = ask(&mut fresh.connect().await.map_err(connecting)?, "/orders/1").await;
+        report.holds("and another comes in over a new one", seen == "200", &seen)?;
     }
     let audit = environment.agent.run(&["audit", "verify"]).await?;
     report.holds("the audit log is whole", true, audit.trim())
 }
 
+/// So many lines of a file to revoke from.
+pub(super) fn batch(count: u32) -> String {
+    (0..count).map(|number| format!("sha256 {}\n", hex(&Sha256::digest(number.to_le_bytes())))).collect()
+}
+
 /// The same beside very many others.
 async fn many(environment: &Environment, report: &mut Report, neighbour: &mut Connection) -> Result<(), StoryError> {
     report.step(format_args!("{MANY} certificates of others are revoked"));
-    let lines: String =
-        (0..MANY).map(|number| format!("sha256 {}\n", hex(&Sha256::digest(number.to_le_bytes())))).collect();
     let file = environment.directory().join("revoked.txt");
-    environment::write(&file, &lines)?;
+    environment::write(&file, &batch(MANY))?;
     let file = file.display().to_string();
     let began = Instant::now();
     let told = changed(environment, &["revoke", "--from", &file, "--reason", "a whole batch was stolen"]).await?;
@@ -130,7 +144,7 @@ async fn many(environment: &Environment, report: &mut Report, neighbour: &mut Co
     goes_on(report, neighbour).await?;
 
     report.step("one more is revoked");
-    let mut client = Client::new(environment, "one-more", "1h").await?;
+    let mut client = Tenant::new(environment, "one-more", "1h").await?;
     let seen = client.ask().await;
     report.holds("it gets in", seen == "200", &seen)?;
     let identity = client.leaf.identity().to_owned();
@@ -155,7 +169,7 @@ async fn restart(
     goes_on(report, neighbour).await
 }
 
-impl Client {
+impl Tenant {
     async fn new(environment: &Environment, tenant: &'static str, lifetime: &str) -> Result<Self, StoryError> {
         let own = environment.agent.issue(&format!("spiffe://acme.example/ns/{tenant}/sa/a"), lifetime).await?;
         let leaf =
@@ -173,13 +187,9 @@ impl Client {
 
     /// The same over a connection of its own.
     async fn reconnect(&self, environment: &Environment) -> String {
-        let client = match environment.client_with(Some(&self.own), Http2) {
-            Ok(client) => client,
-            Err(error) => return environment::chain(&error),
-        };
-        match client.connect().await {
-            Ok(mut connection) => ask(&mut connection, &format!("/tenants/{}/a", self.tenant)).await,
-            Err(error) => error.kind(),
+        match environment.client_with(Some(&self.own), Http2) {
+            Ok(client) => once(&client, &format!("/tenants/{}/a", self.tenant)).await,
+            Err(error) => environment::chain(&error),
         }
     }
 }
@@ -189,7 +199,7 @@ async fn carry_out(
     environment: &Environment,
     report: &mut Report,
     command: &[&str],
-    client: &mut Client,
+    client: &mut Tenant,
     want: &str,
 ) -> Result<(), StoryError> {
     let began = Instant::now();
@@ -209,7 +219,7 @@ async fn carry_out(
     report.holds("its next request is refused, on the connection that was open before", true, want)
 }
 
-async fn changed(environment: &Environment, command: &[&str]) -> Result<Changed, StoryError> {
+pub(super) async fn changed(environment: &Environment, command: &[&str]) -> Result<Changed, StoryError> {
     let text = environment.agent.run(&[command, &["-o", "json"]].concat()).await?;
     let unreadable = |error: serde_json::Error| environment::EnvironmentError::Unreadable {
         what: "the answer to a revocation".to_owned(),
@@ -227,6 +237,22 @@ async fn ask(connection: &mut Connection, path: &str) -> String {
     match connection.ask(&Ask::get(path)).await {
         Ok(answer) => format!("{} {}", answer.status.as_u16(), answer.code()).trim().to_owned(),
         Err(error) => error.kind(),
+    }
+}
+
+/// What a new connection is good for.
+async fn once(client: &Client, path: &str) -> String {
+    let asked = match client.connect().await {
+        Ok(mut connection) => connection.ask(&Ask::get(path)).await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(answer) => format!("{} {}", answer.status.as_u16(), answer.code()).trim().to_owned(),
+        // HTTP/2 hides the alert with which a handshake ends.
+        Err(error) => match client.refusal().await {
+            Ok(Some(alert)) => format!("tls alert {alert:?}"),
+            _ => error.kind(),
+        },
     }
 }
 
