@@ -41,6 +41,7 @@ use crate::leaf::Leaf;
 use crate::leaf::LeafError;
 use crate::names::Names;
 use crate::revocation::Sha256Hex;
+use crate::state_dir::place;
 
 /// Clocks of peers may be this far behind.
 const BACKDATE: i64 = 30;
@@ -178,7 +179,7 @@ impl Authority {
             Some(key) => key,
             None => {
                 let key = PrivateKey::generate().map_err(CaError::Key)?;
-                place(directory, ROOT_KEY_FILE, |path| key.write_new(path, 0o600))
+                place(&directory.join(ROOT_KEY_FILE), |path| key.write_new(path, 0o600))
                     .map_err(|source| write(directory.join(ROOT_KEY_FILE), source))?;
                 key
             }
@@ -196,7 +197,7 @@ impl Authority {
         params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(UnixTime(now.0.saturating_sub(BACKDATE)));
         params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(not_after);
         let pem = params.self_signed(&pair).map_err(CaError::Sign)?.pem();
-        place(directory, ROOT_FILE, |path| keys::write_new(path, pem.as_bytes(), 0o644))
+        place(&directory.join(ROOT_FILE), |path| keys::write_new(path, pem.as_bytes(), 0o644))
             .map_err(|source| write(directory.join(ROOT_FILE), source))?;
         Self::load(directory, pem)
     }
@@ -345,18 +346,6 @@ fn read_key(directory: &Path) -> Result<Option<PrivateKey>, CaError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(CaError::File { action: "read", path, source }),
     }
-}
-
-/// Writes a file beside its place, renames it there and syncs the directory.
-fn place(directory: &Path, name: &str, write: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
-    let temporary = directory.join(format!(".{name}.new"));
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    write(&temporary)?;
-    fs::rename(&temporary, directory.join(name))?;
-    keys::sync_directory(directory)
 }
 
 fn is_key_of(der: &CertificateDer<'_>, key: &KeyPair) -> bool {

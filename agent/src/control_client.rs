@@ -263,7 +263,8 @@ mod tests {
         let (publish, status) = watch::channel(Status::default());
         tokio::spawn(answer(commands));
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&directory.path().join("store.redb")).unwrap().store);
-        let revoker = Revoker::open(revocation::Context::alone(store), &config::Revocation::default()).unwrap();
+        let revoker =
+            Revoker::open(revocation::Context::alone(store, directory.path()), &config::Revocation::default()).unwrap();
         tokio::spawn(control::serve(listener, sender, status, revoker, std::future::pending()));
         (directory, ControlClient::new(socket), publish)
     }

@@ -20,6 +20,8 @@ use rustix::fs::FlockOperation;
 use rustix::fs::flock;
 use rustix::io::Errno;
 
+use crate::keys;
+
 /// The directory, held. Dropping it lets the next agent in.
 #[derive(Debug)]
 pub struct StateDir {
@@ -101,6 +103,11 @@ impl StateDir {
         self.path.join("store.redb")
     }
 
+    /// What operators revoked, once more.
+    pub fn revocations(&self) -> PathBuf {
+        self.path.join("revocations.jsonl")
+    }
+
     /// The audit log.
     pub fn audit(&self) -> PathBuf {
         audit_file(&self.path)
@@ -129,6 +136,25 @@ pub(crate) fn try_lock(file: impl AsFd) -> io::Result<bool> {
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Writes a file beside its place, renames it there and syncs the directory. The file is whole or as it was.
+///
+/// # Errors
+///
+/// The file system's.
+pub(crate) fn place(file: &Path, write: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let temporary = directory.join(format!(".{}.new", name.display()));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write(&temporary)?;
+    fs::rename(&temporary, file)?;
+    keys::sync_directory(directory)
 }
 
 /// The audit log of a state directory.

@@ -91,17 +91,21 @@ fn death_during_a_renewal_keeps_the_old_pair_until_the_new_one_is_whole() {
 }
 
 #[test]
-fn an_unreadable_store_is_moved_aside_with_an_alarm() {
+fn an_unreadable_store_is_moved_aside_with_an_alarm_and_nobody_is_let_in_again() {
     let desk = Desk::new(FILES);
     let mut agent = desk.start();
     desk.until(&mut agent, "served", |status| status.ready);
+    let identity = "spiffe://acme.example/laptop";
+    assert!(desk.run(&["revoke", "--identity", identity, "--reason", "lost"]).status.success());
     assert!(agent.terminate().success());
     let before = serial(&desk.path("tls/tls.crt")).expect("a certificate");
     desk.write("state/store.redb", &"unreadable ".repeat(10_000));
     let mut agent = desk.start();
-    desk.until(&mut agent, "served again", |status| status.ready);
+    desk.until(&mut agent, "served again", |status| status.ready && status.revocations.keys == 1);
+    let revoked = desk.run(&["revocations"]);
+    assert!(String::from_utf8_lossy(&revoked.stdout).contains(identity), "{revoked:?}");
     assert!(agent.terminate().success());
     assert_ne!(serial(&desk.path("tls/tls.crt")), Some(before));
-    assert_eq!((desk.count("alarm"), desk.count("ca_created")), (1, 1), "{:#?}", desk.audit());
+    assert_eq!((desk.count("alarm"), desk.count("ca_created")), (2, 1), "{:#?}", desk.audit());
     assert!(desk.run(&["audit", "verify"]).status.success());
 }

@@ -163,7 +163,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     if let Some(aside) = opened.moved_aside {
         log.renumber();
         let what = format!(
-            "the store was unreadable and was moved to `{}`; everything is issued anew, and what operators revoked has to be revoked again",
+            "the store was unreadable and was moved to `{}`; everything is issued anew; what operators revoked is in a file beside it",
             aside.display()
         );
         tracing::error!("{what}");
@@ -200,6 +200,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let ledger = Arc::new(Ledger::open(Arc::clone(&store)).map_err(DaemonError::Store)?);
     let revocation = revocation::Context {
         store: Arc::clone(&store),
+        copy: state.revocations(),
         noted: Arc::clone(&noted),
         ledger: Arc::clone(&ledger),
         gate: gate.clone(),

@@ -7,6 +7,7 @@
 
 mod book;
 mod by_url;
+mod copy;
 mod in_file;
 mod keeper;
 mod ledger;
@@ -15,6 +16,7 @@ mod target;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -69,6 +71,7 @@ pub use target::TargetError;
 pub(crate) use by_url::WANTED;
 
 use book::Book;
+use book::Mended;
 use by_url::ByUrl;
 use in_file::InFile;
 use keeper::Keeper;
@@ -172,6 +175,8 @@ pub struct RevokedTarget {
 pub struct Context {
     /// Where it is written down.
     pub store: Arc<dyn Store>,
+    /// Where it is written down once more.
+    pub copy: PathBuf,
     /// Woken when the store has notes for the audit log.
     pub noted: Arc<Notify>,
     /// Whom the agent issued certificates.
@@ -198,17 +203,17 @@ pub fn fetcher() -> Fetcher {
 #[cfg(test)]
 impl Context {
     /// Of an agent to which no proxy is connected.
-    pub(crate) fn alone(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn alone(store: Arc<dyn Store>, directory: &std::path::Path) -> Self {
         let board = Board::new();
         let ledger = Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger"));
         let publisher = crate::xds::Publisher::new();
         let gate = Gate::open(publisher.clone(), board.clone(), Arc::clone(&store)).expect("a gate");
-        let directory = tempfile::tempdir().expect("a directory");
         let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 86_400 };
-        let (authority, _) = crate::ca::Authority::open(directory.path(), &ca, leaf::now()).expect("a CA");
+        let (authority, _) = crate::ca::Authority::open(directory, &ca, leaf::now()).expect("a CA");
         let trust = Trust::new(publisher, Arc::new(authority), &config::Revocation::default());
         let (metrics, draw) = (Metrics::new(), || Ok(0));
-        Self { store, noted: Arc::default(), ledger, gate, trust, board, metrics, fetcher: fetcher(), draw }
+        let copy = directory.join("revocations.jsonl");
+        Self { store, copy, noted: Arc::default(), ledger, gate, trust, board, metrics, fetcher: fetcher(), draw }
     }
 }
 
@@ -239,7 +244,23 @@ impl Revoker {
     ///
     /// [`BookError`].
     pub fn open(context: Context, config: &config::Revocation) -> Result<Self, BookError> {
-        let book = Book::open(Arc::clone(&context.store))?;
+        let (book, mended) = Book::open(Arc::clone(&context.store), context.copy.clone())?;
+        let copy = context.copy.display();
+        let alarm = match mended {
+            Mended::Nothing => None,
+            Mended::Recovered(pages) => {
+                Some(format!("the store lacked {pages} commands of operators; they were read from `{copy}`"))
+            }
+            Mended::MovedAside(aside) => Some(format!(
+                "`{copy}` does not go with the store, and was moved to `{}`: see whether somebody is revoked there only",
+                aside.display()
+            )),
+        };
+        if let Some(what) = alarm {
+            tracing::error!("{what}");
+            context.store.note(&Event::new(Kind::Alarm, "revocations").because(what).note())?;
+            context.noted.notify_one();
+        }
         let lists = config.lists.iter().map(|list| (ListStatus::new(&list.name, &list.source.to_string()), None));
         let state = State { book, lists: lists.collect(), when_stale: config.when_stale };
         let revoker = Self { context, state: Arc::new(Mutex::new(state)) };

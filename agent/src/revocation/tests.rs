@@ -1,5 +1,7 @@
 //! Commands, from the request to the status.
 
+use std::path::Path;
+
 use rcgen::KeyUsagePurpose;
 
 use super::list::tests::Signer;
@@ -19,16 +21,16 @@ struct Desk {
 fn desk() -> Desk {
     let directory = tempfile::tempdir().expect("a directory");
     let store = LocalStore::open(&directory.path().join("store.redb")).expect("a store").store;
-    let revoker = open(Arc::new(store));
+    let revoker = open(Arc::new(store), directory.path());
     Desk { directory, revoker }
 }
 
-fn open(store: Arc<dyn Store>) -> Revoker {
-    open_with(store, &config::Revocation::default())
+fn open(store: Arc<dyn Store>, directory: &Path) -> Revoker {
+    open_with(store, directory, &config::Revocation::default())
 }
 
-fn open_with(store: Arc<dyn Store>, config: &config::Revocation) -> Revoker {
-    Revoker::open(Context::alone(store), config).expect("a revoker")
+fn open_with(store: Arc<dyn Store>, directory: &Path, config: &config::Revocation) -> Revoker {
+    Revoker::open(Context::alone(store, directory), config).expect("a revoker")
 }
 
 impl Desk {
@@ -85,7 +87,7 @@ async fn what_is_revoked_stays_so_across_a_restart_until_it_is_taken_back() {
     let again = desk.ask(Change::Revoke, vec![target.clone()], Mode::Real).await.expect("once more");
     assert_eq!((again.changed, again.unchanged), (0, 1));
 
-    let restarted = open(Arc::clone(&desk.revoker.context.store)).revoked();
+    let restarted = open(Arc::clone(&desk.revoker.context.store), desk.directory.path()).revoked();
     assert_eq!((restarted.status.keys, restarted.operator.len()), (1, 1));
     assert_eq!(restarted.operator[0].reason, "a test");
     assert_eq!(restarted.status, desk.revoker.revoked().status);
@@ -159,20 +161,23 @@ impl Listed {
         std::fs::write(self.file(), bytes).expect("written");
     }
 
-    fn file(&self) -> std::path::PathBuf {
+    fn file(&self) -> PathBuf {
         self.directory.path().join("corp.crl")
     }
 
     /// An agent starts, and reads the file.
     fn start(&self) -> (Revoker, InFile) {
-        let revoker = open_with(Arc::clone(&self.store), &self.config);
+        let revoker = open_with(Arc::clone(&self.store), self.directory.path(), &self.config);
         let keeper = Keeper::open(self.config.lists[0].clone(), revoker.clone());
         (revoker, InFile::open(keeper, self.file()))
     }
 
     /// An agent starts, and has not asked the server yet.
     fn start_remote(&self, url: &str) -> (Revoker, ByUrl) {
-        let (revoker, url) = (open_with(Arc::clone(&self.store), &self.config), WANTED.parse(url).expect("a URL"));
+        let (revoker, url) = (
+            open_with(Arc::clone(&self.store), self.directory.path(), &self.config),
+            WANTED.parse(url).expect("a URL"),
+        );
         let list = config::RevocationList { source: ListSource::Url(url.clone()), ..self.config.lists[0].clone() };
         (revoker.clone(), ByUrl::open(Keeper::open(list, revoker), url))
     }
