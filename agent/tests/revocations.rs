@@ -136,6 +136,56 @@ fn the_command_line_revokes_and_takes_back() {
 }
 
 #[test]
+fn a_policy_is_asked_with_what_is_revoked() {
+    let desk = Desk::new("certificates: []\n");
+    let mut agent = desk.start();
+    desk.until(&mut agent, "started", |_| true);
+    let policy = r#"{"version": 1, "rules": [{"id": "all", "allow": "any", "paths": ["/**"]}]}"#;
+    desk.write("policy.json", policy);
+    let mut requests = String::new();
+    for name in ["lost", "kept"] {
+        let spiffe = format!("spiffe://acme.example/{name}");
+        stdout(&desk.run(&["issue", "--client", "--spiffe", &spiffe, "--out", name]));
+        let pem = std::fs::read_to_string(desk.path(&format!("{name}/fullchain.pem"))).expect("a certificate");
+        let peer = serde_json::json!({ "certificate": pem, "validated": true });
+        let now = Timestamp::now().to_string();
+        let request = serde_json::json!({ "id": name, "now": now, "peer": peer, "method": "GET", "path": "/" });
+        requests.push_str(&format!("{request}\n"));
+    }
+    desk.write("requests", &requests);
+    let ask = |command: &str, file: &str| {
+        desk.run(&["policy", command, "--policy", "policy.json", "--revocations", file, "requests"])
+    };
+    desk.write("nobody.json", &stdout(&desk.run(&["revocations", "-o", "json"])));
+    let answers = stdout(&ask("decide", "nobody.json"));
+    assert_eq!(answers.matches("\"allow\"").count(), 2, "{answers}");
+
+    let serial = support::serial(&desk.path("lost/fullchain.pem")).expect("a certificate");
+    stdout(&desk.run(&["revoke", "--serial", &serial, "--reason", "lost"]));
+    desk.write("one.json", &stdout(&desk.run(&["revocations", "-o", "json"])));
+    for command in ["decide", "explain"] {
+        let answers = stdout(&ask(command, "one.json"));
+        let [lost, kept] = answers.lines().collect::<Vec<_>>()[..] else { panic!("{answers}") };
+        assert!(lost.contains("certificate_revoked") && kept.contains("\"allow\""), "{command}: {answers}");
+    }
+
+    for (name, text, word) in [
+        ("no JSON", "revoked", "portcullis revocations -o json"),
+        ("another answer", "{}", "no `set`"),
+        ("no set", r#"{"set": {"keys": "!"}}"#, "revocations"),
+    ] {
+        desk.write("bad.json", text);
+        let output = ask("decide", "bad.json");
+        let complaint = stderr(&output);
+        assert!(!output.status.success() && complaint.contains("bad.json"), "{name}: {complaint}");
+        assert!(complaint.contains(word), "{name}: {complaint}");
+    }
+    let twice = r#"{"version": 1, "rules": [], "revocations": {"keys": "AAAAAAAAAAAAAAAAAAAAAA=="}}"#;
+    desk.write("policy.json", twice);
+    assert!(stderr(&ask("decide", "one.json")).contains("leave out one"));
+}
+
+#[test]
 fn a_command_line_that_names_nothing_says_what_is_wrong() {
     let desk = Desk::new("certificates: []\n");
     let mut agent = desk.start();

@@ -157,6 +157,10 @@ pub struct Revoked {
     pub status: RevocationStatus,
     /// On operators' word.
     pub operator: Vec<RevokedTarget>,
+    /// All of it as the filter has it, lists of authorities included: `revocations` of its configuration. Null if nothing is
+    /// revoked.
+    #[serde(default)]
+    pub set: serde_json::Value,
 }
 
 /// One thing that an operator revoked.
@@ -229,6 +233,8 @@ struct State {
     /// By name, in the order of the configuration.
     lists: Vec<(ListStatus, Option<Arc<List>>)>,
     when_stale: WhenStale,
+    /// As it was put in force last.
+    set: Arc<Revocations>,
 }
 
 impl fmt::Debug for Revoker {
@@ -262,7 +268,8 @@ impl Revoker {
             context.noted.notify_one();
         }
         let lists = config.lists.iter().map(|list| (ListStatus::new(&list.name, &list.source.to_string()), None));
-        let state = State { book, lists: lists.collect(), when_stale: config.when_stale };
+        let (when_stale, set) = (config.when_stale, Arc::default());
+        let state = State { book, lists: lists.collect(), when_stale, set };
         let revoker = Self { context, state: Arc::new(Mutex::new(state)) };
         revoker.locked(|state| revoker.put_in_force(state));
         Ok(revoker)
@@ -309,15 +316,16 @@ impl Revoker {
     /// Everything that is revoked.
     pub fn revoked(&self) -> Revoked {
         let status = self.context.board.watch().borrow().revocations.clone();
-        let operator = self.locked(|state| {
+        let (operator, set) = self.locked(|state| {
             let entries = state.book.entries().map(|(target, entry)| RevokedTarget {
                 target: target.clone(),
                 since: entry.since,
                 reason: entry.reason.to_string(),
             });
-            entries.collect()
+            (entries.collect(), Arc::clone(&state.set))
         });
-        Revoked { status, operator }
+        let set = set.to_json().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Revoked { status, operator, set }
     }
 
     fn apply(&self, state: &mut State, request: ChangeRequest) -> Result<Changed, CommandError> {
@@ -386,7 +394,7 @@ impl Revoker {
         known
     }
 
-    fn put_in_force(&self, state: &State) {
+    fn put_in_force(&self, state: &mut State) {
         let lists = || state.lists.iter().filter_map(|(_, list)| list.as_ref());
         // What is longest without news counts.
         let mut until =
@@ -416,7 +424,8 @@ impl Revoker {
             when_stale: state.when_stale,
             lists: state.lists.iter().map(|(status, _)| status.clone()).collect(),
         });
-        self.context.gate.revoked(Arc::new(set));
+        state.set = Arc::new(set);
+        self.context.gate.revoked(Arc::clone(&state.set));
         let trust = &self.context.trust;
         let issuer = trust.authority().name_sha256();
         let serial = |(target, entry): (&Target, &book::Entry)| match target {

@@ -49,14 +49,20 @@ impl RevocationsText {
     }
 }
 
+impl Revocations {
+    /// The set as it stands in a policy's document, under `revocations`, JSON; `None` for one that says nothing.
+    pub fn to_json(&self) -> Option<String> {
+        // Strings, numbers and lists of them always serialise.
+        RevocationsText::new(self).map(|text| serde_json::to_string(&text).unwrap_or_default())
+    }
+}
+
 /// Puts a set into a policy's canonical document, which holds none: the document for the filter, and its version. Neither the
 /// policy nor the set is compiled again, so this costs no more than a copy.
 ///
 /// What is no canonical document comes out as none: the filter refuses it, and goes on with what it has.
 pub fn join(configuration: &str, version: &str, revocations: &Revocations) -> (String, String) {
-    let Some(text) = RevocationsText::new(revocations) else { return (configuration.to_owned(), version.to_owned()) };
-    // Strings, numbers and lists of them always serialise.
-    let text = serde_json::to_string(&text).unwrap_or_default();
+    let Some(text) = revocations.to_json() else { return (configuration.to_owned(), version.to_owned()) };
     let open = configuration.strip_suffix('}').unwrap_or_default();
     (format!("{open},\"{MEMBER}\":{text}}}"), version_with(version.to_owned(), revocations))
 }

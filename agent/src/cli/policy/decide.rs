@@ -1,11 +1,13 @@
 //! `portcullis policy decide`.
 
+use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::BufWriter;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,6 +30,10 @@ pub(super) struct Args {
     /// The policy, YAML or JSON.
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
+    /// What is revoked beside the policy, as `portcullis revocations -o json` prints it: operators' word and the lists of
+    /// authorities.
+    #[arg(long, value_name = "FILE")]
+    revocations: Option<PathBuf>,
     /// Files of requests, one JSON object per line; standard input if there is none. Lines of the proxy's log that hold a
     /// decision record are requests too: where the verdict is another than the record's, the answer has `recorded`.
     /// If the policy says `own_xfcc`, the peer of a request without `peer` is who the proxy wrote into its header.
@@ -41,6 +47,29 @@ pub(super) struct Args {
 struct RequestsError {
     file: PathBuf,
     source: io::Error,
+}
+
+/// Why what is revoked cannot be asked beside the policy.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` cannot be used as `--revocations`", file.display())]
+struct RevocationsError {
+    file: PathBuf,
+    #[source]
+    why: Why,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Why {
+    #[error("it is not JSON; `portcullis revocations -o json` prints what is taken")]
+    Json(#[source] serde_json::Error),
+    #[error("it has no `set`; `portcullis revocations -o json` prints what is taken")]
+    NoSet,
+    #[error("it cannot be read")]
+    Read(#[source] io::Error),
+    #[error("`{field}`: {why}")]
+    Refused { field: String, why: String },
+    #[error("the policy has `revocations` already, as the filter's configuration does; leave out one of them")]
+    Twice,
 }
 
 /// The answer to one request.
@@ -89,8 +118,9 @@ impl Args {
         let Some(source) = load(&self.policy)? else {
             return Ok(ExitCode::FAILURE);
         };
+        let joined = self.revocations.as_deref().map(|file| join(source.policy(), file)).transpose()?;
         let mut answers = Answers {
-            policy: source.policy(),
+            policy: joined.as_ref().unwrap_or_else(|| source.policy()),
             certificates: Certificates::default(),
             out: BufWriter::with_capacity(BUFFER, io::stdout().lock()),
             answer,
@@ -105,6 +135,23 @@ impl Args {
         }
         Ok(if answers.refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// The policy with what is revoked, as the filter has it.
+fn join(policy: &Policy, file: &Path) -> Result<Policy, RevocationsError> {
+    let failed = |why| RevocationsError { file: file.to_owned(), why };
+    let text = fs::read(file).map_err(|error| failed(Why::Read(error)))?;
+    let printed: Value = serde_json::from_slice(&text).map_err(|error| failed(Why::Json(error)))?;
+    let set = printed.get("set").ok_or_else(|| failed(Why::NoSet))?;
+    if !policy.revocations().is_empty() {
+        return Err(failed(Why::Twice));
+    }
+    let mut document: Value = serde_json::from_str(&policy.to_json()).map_err(|error| failed(Why::Json(error)))?;
+    if let Some(fields) = document.as_object_mut().filter(|_| !set.is_null()) {
+        fields.insert("revocations".to_owned(), set.clone());
+    }
+    Policy::from_json(document.to_string().as_bytes())
+        .map_err(|error| failed(Why::Refused { field: error.path().to_owned(), why: error.to_string() }))
 }
 
 struct Answers<'p, W: Write, A> {

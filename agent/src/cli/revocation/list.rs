@@ -21,7 +21,7 @@ use crate::revocation::Revoked;
 /// Rows of a table; JSON has all of them.
 const SHOWN: usize = 50;
 
-/// Show what is revoked, and why.
+/// Show what is revoked, and why. With `-o json`, also as the filter has it, for `portcullis policy decide --revocations`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ListArgs {
     /// What to print.
@@ -81,6 +81,7 @@ mod tests {
                 };
                 count
             ],
+            set: serde_json::Value::Null,
         };
         let render = |count| render(&revoked(count), Timestamp::from_second(60).unwrap(), Colour::Never);
         assert_eq!(render(0), "nothing is revoked\n");
