@@ -69,14 +69,6 @@ pub struct Turn(u64);
 /// The kinds of filters that a proxy can ask for.
 const KINDS: [Protocol; 2] = [Protocol::Http, Protocol::Tcp];
 
-/// The name that a proxy asks for: that of the configuration, with an ending for the one in chains of network filters.
-fn name(filter: &config::Filter, protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Http => filter.name.clone(),
-        Protocol::Tcp => format!("{}-tcp", filter.name),
-    }
-}
-
 /// How the filter knows what it is: see its `host::protocol`.
 fn kind(protocol: Protocol) -> &'static str {
     match protocol {
@@ -200,12 +192,11 @@ impl Gate {
     }
 
     fn answer(&self, filter: &config::Filter, version: &str) -> Option<Taken> {
-        let names = KINDS.map(|protocol| name(filter, protocol));
+        let names = filter.names();
         if names.iter().any(|name| self.publisher.is_refused(name, version)) {
             return Some(Taken::Refused);
         }
-        let answers = names.iter().filter_map(|name| self.publisher.acknowledged(name));
-        match answers.reduce(|one, other| one && other) {
+        match self.publisher.all_acknowledged(&names) {
             None => Some(Taken::Nobody),
             Some(true) => Some(Taken::By { proxies: self.publisher.proxies().len() }),
             Some(false) => None,
@@ -251,12 +242,14 @@ impl Gate {
         state.pushed = Timestamp::now().as_millisecond().max(state.pushed + 1);
         let mut published = Ok(());
         for protocol in KINDS {
-            let (name, kind) = (name(filter, protocol), kind(protocol));
+            let (name, kind) = (filter.name_for(protocol), kind(protocol));
             let root_id = format!("{kind}:{name}-{}", state.pushed);
             let module = filter.wasm.display().to_string();
             let body = Body::WasmFilter { protocol, module, configuration: configuration.clone(), root_id };
             let resource = Resource { name, version: version.clone(), body };
-            published = published.and(self.publisher.publish(resource));
+            // Each is tried, whatever became of the other.
+            let one = self.publisher.publish(resource);
+            published = published.and(one);
         }
         state.is_held_back = published.is_err();
         if let Err(error) = published {

@@ -40,7 +40,8 @@ pub(crate) struct Test {
     pub(crate) forwarded_by: Option<Leaf>,
     pub(crate) token: Option<TestToken>,
     pub(crate) now: UnixTime,
-    pub(crate) asked: Asked,
+    /// `None` if it is about a TCP connection.
+    pub(crate) request: Option<SampleRequest>,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) listener: Option<SocketAddr>,
     pub(crate) source_address: Option<IpAddr>,
@@ -48,15 +49,6 @@ pub(crate) struct Test {
     /// As proxies name it: `TLSv1.3`.
     pub(crate) tls_version: Option<String>,
     pub(crate) expectation: Expectation,
-}
-
-/// What a test asks about.
-#[derive(Debug)]
-pub(crate) enum Asked {
-    /// A TCP connection.
-    Connection,
-    /// A request.
-    Request(SampleRequest),
 }
 
 /// A token that nobody signed: what a verified one says.
@@ -106,9 +98,9 @@ impl Test {
         };
         let token = self.token.as_ref().map(|token| Token::thought_of(policy.providers.version(), token));
         let token = token.map_or(Bearer::Absent, |token| Bearer::Verified(Arc::new(token)));
-        let (protocol, head) = match &self.asked {
-            Asked::Connection => (Protocol::Tcp, Head::default()),
-            Asked::Request(request) => {
+        let (protocol, head) = match &self.request {
+            None => (Protocol::Tcp, Head::default()),
+            Some(request) => {
                 let head = Head {
                     method: Some(request.method.as_bytes()),
                     authority: request.host.as_deref().map(str::as_bytes),

@@ -87,8 +87,9 @@ impl Check<'_> {
         let filter = match raw.filter {
             None => None,
             Some(filter) => {
-                self.name(&mut taken, &filter.name, "filter")?;
-                Some(Filter { name: filter.name, wasm: self.path(&filter.wasm) })
+                let filter = Filter { name: filter.name, wasm: self.path(&filter.wasm) };
+                filter.names().iter().try_for_each(|name| self.name(&mut taken, name, "filter"))?;
+                Some(filter)
             }
         };
         if filter.is_some() && raw.policy.is_none() {

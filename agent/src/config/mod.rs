@@ -13,6 +13,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use portcullis_policy::Protocol;
 use portcullis_policy::revocation::WhenStale;
 use portcullis_policy::schedule::Share;
 use reqwest::Url;
@@ -130,6 +131,21 @@ pub struct Filter {
     pub name: String,
     /// The module, as the proxy sees it.
     pub wasm: PathBuf,
+}
+
+impl Filter {
+    /// The names that proxies ask for: in chains of HTTP filters, and in chains of network filters.
+    pub fn names(&self) -> [String; 2] {
+        [Protocol::Http, Protocol::Tcp].map(|protocol| self.name_for(protocol))
+    }
+
+    /// The name that a proxy asks for in a chain of this kind.
+    pub fn name_for(&self, protocol: Protocol) -> String {
+        match protocol {
+            Protocol::Http => self.name.clone(),
+            Protocol::Tcp => format!("{}-tcp", self.name),
+        }
+    }
 }
 
 /// Revocation lists, and what becomes of requests without a good one.

@@ -29,8 +29,7 @@ pub(super) async fn follow(
     mut outcomes: broadcast::Receiver<Outcome>,
     shutdown: CancellationToken,
 ) {
-    // What the proxies said of the policy, as it stands in the status.
-    let mut refusal: Option<String> = None;
+    let mut refusal: Option<Refusal> = None;
     let mut activity = context.publisher.activity();
     loop {
         let proxies = context.publisher.proxies();
@@ -44,7 +43,7 @@ pub(super) async fn follow(
         gate.heed();
         let filter = filter.borrow().clone();
         if let Some(filter) = &filter {
-            let acknowledged = context.publisher.acknowledged(&filter.name) == Some(true);
+            let acknowledged = context.publisher.all_acknowledged(&filter.names()) == Some(true);
             context.board.policy(|policy| policy.acknowledged = acknowledged);
         }
         tokio::select! {
@@ -71,19 +70,21 @@ fn judge(
     gate: &Gate,
     filter: &config::Filter,
     outcome: &Outcome,
-    before: Option<String>,
-) -> Option<String> {
+    before: Option<Refusal>,
+) -> Option<Refusal> {
     match outcome {
-        Outcome::Refused { node, name, version, detail } if *name == filter.name => {
-            let refusal = format!("proxy `{node}` refused version {version}: {detail}");
-            context.board.policy(|policy| policy.error = Some(refusal.clone()));
-            Some(refusal)
+        Outcome::Refused { node, name, version, detail } if filter.names().contains(name) => {
+            let text = format!("proxy `{node}` refused version {version} of `{name}`: {detail}");
+            context.board.policy(|policy| policy.error = Some(text.clone()));
+            Some(Refusal { name: name.clone(), text })
         }
         // What was taken then is the policy before: what is wrong with the one that is wanted stays wrong.
-        Outcome::Acknowledged { name, .. } if *name == filter.name && gate.is_back() => before,
-        Outcome::Acknowledged { name, version, .. } if *name == filter.name => {
+        Outcome::Acknowledged { .. } if gate.is_back() => before,
+        // What one of the two takes, the other may refuse all the same.
+        Outcome::Acknowledged { name, version, .. } if before.as_ref().is_some_and(|before| before.name == *name) => {
             context.board.policy(|policy| {
-                if policy.error == before && policy.version.as_ref() == Some(version) {
+                let is_told = policy.error.as_ref() == before.as_ref().map(|before| &before.text);
+                if is_told && policy.version.as_ref() == Some(version) {
                     policy.error = None;
                 }
             });
@@ -91,6 +92,13 @@ fn judge(
         }
         _ => before,
     }
+}
+
+/// What a proxy said of the policy, as it stands in the status.
+struct Refusal {
+    /// Of the filter.
+    name: String,
+    text: String,
 }
 
 fn tell(context: &Context, outcome: &Outcome) {

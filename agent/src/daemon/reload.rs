@@ -128,10 +128,12 @@ impl Reload {
             let none = policy_file.is_none();
             // Until it has ended it could publish what is removed below.
             self.follow_policy(policy_file).await;
-            if let Some(gone) =
-                old.filter.as_ref().filter(|old| new.filter.as_ref().map(|new| &new.name) != Some(&old.name))
-            {
-                publisher.remove(&gone.name);
+            let names = |config: &Config| config.filter.as_ref().map(config::Filter::names);
+            let kept = names(&new);
+            for gone in names(&old).into_iter().flatten() {
+                if !kept.iter().flatten().any(|name| *name == gone) {
+                    publisher.remove(&gone);
+                }
             }
             self.filter.send_replace(new.filter.clone());
             if none {

@@ -179,6 +179,11 @@ impl Publisher {
         proxies.map(|(peer, &nacks)| ProxyStatus { node: peer.node.clone(), pid: peer.pid, nacks }).collect()
     }
 
+    /// Whether every proxy took the newest of each of these that it asked for; `None` if none asked for any.
+    pub fn all_acknowledged(&self, names: &[String]) -> Option<bool> {
+        names.iter().filter_map(|name| self.acknowledged(name)).reduce(|one, other| one && other)
+    }
+
     /// Whether all who subscribe to the resource hold its newest version; none if nobody subscribes.
     pub fn acknowledged(&self, name: &str) -> Option<bool> {
         let hub = self.hub();

@@ -24,7 +24,6 @@ use crate::roles::condition::KeyKind;
 use crate::rule::Effect;
 use crate::rule::Rules;
 use crate::samples::SampleRequest;
-use crate::selftest::Asked;
 use crate::selftest::Expectation;
 use crate::selftest::Test;
 use crate::selftest::TestToken;
@@ -64,10 +63,10 @@ fn compile_one(
         let expected = "an address and a port that a client connects to, such as `10.0.0.1:5432`";
         text.parse().map_err(|_| value::bad(text, expected))
     };
-    let (asked, listener) = match (&source.request, &source.connection) {
+    let (request, listener) = match (&source.request, &source.connection) {
         (Some(request), None) => {
             let listener = source.listener.as_deref().map(place).transpose().map_err(here("listener"))?;
-            (Asked::Request(self::request(request, &source.host)?), listener)
+            (Some(self::request(request, &source.host)?), listener)
         }
         (None, Some(connection)) => {
             let is_there = [
@@ -80,7 +79,7 @@ fn compile_one(
             if let Some((field, _)) = is_there.into_iter().find(|(_, is_there)| *is_there) {
                 return Err(here(field)(PolicyProblem::ExactlyOne { first: field, second: "connection" }));
             }
-            (Asked::Connection, Some(place(connection).map_err(here("connection"))?))
+            (None, Some(place(connection).map_err(here("connection"))?))
         }
         (Some(_), Some(_)) | (None, None) => {
             return Err((String::new(), PolicyProblem::ExactlyOne { first: "request", second: "connection" }));
@@ -127,7 +126,7 @@ fn compile_one(
         forwarded_by,
         token,
         now,
-        asked,
+        request,
         fields,
         listener,
         source_address,
