@@ -43,7 +43,7 @@ impl JsonObject {
         self.text.push(']');
     }
 
-    /// Adds a number, or what else is JSON of visible ASCII as it displays itself: `null`, the answer of [`visible_ascii`].
+    /// Adds a number, or what else is JSON of visible ASCII as it displays itself: `null`, the answer of `visible_ascii`.
     pub fn plain(&mut self, name: &str, value: impl Display) {
         self.name(name);
         // A `String` takes everything.

@@ -171,7 +171,12 @@ impl Book {
         let value = serde_json::to_vec(&page).expect("a page is made of strings");
         self.store.swap(&key(self.next), None, &value, &[note])?;
         self.take(page);
-        let copied = if self.is_behind { self.copy_all()? } else { self.copy.append(&value) };
+        // It is in force from here on, whatever becomes of the copy.
+        let copied = if self.is_behind {
+            self.copy_all().unwrap_or_else(|error| Err(io::Error::other(error)))
+        } else {
+            self.copy.append(&value)
+        };
         self.copied(copied);
         Ok(())
     }

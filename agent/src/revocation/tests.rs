@@ -226,7 +226,7 @@ async fn a_list_behind_a_url_is_fetched_kept_and_replaced_by_newer_good_ones_onl
     let now = leaf::now().0;
     let (revoker, mut follower) = listed.start_remote(&with_query);
     let client =
-        follower.source().0.clone().within(Duration::from_secs(5)).client(follower.source().1).expect("a client");
+        follower.source().0.clone().within(Duration::from_secs(60)).client(follower.source().1).expect("a client");
     let list = |number, serials: &[u64]| listed.signer.list(number, now - 10, serials);
 
     server.say(200, &[("etag", "\"7\"")], list(7, &[1, 2, 3]));

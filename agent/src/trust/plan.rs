@@ -27,7 +27,10 @@ use crate::revocation::Serial;
 const PERIOD: i64 = 7 * 86_400;
 /// How long it is good, in seconds: of the end, three periods are left when the next one is pushed. Nothing is gained by less:
 /// whoever pushes it is who signs it, and a proxy without its agent goes on with what it has.
-const GOOD_FOR: i64 = 4 * PERIOD;
+const GOOD_FOR: i64 = 4 * PERIOD + MARGIN;
+
+/// How long before now it begins at least: the clock may be set back a little.
+const MARGIN: i64 = 86_400;
 /// A list is left out this long before it ends, in seconds, where it is not to refuse everybody.
 const BEFORE_END: i64 = 120;
 /// Most entries of the built-in CA's own list: every proxy holds them, and is sent them with every change.
@@ -87,7 +90,7 @@ pub(super) fn lists(bundle: &config::Bundle, state: &State, now: UnixTime) -> Re
     if state.own.len() > MAX_OWN {
         return Err(LeftOut::TooMany);
     }
-    let begin = UnixTime(now.0.div_euclid(PERIOD).saturating_mul(PERIOD));
+    let begin = UnixTime(now.0.saturating_sub(MARGIN).div_euclid(PERIOD).saturating_mul(PERIOD));
     let mut parts = vec![Part::Own(begin, UnixTime(begin.0.saturating_add(GOOD_FOR)))];
     for other in &others {
         let name = || other.name.clone();

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// Without this one a request traps only if it claims a name of the gate's.
 const FORGERY_TRAPS: &str = "proxy_remove_header_map_value";
 /// Of a certificate, in seconds: long enough for a fresh machine, short enough to wait for.
-const LIFETIME: u64 = 15;
+const LIFETIME: u64 = 30;
 /// What has not ended by then goes on.
 const QUIET: Duration = Duration::from_secs(1);
 

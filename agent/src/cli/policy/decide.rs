@@ -143,6 +143,11 @@ fn join(policy: &Policy, file: &Path) -> Result<Policy, RevocationsError> {
     let text = fs::read(file).map_err(|error| failed(Why::Read(error)))?;
     let printed: Value = serde_json::from_slice(&text).map_err(|error| failed(Why::Json(error)))?;
     let set = printed.get("set").ok_or_else(|| failed(Why::NoSet))?;
+    let has_words = printed.get("operator").and_then(Value::as_array).is_some_and(|words| !words.is_empty());
+    if set.is_null() && has_words {
+        // An agent of an earlier version says what is revoked, and not as a set.
+        return Err(failed(Why::NoSet));
+    }
     if !policy.revocations().is_empty() {
         return Err(failed(Why::Twice));
     }
