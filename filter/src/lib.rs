@@ -15,6 +15,7 @@ mod exchange;
 mod generation;
 mod host;
 mod lineage;
+mod log;
 mod protobuf;
 mod question;
 mod record;

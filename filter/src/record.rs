@@ -25,6 +25,7 @@ use crate::host;
 use crate::host::Digest;
 use crate::host::HostError;
 use crate::host::Now;
+use crate::log;
 
 /// Longest part of a request's text that a record holds, in bytes before escaping.
 const TEXT_MAX: usize = 256;
@@ -166,7 +167,7 @@ impl<'a> Record<'a> {
 
     fn write(&self) {
         let level = if self.reason.status() < 400 { LogLevel::Info } else { LogLevel::Warn };
-        host::log(level, &self.line());
+        log::line(level, &self.line());
     }
 
     /// One line, its fields in this order.

@@ -19,6 +19,7 @@ use crate::generation::ConfigurationError;
 use crate::generation::Generation;
 use crate::host;
 use crate::lineage;
+use crate::log;
 use crate::streams;
 use crate::verifier::SignatureVerifier;
 
@@ -105,6 +106,7 @@ impl RootContext for Root {
         if let Some(counters) = &self.counters {
             streams::judge_again(counters);
         }
+        log::flush();
     }
 
     fn get_type(&self) -> Option<ContextType> {

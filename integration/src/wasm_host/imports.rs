@@ -136,8 +136,10 @@ fn span(host: &mut Host<'_>, (at, size): Span) -> HostResult<Vec<u8>> {
 
 fn log(host: &mut Host<'_>, level: i32, at: i32, size: i32) -> HostResult<()> {
     let level = LogLevel::from_code(level).ok_or(Status::BadArgument)?;
-    let text = String::from_utf8_lossy(&read(host, at, size)?).into_owned();
-    host.data_mut().log.push(LogLine { level, text });
+    let text = read(host, at, size)?;
+    // Envoy writes what it is given, and whoever reads its log takes it line by line.
+    let lines = String::from_utf8_lossy(&text);
+    host.data_mut().log.extend(lines.lines().map(|line| LogLine { level, text: line.to_owned() }));
     Ok(())
 }
 

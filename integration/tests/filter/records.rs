@@ -164,3 +164,31 @@ fn a_record_is_bounded_whatever_is_asked() {
         vm.log().iter().map(|line| line.text.len()).max()
     );
 }
+
+#[test]
+fn a_flood_is_written_several_records_at_a_time_and_none_is_left_out() {
+    let mut policy = policy();
+    policy["records"] = json!({ "allow_every": 1 });
+    let mut vm = gate_with(&policy);
+    let connection = peer(CART);
+    let paths: Vec<String> =
+        (0..200).map(|number| format!("/{}/{number}", if number % 3 == 0 { "orders" } else { "no" })).collect();
+    for path in &paths[..10] {
+        get(&mut vm, &connection, path);
+    }
+    assert_eq!(records(&vm).len(), 10, "few are written at once");
+    for path in &paths[10..] {
+        get(&mut vm, &connection, path);
+    }
+    assert!(records(&vm).len() < 200, "a flood is not");
+    vm.tick();
+    let told: Vec<(LogLevel, String)> =
+        records(&vm).iter().map(|(level, record)| (*level, record["path"].as_str().unwrap().to_owned())).collect();
+    let expected: Vec<(LogLevel, String)> = (0..)
+        .zip(&paths)
+        .map(|(number, path)| (if number % 3 == 0 { LogLevel::Info } else { LogLevel::Warn }, path.clone()))
+        .collect();
+    assert_eq!(told, expected, "each once, in order, with its level");
+    get(&mut vm, &connection, "/after");
+    assert_eq!(records(&vm).len(), 201, "at once again");
+}

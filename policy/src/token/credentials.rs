@@ -77,7 +77,35 @@ fn is_token_byte(byte: u8) -> bool {
 fn is_token68(token: &[u8]) -> bool {
     let end = token.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
     let (text, _) = token.split_at_checked(end).unwrap_or_default();
-    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte))
+    !text.is_empty() && text.iter().all(|byte| is_good(*byte))
+}
+
+/// Looked at for every byte of every token, so it is two shifts and no branch to be guessed.
+const fn is_good(byte: u8) -> bool {
+    const LOW: u64 = good_from(0);
+    const HIGH: u64 = good_from(64);
+    let good = if byte < 64 {
+        LOW
+    } else if byte < 128 {
+        HIGH
+    } else {
+        0
+    };
+    good >> (byte & 63) & 1 == 1
+}
+
+/// A bit for each of 64 bytes: whether a token may have it, its padding apart.
+const fn good_from(first: u8) -> u64 {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < 64 {
+        let byte = first + at;
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/') {
+            bits |= 1 << at;
+        }
+        at += 1;
+    }
+    bits
 }
 
 #[cfg(test)]

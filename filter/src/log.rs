@@ -1,0 +1,69 @@
+//! Decision records on their way to the proxy's log: at once, and several at a time while they come in a flood.
+//!
+//! A proxy writes its log while a request waits, and each line costs more than the decision that it tells of. So only so many
+//! lines between two ticks go out one by one; what comes beyond is gathered, and goes out with the tick or when there is enough
+//! of it, as one message of many lines. No record is left out.
+
+use std::cell::RefCell;
+use std::mem;
+
+use proxy_wasm::types::LogLevel;
+
+use crate::host;
+
+/// Lines between two ticks that are written at once.
+const AT_ONCE: u32 = 64;
+/// What is gathered at most, in bytes.
+const GATHERED_MAX: usize = 16 * 1024;
+
+thread_local! {
+    /// Of the VM, as the proxy's log is.
+    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered::new()) };
+}
+
+struct Gathered {
+    /// Since the last tick.
+    written: u32,
+    level: LogLevel,
+    lines: String,
+}
+
+impl Gathered {
+    const fn new() -> Self {
+        Self { written: 0, level: LogLevel::Info, lines: String::new() }
+    }
+
+    fn take(&mut self, level: LogLevel, line: &str) {
+        if self.written < AT_ONCE {
+            self.written += 1;
+            host::log(level, line);
+            return;
+        }
+        if level != self.level || self.lines.len() + line.len() >= GATHERED_MAX {
+            self.write();
+            self.level = level;
+        }
+        if !self.lines.is_empty() {
+            self.lines.push('\n');
+        }
+        self.lines.push_str(line);
+    }
+
+    fn write(&mut self) {
+        if !self.lines.is_empty() {
+            host::log(self.level, &self.lines);
+            self.lines.clear();
+        }
+    }
+}
+
+/// Writes a line, now or with those that follow.
+pub(crate) fn line(level: LogLevel, line: &str) {
+    GATHERED.with_borrow_mut(|gathered| gathered.take(level, line));
+}
+
+/// Writes what was gathered. Call it from each tick.
+pub(crate) fn flush() {
+    let mut gathered = GATHERED.with_borrow_mut(|gathered| mem::replace(gathered, Gathered::new()));
+    gathered.write();
+}
