@@ -5,6 +5,7 @@
 //! words of the program that it is about.
 
 mod agent;
+mod challenge_server;
 pub mod client;
 mod credentials;
 mod document_server;
@@ -14,6 +15,7 @@ mod error;
 mod key_server;
 mod load;
 mod open;
+mod pebble;
 mod ports;
 mod postgres;
 mod process;
@@ -34,6 +36,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub use agent::Agent;
+pub use challenge_server::ChallengeServer;
 pub use client::Answer;
 pub use client::Ask;
 pub use client::Client;
@@ -53,6 +56,8 @@ pub use load::Load;
 pub use load::Plan;
 pub use load::Tally;
 pub use open::Open;
+pub use pebble::Pebble;
+pub use pebble::PebbleSettings;
 pub use ports::free as free_port;
 pub use postgres::Postgres;
 pub use postgres::Session;

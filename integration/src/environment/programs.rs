@@ -73,6 +73,26 @@ pub fn postgres() -> Result<PathBuf, EnvironmentError> {
     })
 }
 
+/// Pebble, the ACME server.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn pebble() -> Result<PathBuf, EnvironmentError> {
+    find("Pebble", "PEBBLE", ".tools/pebble/usr/bin/pebble", "./just install")
+}
+
+/// The DNS that comes with Pebble: beside it.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn challenge_server() -> Result<PathBuf, EnvironmentError> {
+    let path = pebble()?.with_file_name("pebble-challtestsrv");
+    let (what, variable, remedy) = ("`pebble-challtestsrv`, beside Pebble,", "PEBBLE", "./just install");
+    if path.is_file() { Ok(path) } else { Err(EnvironmentError::ProgramMissing { what, path, variable, remedy }) }
+}
+
 /// A filter that does nothing, to measure against.
 ///
 /// # Errors
