@@ -16,6 +16,7 @@ pub mod gate;
 pub mod generation;
 pub mod health;
 pub mod issue;
+pub mod issuer;
 pub mod jwks;
 pub mod keys;
 pub mod leaf;

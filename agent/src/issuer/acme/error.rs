@@ -1,0 +1,313 @@
+//! What goes wrong between the agent and a CA, told apart by what one does about it.
+
+use std::io;
+use std::net::SocketAddr;
+
+use hyper::StatusCode;
+use portcullis_policy::UnixTime;
+
+use super::challenge::HookError;
+use super::problem::Failure;
+use super::problem::Problem;
+use super::problem::failures_of;
+use crate::fetch::FetchError;
+use crate::keys::KeyError;
+use crate::leaf::timestamp;
+use crate::store::StoreError;
+
+/// Why there is no certificate yet.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcmeError {
+    /// A person has to do something at the CA's, as to agree to new terms (RFC 8555 §7.3.3).
+    #[error("`{host}` wants somebody to act: {detail}{}", link.as_ref().map(|link| format!(" (see {link})")).unwrap_or_default())]
+    ActionRequired {
+        /// The CA.
+        host: String,
+        /// Its words.
+        detail: String,
+        /// Where.
+        link: Option<String>,
+    },
+    /// An answer that RFC 8555 does not know.
+    #[error("`{host}` answered something that is not ACME")]
+    Answer {
+        /// The CA.
+        host: String,
+        /// What is wrong with it.
+        source: Box<instant_acme::Error>,
+    },
+    /// As many certificates with these names, or failures with one of them, as the limits allow: refused here.
+    #[error("{count} {what} `{names}` were enough for now: the next order is made from {} on; see the issuer's limits", timestamp(*until))]
+    Budget {
+        /// Certificates, or failures.
+        what: &'static str,
+        /// The names.
+        names: String,
+        /// How many there were.
+        count: usize,
+        /// From when on it would do.
+        until: UnixTime,
+    },
+    /// The CA has too much to do.
+    #[error("`{host}` is overloaded or closed ({status}){}", from(*until))]
+    Busy {
+        /// The CA.
+        host: String,
+        /// What it answered.
+        status: StatusCode,
+        /// Until when it wants to be left alone.
+        until: Option<UnixTime>,
+    },
+    /// The chain is not one.
+    #[error("`{host}` sent something that is not a certificate chain in PEM")]
+    Chain {
+        /// The CA.
+        host: String,
+    },
+    /// The request for the certificate cannot be made.
+    #[error("the certificate signing request cannot be made")]
+    Csr(#[source] rcgen::Error),
+    /// The order is not there any more.
+    #[error("`{host}` does not know the order any more: {detail}")]
+    Gone {
+        /// The CA.
+        host: String,
+        /// Its words.
+        detail: String,
+    },
+    /// The program that changes the DNS.
+    #[error("the DNS record `{record}` could not be put in place")]
+    Hook {
+        /// Which.
+        record: String,
+        /// Why.
+        source: HookError,
+    },
+    /// Names that are not proven, or that the CA does not issue for: this order is over.
+    #[error("`{host}` did not accept {}", failures_of(failures))]
+    Invalid {
+        /// The CA.
+        host: String,
+        /// The names; empty if the CA does not say which.
+        failures: Vec<Failure>,
+    },
+    /// The new key cannot be used.
+    #[error("the certificate's key cannot be used")]
+    Key(#[source] KeyError),
+    /// Somebody else listens there, or it is not allowed.
+    #[error(
+        "cannot listen on `{address}`, where the CA comes to validate; nothing was sent to it. Stop who listens there, or give `listen` another address that the CA's visits are forwarded to"
+    )]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// No answer, or one beyond the bounds.
+    #[error("no answer from `{host}`")]
+    Network {
+        /// The CA.
+        host: String,
+        /// Why.
+        source: FetchError,
+    },
+    /// The account is not known to the CA.
+    #[error("`{host}` does not know the account: {detail}")]
+    NoAccount {
+        /// The CA.
+        host: String,
+        /// Its words.
+        detail: String,
+    },
+    /// The CA cannot validate the name in the configured way.
+    #[error("`{host}` does not validate `{name}` by {wanted}; it offers {offered}")]
+    NoChallenge {
+        /// The CA.
+        host: String,
+        /// The name.
+        name: String,
+        /// What is configured.
+        wanted: &'static str,
+        /// What there is.
+        offered: String,
+    },
+    /// The CA has no such kind of certificates.
+    #[error("`{host}` has no profile `{profile}`; it offers {offered}")]
+    NoProfile {
+        /// The CA.
+        host: String,
+        /// What is configured.
+        profile: String,
+        /// What there is.
+        offered: String,
+    },
+    /// The CA issues nothing more to the account for these names until somebody says that it should go on.
+    #[error("`{host}` has paused the account for these names, and nothing but its own page ends that: {detail}")]
+    Paused {
+        /// The CA.
+        host: String,
+        /// Its words, with the link.
+        detail: String,
+    },
+    /// Too much was asked for.
+    #[error("`{host}` says that too much was asked for: {detail}{}", from(*until))]
+    RateLimited {
+        /// The CA.
+        host: String,
+        /// Its words.
+        detail: String,
+        /// Until when.
+        until: Option<UnixTime>,
+    },
+    /// A record of the store cannot be read.
+    #[error(
+        "the stored account at `{host}` is unreadable; remove the issuer's name from the configuration and give it another, and a new account is made"
+    )]
+    Record {
+        /// The CA.
+        host: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The CA refuses.
+    #[error("`{host}` refuses ({status}): {problem}")]
+    Refused {
+        /// The CA.
+        host: String,
+        /// What it answered.
+        status: StatusCode,
+        /// Why.
+        problem: Box<Problem>,
+    },
+    /// What the CA says of the renewal of a certificate (RFC 9773) is of no use.
+    #[error("`{host}` does not say when to renew: {why}")]
+    RenewalInfo {
+        /// The CA.
+        host: String,
+        /// What is wrong.
+        why: RenewalProblem,
+    },
+    /// What the CA would see is not what it has to see.
+    #[error("the answer that the CA would get at `{address}` is not ours: {what}; nothing was sent to it")]
+    SelfCheck {
+        /// Where.
+        address: SocketAddr,
+        /// What came instead.
+        what: String,
+    },
+    /// ACME knows DNS names and addresses only.
+    #[error("an ACME CA does not issue for `{id}`; take the SPIFFE ID away, or another issuer")]
+    Spiffe {
+        /// The SPIFFE ID.
+        id: String,
+    },
+    /// A refusal without a word that could be read.
+    #[error("`{host}` answered {status}")]
+    Status {
+        /// The CA.
+        host: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// The store.
+    #[error("the store failed")]
+    Store(#[source] StoreError),
+    /// The order goes on, and not now.
+    #[error("`{host}` has not finished {what} yet{}", from(*until))]
+    Unfinished {
+        /// The CA.
+        host: String,
+        /// What it does.
+        what: &'static str,
+        /// When it asks to come back.
+        until: Option<UnixTime>,
+    },
+    /// Not a URL.
+    #[error("`{url}`, which the CA names, is not a URL")]
+    Url {
+        /// What it is.
+        url: String,
+    },
+    /// The CA asked to be left alone, and it is not time yet.
+    #[error("`{host}` asked to be left alone until {}", timestamp(*until))]
+    Waiting {
+        /// The CA.
+        host: String,
+        /// Until when.
+        until: UnixTime,
+    },
+}
+
+/// What is wrong with what a CA says of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenewalProblem {
+    /// RFC 9773 §4.1 needs the identifier of the authority's key.
+    #[error("the certificate does not name the key of its issuer")]
+    Anonymous,
+    /// RFC 9773 §4.2.
+    #[error("the window ends before it begins")]
+    Backwards,
+    /// RFC 9773 §4.3.
+    #[error("it does not say when to ask again")]
+    NoRetryAfter,
+    /// Not JSON, or without times.
+    #[error("the answer is not what RFC 9773 says")]
+    Unreadable,
+    /// RFC 9773 §4.1.
+    #[error("it does not know the certificate")]
+    UnknownCertificate,
+}
+
+impl AcmeError {
+    /// Until when the CA asked to be left alone, or from when on our own limits allow more. Never more than two days from
+    /// when the CA said so.
+    pub fn retry_after(&self) -> Option<UnixTime> {
+        match self {
+            Self::Busy { until, .. } | Self::RateLimited { until, .. } | Self::Unfinished { until, .. } => *until,
+            Self::Budget { until, .. } | Self::Waiting { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Whether this order can never succeed: make a new one, with a new key.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Gone { .. } | Self::Invalid { .. } => true,
+            Self::Refused { problem, .. } => matches!(problem.kind.as_str(), "badCSR" | "badPublicKey"),
+            _ => false,
+        }
+    }
+
+    /// What an answer that is no success means.
+    pub(super) fn of(host: &str, status: StatusCode, problem: Option<Problem>, until: Option<UnixTime>) -> Self {
+        let host = host.to_owned();
+        let is_busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let Some(problem) = problem else {
+            return if is_busy { Self::Busy { host, status, until } } else { Self::Status { host, status } };
+        };
+        match problem.kind.as_str() {
+            "accountDoesNotExist" => Self::NoAccount { host, detail: problem.detail },
+            "rateLimited" if is_pause(&problem.detail) => Self::Paused { host, detail: problem.detail },
+            "rateLimited" => Self::RateLimited { host, detail: problem.detail, until },
+            "userActionRequired" => Self::ActionRequired { host, detail: problem.detail, link: problem.link },
+            _ if is_busy => Self::Busy { host, status, until },
+            _ => Self::Refused { host, status, problem: Box::new(problem) },
+        }
+    }
+}
+
+/// Let's Encrypt gives pauses the type of its limits, and says in words what ends them.
+fn is_pause(detail: &str) -> bool {
+    let detail = detail.to_ascii_lowercase();
+    ["unpause", "paused", "temporarily prevented"].iter().any(|word| detail.contains(word))
+}
+
+fn from(until: Option<UnixTime>) -> String {
+    until.map(|until| format!("; ask again from {} on", timestamp(until))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

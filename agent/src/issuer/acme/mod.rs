@@ -1,0 +1,292 @@
+//! Certificates from a CA that speaks ACME (RFC 8555), and when it wants them renewed (RFC 9773).
+//!
+//! Absent: when to ask, and whether the chain that comes is one to serve; that is the rotation's. An order is advanced in
+//! steps, and everything about it but its URL is at the CA: a step that was cut off is taken again, and an order that is
+//! `valid` is downloaded and never made again.
+
+/// Asks again for as long as the CA does nothing but refuse the nonce (RFC 8555 §6.5). The library itself tries a few times
+/// each.
+macro_rules! patiently {
+    ($attempt:expr) => {{
+        let mut left = $crate::issuer::acme::NONCES;
+        loop {
+            match $attempt.await {
+                Err(instant_acme::Error::Api(problem)) if left > 0 && $crate::issuer::acme::is_bad_nonce(&problem) => {
+                    left -= 1;
+                }
+                outcome => break outcome,
+            }
+        }
+    }};
+}
+
+mod account;
+mod chain;
+mod challenge;
+mod error;
+mod headers;
+mod ledger;
+mod order;
+mod problem;
+mod renewal;
+mod settings;
+mod transport;
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use instant_acme::Account;
+use instant_acme::Identifier;
+use instant_acme::NewOrder;
+use serde::Deserialize;
+use serde::Serialize;
+
+pub use challenge::HookError;
+pub use error::AcmeError;
+pub use error::RenewalProblem;
+pub use problem::Failure;
+pub use problem::Problem;
+pub use renewal::Suggested;
+pub use settings::Challenge;
+pub use settings::Directory;
+pub use settings::ExternalAccount;
+pub use settings::Limits;
+pub use settings::Patience;
+pub use settings::Settings;
+pub use settings::SettingsError;
+
+use super::Progress;
+use super::Request;
+use crate::leaf;
+use crate::store::Store;
+use account::Accounts;
+use challenge::Challenger;
+use challenge::TxtRecord;
+use ledger::Ledger;
+use ledger::NameSet;
+use order::Open;
+use transport::Conversation;
+use transport::Transport;
+
+/// Times that the library's own tries are repeated.
+const NONCES: usize = 12;
+
+/// One CA. Orders may be advanced at the same time.
+pub struct Acme {
+    name: String,
+    settings: Arc<Settings>,
+    transport: Arc<Transport>,
+    accounts: Accounts,
+    ledger: Ledger,
+    challenger: Challenger,
+}
+
+/// What is kept of an order at the server; the default is one that was not made yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AcmeOrder {
+    url: Option<String>,
+    /// The certificate that the CA took it to replace (RFC 9773 §5).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<String>,
+    /// To be taken out of the DNS, whatever becomes of the order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    records: Vec<TxtRecord>,
+}
+
+impl AcmeOrder {
+    /// Where it is at the CA, once it was made.
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// The certificate that the CA took it to replace, as RFC 9773 §4.1 names it.
+    pub fn replaces(&self) -> Option<&str> {
+        self.replaces.as_deref()
+    }
+}
+
+impl Acme {
+    /// A CA that is known under this name in the store.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError`], for settings that no client can be made of.
+    pub fn new(name: String, settings: Settings, store: Arc<dyn Store>) -> Result<Self, AcmeError> {
+        let settings = Arc::new(settings);
+        Ok(Self {
+            transport: Arc::new(Transport::new(Arc::clone(&settings))?),
+            accounts: Accounts::new(Arc::clone(&store), &name),
+            ledger: Ledger::new(store, &name),
+            challenger: Challenger::new(&settings.challenge),
+            settings,
+            name,
+        })
+    }
+
+    /// The name in the store.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Seconds that the CA's clock was ahead of ours when it answered last (RFC 9110 §6.6.1); none before it did.
+    pub fn clock_offset(&self) -> Option<i64> {
+        self.transport.clock_offset()
+    }
+
+    /// One step: makes the order, or goes on with it as far as it goes. `replaced` is the chain of the certificate that it is
+    /// to replace, for CAs that want to know.
+    ///
+    /// May be taken again with the same arguments after a crash: nothing is sent for an order before its URL was returned
+    /// to be written down.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError`]: see there when to try again, and whether with the same order.
+    pub async fn advance(
+        &self,
+        request: &Request,
+        order: &AcmeOrder,
+        replaced: Option<&str>,
+    ) -> Result<Progress<AcmeOrder>, AcmeError> {
+        let identifiers = identifiers(request)?;
+        let names = NameSet::new(identifiers.iter().map(challenge::name_of));
+        let of_set = order.url.is_none().then_some(&names);
+        if let Some(until) = self.ledger.not_before(of_set, leaf::now()).await? {
+            return Err(AcmeError::Waiting { host: self.settings.directory.host().to_owned(), until });
+        }
+        let outcome = match self.step(request, &identifiers, &names, order, replaced).await {
+            // An order goes with its account; a new one does not wait.
+            Err(AcmeError::NoAccount { .. }) if order.url.is_none() => {
+                self.step(request, &identifiers, &names, order, replaced).await
+            }
+            Err(AcmeError::NoAccount { host, detail }) => Err(AcmeError::Gone { host, detail }),
+            outcome => outcome,
+        };
+        // Limits are of names, closed doors are for everybody.
+        match &outcome {
+            Err(AcmeError::RateLimited { until: Some(until), .. }) => {
+                self.ledger.stay_away(Some(&names), *until).await?;
+            }
+            Err(AcmeError::Busy { until: Some(until), .. }) => self.ledger.stay_away(None, *until).await?,
+            _ => {}
+        }
+        outcome
+    }
+
+    /// When the CA wants a certificate renewed; none where it does not say such things.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError`]: the lifetime then says when.
+    pub async fn renewal_info(&self, chain_pem: &str) -> Result<Option<Suggested>, AcmeError> {
+        let conversation = Conversation::new(Arc::clone(&self.transport));
+        renewal::ask(&conversation, self.settings.directory.url().as_str(), chain_pem).await
+    }
+
+    async fn step(
+        &self,
+        request: &Request,
+        identifiers: &[Identifier],
+        names: &NameSet,
+        noted: &AcmeOrder,
+        replaced: Option<&str>,
+    ) -> Result<Progress<AcmeOrder>, AcmeError> {
+        let conversation = &Conversation::new(Arc::clone(&self.transport));
+        let work = async {
+            match &noted.url {
+                None => self.make(conversation, identifiers, names, replaced).await.map(Progress::Journal),
+                Some(url) => {
+                    let account = &self.accounts.open(conversation, &self.settings).await?;
+                    Open { acme: self, conversation, account, request, names, noted }.go_on(url).await
+                }
+            }
+        };
+        let outcome = work.await;
+        if let Err(AcmeError::NoAccount { .. }) = &outcome {
+            self.accounts.forget(conversation).await?;
+        }
+        outcome
+    }
+
+    /// Makes an order. Whatever can be refused here is refused before.
+    async fn make(
+        &self,
+        conversation: &Conversation,
+        identifiers: &[Identifier],
+        names: &NameSet,
+        replaced: Option<&str>,
+    ) -> Result<AcmeOrder, AcmeError> {
+        if let Some(refusal) = self.ledger.refusal(names, &self.settings.limits, leaf::now()).await? {
+            let ledger::Refusal { what, names, count, until } = refusal;
+            return Err(AcmeError::Budget { what, names, count, until });
+        }
+        self.challenger.probe().await?;
+        let account = self.accounts.open(conversation, &self.settings).await?;
+        self.check_profile(conversation, &account)?;
+        if let Some(replaces) = replaced.and_then(renewal::identifier) {
+            match self.send(conversation, &account, identifiers, Some(&replaces)).await {
+                // Whatever it has against the replacement: a certificate is needed all the same.
+                Err(error @ (AcmeError::Refused { .. } | AcmeError::Answer { .. } | AcmeError::Status { .. })) => {
+                    let error = crate::errors::chain(&error);
+                    tracing::warn!(ca = conversation.host(), error, "ordering without saying what is replaced");
+                }
+                outcome => return outcome,
+            }
+        }
+        self.send(conversation, &account, identifiers, None).await
+    }
+
+    async fn send(
+        &self,
+        conversation: &Conversation,
+        account: &Account,
+        identifiers: &[Identifier],
+        replaces: Option<&str>,
+    ) -> Result<AcmeOrder, AcmeError> {
+        let mut new = NewOrder::new(identifiers);
+        if let Some(profile) = &self.settings.profile {
+            new = new.profile(profile);
+        }
+        if let Some((key, serial)) = replaces.and_then(|replaces| replaces.split_once('.')) {
+            let (authority_key_identifier, serial) = (key.into(), serial.into());
+            new = new.replaces(instant_acme::CertificateIdentifier { authority_key_identifier, serial });
+        }
+        let url = |url| AcmeOrder { url: Some(url), ..AcmeOrder::default() };
+        match patiently!(account.new_order(&new)) {
+            Ok(order) => Ok(AcmeOrder { replaces: replaces.map(str::to_owned), ..url(order.into_parts().0) }),
+            // Made, but the CA does not say back what is replaced: one order is enough.
+            Err(error) => match conversation.last().filter(|answer| answer.status == StatusCode::CREATED) {
+                Some(answer) if replaces.is_some() && answer.location().is_some() => {
+                    Ok(url(answer.location().unwrap_or_default().to_owned()))
+                }
+                _ => Err(conversation.error(error)),
+            },
+        }
+    }
+
+    fn check_profile(&self, conversation: &Conversation, account: &Account) -> Result<(), AcmeError> {
+        let Some(profile) = &self.settings.profile else { return Ok(()) };
+        let mut offered: Vec<&str> = account.profiles().map(|offered| offered.name).collect();
+        if offered.contains(&profile.as_str()) {
+            return Ok(());
+        }
+        offered.sort_unstable();
+        let offered = if offered.is_empty() { "none".to_owned() } else { problem::clean(&offered.join(", ")) };
+        Err(AcmeError::NoProfile { host: conversation.host(), profile: profile.clone(), offered })
+    }
+}
+
+/// The names as ACME writes them.
+fn identifiers(request: &Request) -> Result<Vec<Identifier>, AcmeError> {
+    let names = &request.names;
+    if let Some(id) = names.spiffe() {
+        return Err(AcmeError::Spiffe { id: id.to_owned() });
+    }
+    let dns = names.dns().iter().cloned().map(Identifier::Dns);
+    Ok(dns.chain(names.ip().iter().copied().map(Identifier::Ip)).collect())
+}
+
+fn is_bad_nonce(problem: &instant_acme::Problem) -> bool {
+    problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:badNonce")
+}
