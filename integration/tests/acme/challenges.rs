@@ -1,0 +1,138 @@
+//! The other ways to prove a name.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portcullis::issuer::acme::AcmeError;
+use portcullis::issuer::acme::AcmeOrder;
+use portcullis::issuer::acme::Challenge;
+use portcullis_integration::environment::chain as causes;
+use portcullis_integration::environment::wait;
+
+use crate::support::Scene;
+use crate::support::go_on;
+use crate::support::issue;
+use crate::support::journal;
+use crate::support::request;
+
+/// Changes the DNS that Pebble asks, and remembers what it was called with.
+const HOOK: &str = r#"
+import json, sys, urllib.request
+
+management, log, action, name, value = sys.argv[1:]
+path, body = ("set-txt", {"host": name + ".", "value": value}) if action == "present" else ("clear-txt", {"host": name + "."})
+urllib.request.build_opener(urllib.request.ProxyHandler({})).open(management + "/" + path, json.dumps(body).encode())
+with open(log, "a") as file:
+    print(action, name, value, file=file)
+"#;
+
+#[tokio::test]
+async fn names_and_addresses_are_proven_by_a_handshake() {
+    let scene = Scene::new().await;
+    let acme = scene.acme(scene.settings_for(Challenge::TlsAlpn01 { listen: scene.pebble.tls() }));
+    let wanted = request(&["a.acme.example", "b.acme.example", "127.0.0.1"]);
+    let (chain, _) = issue(&acme, &wanted, None).await.unwrap_or_else(|error| panic!("{}", causes(&error)));
+    scene.verify(0, &chain, &wanted).await;
+    TcpListener::bind(scene.pebble.tls()).expect("the port is free again");
+}
+
+#[tokio::test]
+async fn a_port_of_handshakes_that_is_taken_is_found_out_before_anything_is_sent() {
+    let scene = Scene::new().await;
+    let _occupied = TcpListener::bind(scene.pebble.tls()).unwrap();
+    let acme = scene.acme(scene.settings_for(Challenge::TlsAlpn01 { listen: scene.pebble.tls() }));
+    let error = issue(&acme, &request(&["a.acme.example"]), None).await.expect_err("nobody can listen");
+    assert!(matches!(error, AcmeError::Listen { .. }), "{error:?}");
+    assert_eq!((scene.pebble.accounts(), scene.pebble.orders()), (0, 0));
+}
+
+#[tokio::test]
+async fn wildcards_are_proven_by_records_that_are_taken_away_again() {
+    let scene = Scene::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let acme = scene.acme(scene.settings_for(hook(&scene, directory.path(), &log)));
+    let wanted = request(&["*.acme.example", "acme.example", "a.acme.example"]);
+    let (chain, order) = issue(&acme, &wanted, None).await.unwrap_or_else(|error| panic!("{}", causes(&error)));
+    scene.verify(0, &chain, &wanted).await;
+    let calls = calls(&log);
+    let [present, cleanup] = ["present ", "cleanup "].map(|action| {
+        let mut called: Vec<_> = calls.iter().filter_map(|call| call.strip_prefix(action)).collect();
+        called.sort_unstable();
+        called
+    });
+    assert_eq!(present.len(), 3, "{calls:?}");
+    assert_eq!(present.iter().filter(|call| call.starts_with("_acme-challenge.acme.example ")).count(), 2);
+    assert_eq!(present, cleanup);
+
+    // Killed when everything was proven and before the records were taken away: they are, and nothing is put there.
+    fs::remove_file(&log).unwrap();
+    go_on(&acme, &wanted, order, None).await.unwrap();
+    let again = self::calls(&log);
+    assert_eq!(again.len(), 3, "{again:?}");
+    assert!(again.iter().all(|call| call.starts_with("cleanup ")), "{again:?}");
+}
+
+#[tokio::test]
+async fn records_are_written_down_before_they_are_put_in_place_and_taken_away_when_nobody_waits_any_more() {
+    let scene = Scene::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let acme = scene.acme(scene.settings_for(hook(&scene, directory.path(), &log)));
+    let wanted = request(&["a.acme.example"]);
+    let made = journal(&acme, &wanted, &AcmeOrder::default()).await;
+    let noted = journal(&acme, &wanted, &made).await;
+    assert!(serde_json::to_string(&noted).unwrap().contains("_acme-challenge.a.acme.example"));
+    assert!(!log.exists(), "nothing was put in place yet");
+    // Nobody waits from when the record is there.
+    tokio::select! {
+        biased;
+        placed = wait::until("the record", Duration::from_secs(20), async || fs::metadata(&log)) => { placed.unwrap(); }
+        _ = acme.advance(&wanted, &noted, None) => panic!("the record was there first"),
+    }
+    let taken = wait::until("the record to be taken away", Duration::from_secs(20), async || {
+        let calls = calls(&log);
+        let is_last = calls.last().is_some_and(|call| call.starts_with("cleanup "));
+        if is_last { Ok(()) } else { Err(format!("{calls:?}")) }
+    });
+    taken.await.unwrap_or_else(|error| panic!("{}", causes(&error)));
+    let (chain, _) = go_on(&acme, &wanted, noted, None).await.unwrap_or_else(|error| panic!("{}", causes(&error)));
+    scene.verify(0, &chain, &wanted).await;
+}
+
+#[tokio::test]
+async fn a_wildcard_is_not_proven_by_a_file() {
+    let scene = Scene::new().await;
+    let acme = scene.acme(scene.settings());
+    let error = issue(&acme, &request(&["*.acme.example"]), None).await.expect_err("RFC 8555 has no way");
+    assert!(matches!(error, AcmeError::NoChallenge { wanted: "http-01", .. }), "{error:?}");
+    assert!(error.to_string().contains("`*.acme.example` by http-01; it offers"), "{error}");
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_is_heard() {
+    let scene = Scene::new().await;
+    let argv = ["/bin/sh", "-c", "echo the zone is locked >&2; exit 3"].map(str::to_owned).to_vec();
+    let acme = scene.acme(scene.settings_for(Challenge::dns_hook(argv).unwrap()));
+    let error = issue(&acme, &request(&["a.acme.example"]), None).await.expect_err("the hook failed");
+    let text = causes(&error);
+    assert!(text.contains("`_acme-challenge.a.acme.example`") && text.contains("the zone is locked"), "{text}");
+    assert!(!error.is_final(), "the order can go on: nothing was sent for it");
+    assert!(!scene.pebble.log().contains("Attempting to validate"), "{}", scene.pebble.log());
+}
+
+fn hook(scene: &Scene, directory: &Path, log: &Path) -> Challenge {
+    let script: PathBuf = directory.join("hook.py");
+    fs::write(&script, HOOK).unwrap();
+    let [script, log] = [&script, log].map(|path| path.to_str().unwrap().to_owned());
+    let management = scene.pebble.dns().management();
+    let argv = vec!["/usr/bin/env".to_owned(), "python3".to_owned(), script, management, log];
+    Challenge::dns_hook(argv).unwrap()
+}
+
+fn calls(log: &Path) -> Vec<String> {
+    fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,324 @@
+//! CAs that are overloaded, slow, broken or full of words: every answer leads to an error that says what to do, and none to a
+//! hang, a panic or a storm.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use portcullis::issuer::Progress;
+use portcullis::issuer::acme::Acme;
+use portcullis::issuer::acme::AcmeError;
+use portcullis::issuer::acme::AcmeOrder;
+use portcullis::issuer::acme::Directory;
+use portcullis::issuer::acme::Patience;
+use portcullis::issuer::acme::RenewalProblem;
+use portcullis::issuer::acme::Settings;
+use portcullis::leaf;
+use portcullis_integration::certificates::Authority;
+use portcullis_integration::environment::PebbleSettings;
+use portcullis_integration::environment::chain as causes;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::fake::Fake;
+use crate::fake::Reply;
+use crate::support::Scene;
+use crate::support::install_provider;
+use crate::support::issue;
+use crate::support::request;
+use crate::support::store;
+
+#[tokio::test]
+async fn refused_nonces_are_asked_for_again_and_a_ca_that_is_slow_is_waited_for() {
+    let settings = PebbleSettings { bad_nonces: 60, retry_after: Some(1), ..PebbleSettings::default() };
+    let scene = Scene::with(&settings).await;
+    let wanted = request(&["a.acme.example", "b.acme.example"]);
+    let (chain, _) =
+        issue(&scene.acme(scene.settings()), &wanted, None).await.unwrap_or_else(|error| panic!("{}", causes(&error)));
+    scene.verify(0, &chain, &wanted).await;
+    assert_eq!((scene.pebble.accounts(), scene.pebble.orders()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_overloaded_ca_is_left_alone_by_everybody_until_it_said_also_after_a_restart() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    fake.say(
+        "/dir",
+        Reply { status: 503, body: b"<html>later".to_vec(), ..Reply::default() }.with("Retry-After", "3600"),
+    );
+    let before = leaf::now();
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(matches!(error, AcmeError::Busy { .. }), "{error:?}");
+    let until = error.retry_after().expect("a time");
+    assert!((before.0 + 3_600..=leaf::now().0 + 3_600).contains(&until.0), "{until:?}");
+    let asked = fake.asked_in_all();
+    let error = refused(&fake.acme(&store), &["b.acme.example"]).await;
+    assert!(matches!(error, AcmeError::Waiting { .. }) && error.retry_after() == Some(until), "{error:?}");
+    assert_eq!(fake.asked_in_all(), asked, "it was left alone");
+}
+
+#[tokio::test]
+async fn a_limit_is_one_of_its_names_only() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let limited = Reply::problem(429, "rateLimited", "too many certificates (5) already issued for this exact set");
+    fake.say("/order", limited.with("Date", date).with("Retry-After", "Sun, 06 Nov 1994 09:49:37 GMT"));
+    let before = leaf::now();
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(matches!(error, AcmeError::RateLimited { .. }), "{error:?}");
+    assert!(error.to_string().contains("this exact set"), "{error}");
+    let until = error.retry_after().expect("a time");
+    assert!((before.0 + 3_600..=leaf::now().0 + 3_600).contains(&until.0), "{until:?}");
+
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(matches!(error, AcmeError::Waiting { .. }), "{error:?}");
+    assert_eq!(fake.asked("/order").len(), 1);
+    let error = refused(&fake.acme(&store), &["b.acme.example"]).await;
+    assert!(matches!(error, AcmeError::RateLimited { .. }), "{error:?}");
+    assert_eq!(fake.asked("/order").len(), 2);
+    assert_eq!(fake.asked("/account").len(), 1);
+}
+
+#[tokio::test]
+async fn a_paused_account_and_new_terms_are_shown_with_their_links() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let link = "https://ca.example/sfe/v1/unpause?jwt=aaa.bbb.ccc";
+    let words = format!("Your account is temporarily prevented from requesting certificates. Please visit: {link}");
+    fake.say("/order", Reply::problem(429, "rateLimited", &words));
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(matches!(error, AcmeError::Paused { .. }), "{error:?}");
+    assert!(error.to_string().contains(link), "{error}");
+
+    let terms = json!({
+        "type": "urn:ietf:params:acme:error:userActionRequired",
+        "detail": "Terms of service have changed",
+        "instance": "https://ca.example/terms?token=1",
+    });
+    fake.say("/order", Reply::json(403, &terms));
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(matches!(error, AcmeError::ActionRequired { .. }), "{error:?}");
+    assert!(error.to_string().contains("https://ca.example/terms?token=1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_stays_silent_is_not_waited_for() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    fake.say("/order", Reply { silent: true, ..Reply::default() });
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(matches!(error, AcmeError::Network { .. }), "{error:?}");
+    assert!(causes(&error).contains("took too long"), "{}", causes(&error));
+    // The next attempt is not held up by the connection that hangs.
+    fake.say("/order", Reply::problem(400, "malformed", "heard"));
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(error.to_string().contains("heard"), "{error}");
+
+    // One that does not even begin TLS.
+    install_provider();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = Directory::parse(&format!("https://{}/dir", silent.local_addr().unwrap())).unwrap();
+    let patience = Patience { connect: Duration::from_millis(200), ..Patience::default() };
+    let challenge = portcullis::issuer::acme::Challenge::dns_hook(vec!["/bin/false".to_owned()]).unwrap();
+    let settings = Settings { patience, ..Settings::new(directory, challenge) };
+    let acme = Acme::new("silent".to_owned(), settings, store).unwrap();
+    let error = refused(&acme, &["a.acme.example"]).await;
+    assert!(matches!(error, AcmeError::Network { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn answers_that_are_none_are_errors_of_one_line() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let endless = vec![b'x'; 10 << 20];
+    for (name, place, reply, want) in [
+        (
+            "a directory without end",
+            "/dir",
+            Reply { status: 200, body: endless.clone(), ..Reply::default() },
+            "more than 1048576 bytes",
+        ),
+        (
+            "a directory of words",
+            "/dir",
+            Reply { status: 200, body: b"{\"newNonce\": [".to_vec(), ..Reply::default() },
+            "not ACME",
+        ),
+        ("a directory of nothing", "/dir", Reply::json(200, &json!({})), "not ACME"),
+        (
+            "a redirect",
+            "/dir",
+            Reply { status: 302, ..Reply::default() }.with("Location", "https://127.0.0.1:1/"),
+            "answered 302",
+        ),
+        (
+            "an error of something in between",
+            "/dir",
+            Reply { status: 502, body: b"<html>".to_vec(), ..Reply::default() },
+            "answered 502",
+        ),
+    ] {
+        let fake = Fake::start().await;
+        fake.say(place, reply);
+        let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+        let text = causes(&error);
+        assert!(text.contains(want), "{name}: {text}");
+        assert!(!text.contains('\n') && text.len() < 3_000, "{name}: {text}");
+        assert!(!error.is_final() && error.retry_after().is_none(), "{name}: {error:?}");
+    }
+    for (name, reply, want) in [
+        ("an order without end", Reply { status: 201, body: endless, ..Reply::default() }, "more than 1048576 bytes"),
+        ("an order of words", Reply { status: 201, body: b"made".to_vec(), ..Reply::default() }, "not ACME"),
+        ("an order nowhere", Reply::json(201, &fake.order("pending")), "not ACME"),
+        ("a refusal in no words", Reply::json(400, &json!({})), "answered 400"),
+        ("a name that is refused", rejected(), "`a.acme.example`: not ours (rejectedIdentifier)"),
+    ] {
+        fake.say("/order", reply);
+        let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+        assert!(causes(&error).contains(want), "{name}: {}", causes(&error));
+        assert!(!error.is_final(), "{name}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn chains_that_are_none_are_not_taken() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    fake.say("/order/1", Reply::json(200, &fake.order("valid")));
+    let noted: AcmeOrder = serde_json::from_value(json!({ "url": fake.url("/order/1") })).unwrap();
+    let wanted = request(&["a.acme.example"]);
+    for (name, body) in [
+        ("nothing", Vec::new()),
+        ("a page", b"<html>your certificate".to_vec()),
+        ("no text", vec![0xff, 0xfe]),
+        ("no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
+    ] {
+        fake.say("/certificate", Reply { status: 200, body, ..Reply::default() });
+        let error = fake.acme(&store).advance(&wanted, &noted, None).await.err().expect(name);
+        assert!(matches!(error, AcmeError::Chain { .. } | AcmeError::Answer { .. }), "{name}: {error:?}");
+    }
+    fake.say("/certificate", Reply::problem(404, "malformed", "expired"));
+    let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err("gone");
+    assert!(matches!(error, AcmeError::Gone { .. }) && error.is_final(), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_order_that_never_ends_is_left_and_found_again() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let noted: AcmeOrder = serde_json::from_value(json!({ "url": fake.url("/order/1") })).unwrap();
+    let wanted = request(&["a.acme.example"]);
+    fake.say("/order/1", Reply::json(200, &fake.order("processing")).with("Retry-After", "600"));
+    let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err("later");
+    assert!(matches!(error, AcmeError::Unfinished { .. }) && !error.is_final(), "{error:?}");
+    assert!(error.retry_after().is_some_and(|until| until.0 > leaf::now().0 + 500), "{error}");
+    // Nor does one that is ready however often it is finalized.
+    fake.say("/order/1", Reply::json(200, &fake.order("ready")));
+    fake.say("/finalize", Reply::json(200, &fake.order("ready")));
+    let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err("later");
+    assert!(matches!(error, AcmeError::Unfinished { .. }), "{error:?}");
+    assert_eq!(fake.asked("/finalize").len(), 1);
+    // A key that the CA does not like is the end of the order.
+    fake.say("/finalize", Reply::problem(400, "badCSR", "the key is weak"));
+    let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err("over");
+    assert!(error.is_final() && error.to_string().contains("the key is weak"), "{error:?}");
+    // And so is one of which the CA says nothing but that it is over.
+    let mut over = fake.order("invalid");
+    over["error"] = json!({ "type": "urn:ietf:params:acme:error:caa", "detail": "CAA record forbids" });
+    fake.say("/order/1", Reply::json(200, &over));
+    let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err("over");
+    assert!(error.is_final() && error.to_string().contains("`a.acme.example`: CAA record forbids (caa)"), "{error}");
+}
+
+#[tokio::test]
+async fn orders_that_end_without_a_certificate_do_not_use_up_the_certificates() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    fake.say("/finalize", Reply::problem(400, "badCSR", "the key is weak"));
+    for number in 0..7 {
+        let made = Reply::json(201, &fake.order("ready"));
+        fake.say("/order", made.with("Location", fake.url(&format!("/order/{number}"))));
+        let error = issue(&fake.acme(&store), &request(&["a.acme.example"]), None).await.expect_err("a weak key");
+        assert!(error.is_final() && matches!(error, AcmeError::Refused { .. }), "{number}: {error:?}");
+    }
+    assert_eq!(fake.asked("/finalize").len(), 7);
+}
+
+#[tokio::test]
+async fn a_replacement_is_left_out_once_where_the_ca_does_not_like_it() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let replaced = replaced();
+    fake.say("/order", Reply::problem(409, "alreadyReplaced", "somebody was faster"));
+    let wanted = request(&["a.acme.example"]);
+    let error = fake.acme(&store).advance(&wanted, &AcmeOrder::default(), Some(&replaced)).await.expect_err("both");
+    assert!(error.to_string().contains("somebody was faster"), "{error}");
+    let said: Vec<bool> = fake.asked("/order").iter().map(|asked| asked.payload.get("replaces").is_some()).collect();
+    assert_eq!(said, [true, false]);
+
+    // A CA that makes the order, and says nothing of the replacement: it is one order.
+    let made = Reply::json(201, &fake.order("pending")).with("Location", fake.url("/order/7"));
+    fake.say("/order", made);
+    let Ok(Progress::Journal(noted)) = fake.acme(&store).advance(&wanted, &AcmeOrder::default(), Some(&replaced)).await
+    else {
+        panic!("the order was made");
+    };
+    assert_eq!((noted.url(), noted.replaces()), (Some(fake.url("/order/7").as_str()), None));
+    assert_eq!(fake.asked("/order").len(), 3);
+}
+
+#[tokio::test]
+async fn a_ca_that_does_not_say_when_to_renew_is_no_failure_and_one_that_says_half_of_it_is() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let replaced = replaced();
+    let window = json!({ "suggestedWindow": { "start": "2030-01-01T00:00:00Z", "end": "2030-01-02T00:00:00Z" } });
+    for (name, reply, want) in [
+        ("no time to ask again", Reply::json(200, &window), Some(RenewalProblem::NoRetryAfter)),
+        ("unknown", Reply { status: 404, ..Reply::default() }, Some(RenewalProblem::UnknownCertificate)),
+        ("overloaded", Reply { status: 503, ..Reply::default() }, None),
+        ("broken", Reply { status: 500, ..Reply::default() }, None),
+    ] {
+        fake.say("/renewal", reply);
+        let error = fake.acme(&store).renewal_info(&replaced).await.expect_err(name);
+        match (&error, want) {
+            (AcmeError::RenewalInfo { why, .. }, Some(want)) => assert_eq!(*why, want, "{name}"),
+            (AcmeError::Busy { .. } | AcmeError::Status { .. }, None) => {}
+            _ => panic!("{name}: {error:?}"),
+        }
+    }
+    fake.say("/renewal", Reply::json(200, &window).with("Retry-After", "10"));
+    let said = fake.acme(&store).renewal_info(&replaced).await.unwrap().expect("a window");
+    assert!(said.ask_again.0 >= leaf::now().0 + 55, "not every ten seconds: {said:?}");
+    let url = |path: &str| fake.url(path);
+    let plain = json!({ "newNonce": url("/nonce"), "newAccount": url("/account"), "newOrder": url("/order") });
+    fake.say("/dir", Reply::json(200, &plain));
+    assert_eq!(fake.acme(&store).renewal_info(&replaced).await.unwrap(), None);
+}
+
+async fn refused(acme: &Acme, names: &[&str]) -> AcmeError {
+    match acme.advance(&request(names), &AcmeOrder::default(), None).await {
+        Ok(_) => panic!("not refused"),
+        Err(error) => error,
+    }
+}
+
+fn rejected() -> Reply {
+    let part: Value = json!({
+        "type": "urn:ietf:params:acme:error:rejectedIdentifier",
+        "detail": "not ours",
+        "identifier": { "type": "dns", "value": "a.acme.example" },
+    });
+    let whole = json!({
+        "type": "urn:ietf:params:acme:error:compound",
+        "detail": "some names were rejected",
+        "subproblems": [part],
+    });
+    Reply::json(403, &whole)
+}
+
+/// A chain of a CA that names the keys of its issuers.
+fn replaced() -> String {
+    Authority::new("another").leaf().dns("a.acme.example").issue().pem()
+}

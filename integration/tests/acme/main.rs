@@ -1,0 +1,10 @@
+//! The agent's ACME client against the real Pebble, which comes to validate, and against servers that do not mean well.
+//! Whether a certificate was issued is what rustls says of its chain.
+
+mod support;
+
+mod challenges;
+mod fake;
+mod hostile;
+mod orders;
+mod renewal;
