@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -33,7 +34,6 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use serde_json::json;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -183,7 +183,7 @@ async fn answer(request: Request<Incoming>, fake: Fake) -> Result<Response<Full<
         script.asked.push(Asked { path: path.clone(), payload: payload.unwrap_or_default() });
         let found = script.replies.iter().find(|(place, _)| path == **place || path.starts_with(&format!("{place}/")));
         let exact = script.replies.get(path.as_str());
-        exact.or(found.map(|(_, reply)| reply)).cloned()
+        exact.or_else(|| found.map(|(_, reply)| reply)).cloned()
     };
     let reply = reply.unwrap_or_else(|| Reply::problem(404, "malformed", "no such place"));
     if reply.silent {

@@ -195,7 +195,7 @@ async fn chains_that_are_none_are_not_taken() {
         ("no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
     ] {
         fake.say("/certificate", Reply { status: 200, body, ..Reply::default() });
-        let error = fake.acme(&store).advance(&wanted, &noted, None).await.err().expect(name);
+        let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err(name);
         assert!(matches!(error, AcmeError::Chain { .. } | AcmeError::Answer { .. }), "{name}: {error:?}");
     }
     fake.say("/certificate", Reply::problem(404, "malformed", "expired"));

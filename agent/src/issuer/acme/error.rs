@@ -281,6 +281,39 @@ impl AcmeError {
         }
     }
 
+    /// The stable code, a label of the metrics.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::ActionRequired { .. } => "action_required",
+            Self::Answer { .. } => "answer",
+            Self::Budget { .. } => "budget",
+            Self::Busy { .. } => "busy",
+            Self::Chain { .. } => "chain",
+            Self::Csr(_) => "csr",
+            Self::Gone { .. } => "order_gone",
+            Self::Hook { .. } => "hook",
+            Self::Invalid { .. } => "invalid",
+            Self::Key(_) => "key",
+            Self::Listen { .. } => "listen",
+            Self::Network { .. } => "network",
+            Self::NoAccount { .. } => "no_account",
+            Self::NoChallenge { .. } => "no_challenge",
+            Self::NoProfile { .. } => "no_profile",
+            Self::Paused { .. } => "paused",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Record { .. } => "record",
+            Self::Refused { .. } => "refused",
+            Self::RenewalInfo { .. } => "renewal_info",
+            Self::SelfCheck { .. } => "self_check",
+            Self::Spiffe { .. } => "spiffe",
+            Self::Status { .. } => "status",
+            Self::Store(_) => "store",
+            Self::Unfinished { .. } => "unfinished",
+            Self::Url { .. } => "url",
+            Self::Waiting { .. } => "waiting",
+        }
+    }
+
     /// What an answer that is no success means.
     pub(super) fn of(host: &str, status: StatusCode, problem: Option<Problem>, until: Option<UnixTime>) -> Self {
         let host = host.to_owned();
