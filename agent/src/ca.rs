@@ -363,7 +363,7 @@ fn serial() -> Result<[u8; 16], KeyError> {
     Ok(bytes)
 }
 
-fn alternative_names(names: &Names) -> Result<Vec<SanType>, CaError> {
+pub(crate) fn alternative_names(names: &Names) -> Result<Vec<SanType>, CaError> {
     let mut all = Vec::new();
     if let Some(id) = names.spiffe() {
         all.push(uri(id)?);

@@ -75,6 +75,11 @@ pub fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, LeafError> {
     chain.ok().filter(|chain| !chain.is_empty()).ok_or(LeafError)
 }
 
+/// Whether subject and issuer are the same: a root, or somebody who wants to be one.
+pub fn is_self_issued(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.subject() == certificate.issuer())
+}
+
 /// DER as PEM (RFC 7468): lines of 64 characters, which is all that some readers take.
 pub fn pem(label: &str, der: &[u8]) -> String {
     let digits = STANDARD.encode(der);

@@ -30,6 +30,7 @@ pub mod resource;
 pub mod revocation;
 pub mod room;
 pub mod rotation;
+pub mod secret;
 pub mod state_dir;
 pub mod status;
 pub mod store;

@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+use crate::issuer::Roots;
 use crate::leaf::Leaf;
 use crate::leaf::LeafError;
 use crate::status::LeafStatus;
@@ -154,6 +155,12 @@ impl Prover {
         // A resumed session shows no certificate.
         config.resumption = Resumption::disabled();
         Ok(Self { config, roots, provider })
+    }
+
+    /// The same with other roots.
+    #[must_use]
+    pub(crate) fn trusting(&self, roots: &Roots) -> Self {
+        Self { roots: Arc::clone(roots.store()), ..self.clone() }
     }
 
     /// Shakes hands once and says which leaf was served. Compare it with the stored one by its SHA-256.

@@ -317,6 +317,30 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
         ("the file", "", ""),
         ("listen", "/properties/listen", "/listen"),
         ("the CA", "/properties/ca", "/ca"),
+        ("an issuer", "/properties/issuers/items", "/issuers/0"),
+        ("an ACME server", "/properties/issuers/items/properties/acme", "/issuers/3/acme"),
+        (
+            "an account from elsewhere",
+            "/properties/issuers/items/properties/acme/properties/external_account",
+            "/issuers/3/acme/external_account",
+        ),
+        ("OpenBao", "/properties/issuers/items/properties/openbao", "/issuers/0/openbao"),
+        (
+            "a login by AppRole",
+            "/properties/issuers/items/properties/openbao/properties/login/properties/approle",
+            "/issuers/1/openbao/login/approle",
+        ),
+        (
+            "a login by certificate",
+            "/properties/issuers/items/properties/openbao/properties/login/properties/certificate",
+            "/issuers/2/openbao/login/certificate",
+        ),
+        (
+            "a login by token",
+            "/properties/issuers/items/properties/openbao/properties/login/properties/token",
+            "/issuers/0/openbao/login/token",
+        ),
+        ("a fallback", "/$defs/certificate/properties/fallback", "/certificates/0/fallback"),
         ("a certificate", "/$defs/certificate", "/certificates/0"),
         ("its files", "/$defs/certificate/properties/files", "/certificates/0/files"),
         ("a listener", "/$defs/certificate/properties/served_at/items", "/certificates/0/served_at/0"),
@@ -334,6 +358,15 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
             config["filter"] = json!({"name": "f", "wasm": "w"});
             config["envoy"] = json!({});
             config["revocation"] = json!({"lists": [{"name": "l", "ca": "c", "file": "f"}]});
+            let bao =
+                |login: Value| json!({"name": "i", "openbao": {"address": "https://a", "role": "r", "login": login}});
+            config["issuers"] = json!([
+                bao(json!({"token": {"file": "f"}})),
+                bao(json!({"approle": {"role_id": "r", "secret_id_file": "f"}})),
+                bao(json!({"certificate": {"certificate": "c", "key": "k"}})),
+                {"name": "i", "acme": {"directory": "d", "challenge": {"http01": "l"}, "external_account": {"key_id": "i", "key_file": "f"}}},
+            ]);
+            config["certificates"][0]["fallback"] = json!({"issuer": "built-in"});
             config["certificates"][0]["files"] = json!({"directory": "d"});
             config["certificates"][0]["served_at"] = json!([{"address": "a:1"}]);
             config.pointer_mut(place).unwrap_or_else(|| panic!("{name}: no {place}"))[field] = value;

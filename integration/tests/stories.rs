@@ -64,6 +64,16 @@ fn agent_crash() {
 }
 
 #[test]
+fn acme() {
+    tell(Story::Acme);
+}
+
+#[test]
+fn issuer_down() {
+    tell(Story::IssuerDown);
+}
+
+#[test]
 fn impersonation() {
     tell(Story::Impersonation);
 }

@@ -16,6 +16,8 @@ const EMERGENCY: i64 = 20;
 const TRIES_LEFT: i64 = 10;
 /// Nor ever longer than this.
 const LONGEST_WAIT: i64 = 3600;
+/// What a server that asks for patience gets at most.
+const LONGEST_PUT_OFF: i64 = 86_400;
 /// How long a clock that jumped is doubted at most, apart from the spread.
 const LONGEST_DOUBT: i64 = 60;
 /// What a wait may be when nothing is left to lose: no certificate, or one that has ended.
@@ -87,6 +89,13 @@ pub fn renew_at(validity: Validity, after: Share, draw: u32) -> UnixTime {
     UnixTime(validity.not_before.0.saturating_add(at)).min(emergency_at(validity))
 }
 
+/// Chooses when to renew within the window that an issuer names (RFC 9773 §4.2). Call it once for each window, and store the
+/// answer: a `draw` of 0 is the begin, of `u32::MAX` the end. Never in the emergency window, whatever the issuer says.
+pub fn within(start: UnixTime, end: UnixTime, validity: Validity, draw: u32) -> UnixTime {
+    let width = end.0.saturating_sub(start.0).max(0);
+    UnixTime(start.0.saturating_add(scaled(width, draw))).min(emergency_at(validity))
+}
+
 /// From when on the end is so near that renewing overrides whatever the schedule says.
 pub fn emergency_at(validity: Validity) -> UnixTime {
     let margin = (validity.lifetime() / EMERGENCY).max(1);
@@ -104,10 +113,26 @@ pub fn retry_at(now: UnixTime, not_after: Option<UnixTime>, failures: u32, draw:
     UnixTime(now.0.saturating_add((wait - scaled(wait / 4, draw)).max(1)))
 }
 
-/// Whether a wait until `until` is still to be waited for. An instant that [`retry_at`] cannot have chosen comes from a
+/// Puts a retry off until the issuer wants to be asked again, but never past half of what is left until `not_after`, nor by more
+/// than a day: its wish is no reason to let a certificate end.
+pub fn put_off(retry_at: UnixTime, asked: Option<UnixTime>, now: UnixTime, not_after: Option<UnixTime>) -> UnixTime {
+    let Some(asked) = asked else { return retry_at };
+    let left = not_after.map(|end| end.0.saturating_sub(now.0)).filter(|left| *left > 0);
+    let longest = left.map_or(LONGEST_PUT_OFF, |left| (left / 2).min(LONGEST_PUT_OFF));
+    retry_at.max(asked.min(UnixTime(now.0.saturating_add(longest))))
+}
+
+/// Whether another issuer is asked: the one that should issue has failed, and less than `below` of the lifetime is left, or
+/// nothing at all.
+pub fn falls_back(validity: Option<Validity>, failures: u32, below: Share, now: UnixTime) -> bool {
+    let is_near = |validity: Validity| now.0 >= validity.not_after.0.saturating_sub(below.of(validity.lifetime()));
+    failures > 0 && validity.is_none_or(is_near)
+}
+
+/// Whether a wait until `until` is still to be waited for. An instant that [`put_off`] cannot have chosen comes from a
 /// clock that was ahead then: nobody waits for it.
 pub fn is_waiting(now: UnixTime, until: UnixTime) -> bool {
-    until > now && until.0.saturating_sub(now.0) <= LONGEST_WAIT
+    until > now && until.0.saturating_sub(now.0) <= LONGEST_PUT_OFF
 }
 
 /// For how many seconds after the clock jumped its word alone is no reason to renew a certificate of this lifetime:
@@ -177,6 +202,56 @@ mod tests {
             let now = UnixTime(1_000_000);
             let not_after = left.map(|left| UnixTime(now.0 + left));
             assert_eq!(retry_at(now, not_after, failures, 0), UnixTime(now.0 + want), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_names_a_window_and_the_emergency_stays() {
+        let validity = valid(0, 1_000);
+        for (name, (start, end), draw, want) in [
+            ("its begin", (400, 500), 0, 400),
+            ("its end", (400, 500), u32::MAX, 500),
+            ("a window that is past", (-900, -800), u32::MAX, -800),
+            ("a window after the end", (5_000, 6_000), 0, 950),
+            ("a window that is turned around", (500, 400), u32::MAX, 500),
+            ("a window without bounds", (i64::MIN, i64::MAX), u32::MAX, -1),
+        ] {
+            assert_eq!(within(UnixTime(start), UnixTime(end), validity, draw), UnixTime(want), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_may_put_a_retry_off_but_not_past_what_can_be_spared() {
+        let (day, now, retry) = (86_400, UnixTime(1_000), UnixTime(1_060));
+        for (name, asked, left, want) in [
+            ("nothing asked", None, Some(day), 1_060),
+            ("asked for less than is waited anyway", Some(1_010), Some(day), 1_060),
+            ("asked for ten minutes", Some(1_600), Some(day), 1_600),
+            ("asked for more than half of what is left", Some(1_000 + day), Some(day), 1_000 + day / 2),
+            ("asked for a week with a month left", Some(1_000 + 7 * day), Some(30 * day), 1_000 + day),
+            ("asked for a week with nothing to lose", Some(1_000 + 7 * day), None, 1_000 + day),
+            ("asked for a week after the end", Some(1_000 + 7 * day), Some(-5), 1_000 + day),
+            ("asked for ever", Some(i64::MAX), Some(day), 1_000 + day / 2),
+        ] {
+            let end = left.map(|left| UnixTime(now.0 + left));
+            let at = put_off(retry, asked.map(UnixTime), now, end);
+            assert_eq!(at, UnixTime(want), "{name}");
+            assert!(is_waiting(now, at), "{name}: it is waited for");
+        }
+    }
+
+    #[test]
+    fn another_issuer_is_asked_when_little_is_left_and_the_first_failed() {
+        let tenth = Share::new(0.1).unwrap();
+        for (name, validity, failures, now, want) in [
+            ("nothing failed", Some(valid(0, 1_000)), 0, 990, false),
+            ("failed, and there is time", Some(valid(0, 1_000)), 9, 899, false),
+            ("failed, and a tenth is left", Some(valid(0, 1_000)), 1, 900, true),
+            ("ended", Some(valid(0, 1_000)), 1, 2_000, true),
+            ("no certificate, and nothing failed", None, 0, 0, false),
+            ("no certificate, and the first try failed", None, 1, 0, true),
+        ] {
+            assert_eq!(falls_back(validity, failures, tenth, UnixTime(now)), want, "{name}");
         }
     }
 

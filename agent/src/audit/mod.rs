@@ -67,6 +67,8 @@ pub enum Kind {
     PolicyAccepted,
     /// A policy was refused; the one before stays.
     PolicyRefused,
+    /// The issuer asks for a renewal at another time.
+    RenewalPlanned,
     /// An operator asked for a renewal.
     RenewRequested,
     /// Somebody changed delivered files; the cause says what, and it was put right.

@@ -21,6 +21,7 @@ use super::Certificate;
 use super::Config;
 use super::Files;
 use super::Filter;
+use super::Issuer;
 use super::ListSource;
 use super::Listen;
 use super::Revocation;
@@ -62,13 +63,14 @@ impl Check<'_> {
         }
         let listen = self.listen(raw.listen)?;
         let ca = self.ca(raw.ca)?;
+        let issuers = self.issuers(raw.issuers)?;
         let mut taken = BTreeMap::new();
         let mut certificates = Vec::with_capacity(raw.certificates.len());
         let mut directories = BTreeMap::new();
         for (at, certificate) in raw.certificates.into_iter().enumerate() {
             let field = format!("certificates[{at}]");
             self.name(&mut taken, &certificate.name, &field)?;
-            let certificate = self.certificate(certificate, &field, &ca)?;
+            let certificate = self.certificate(certificate, &field, &ca, &issuers)?;
             if let Some(files) = &certificate.files
                 && let Some(other) = directories.insert(files.directory.clone(), certificate.name.clone())
             {
@@ -114,6 +116,7 @@ impl Check<'_> {
             policy: raw.policy.as_deref().map(|policy| self.path(policy)),
             listen,
             ca,
+            issuers,
             certificates,
             bundles,
             revocation,
@@ -194,7 +197,14 @@ impl Check<'_> {
         Ok(Ca { trust_domain, root_lifetime })
     }
 
-    fn certificate(&self, raw: raw::Certificate, field: &str, ca: &Ca) -> Result<Certificate, Located> {
+    fn certificate(
+        &self,
+        raw: raw::Certificate,
+        field: &str,
+        ca: &Ca,
+        issuers: &[Issuer],
+    ) -> Result<Certificate, Located> {
+        let (issuer, fallback) = self.issuer_of(raw.issuer, raw.fallback, field, issuers)?;
         let usage = if raw.usage.is_empty() { vec![Usage::Server] } else { raw.usage };
         let names = Names::new(raw.spiffe, raw.dns, raw.ip, usage, &ca.trust_domain)
             .map_err(|error| self.bad(field, &error.to_string()))?;
@@ -223,7 +233,16 @@ impl Check<'_> {
             }
             self.server_name(served, &format!("{field}.served_at[{at}]"))?;
         }
-        Ok(Certificate { name: raw.name, names, lifetime, renew_after, files, served_at: raw.served_at })
+        Ok(Certificate {
+            name: raw.name,
+            issuer,
+            fallback,
+            names,
+            lifetime,
+            renew_after,
+            files,
+            served_at: raw.served_at,
+        })
     }
 
     /// A name that no handshake can ask for would only be found out by the first one.
@@ -320,11 +339,11 @@ impl Check<'_> {
         Ok(seconds)
     }
 
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
     }
 
-    fn bad(&self, field: &str, message: &str) -> Located {
+    pub(super) fn bad(&self, field: &str, message: &str) -> Located {
         self.source.error_at(field, message)
     }
 }

@@ -3,7 +3,9 @@
 //! Every error names the file, the line and the column, and says what would be right. Paths are resolved against the
 //! file's own directory.
 
+mod acme;
 mod check;
+mod issuers;
 mod raw;
 
 use std::fmt;
@@ -28,7 +30,11 @@ use crate::yaml::Located;
 use crate::yaml::ReadError;
 use crate::yaml::Source;
 
+pub use acme::Acme;
 pub(crate) use check::parse_duration;
+pub use issuers::Fallback;
+pub use issuers::Issuer;
+pub use issuers::IssuerKind;
 
 /// The JSON Schema of the file (draft 2020-12), for editors. It says what fields there are; whether a configuration is good is
 /// the word of [`Config::load`].
@@ -51,6 +57,8 @@ pub struct Config {
     pub listen: Listen,
     /// The built-in CA.
     pub ca: Ca,
+    /// Who signs beside it.
+    pub issuers: Vec<Issuer>,
     /// What rotates.
     pub certificates: Vec<Certificate>,
     /// What is trusted.
@@ -90,6 +98,10 @@ pub struct Ca {
 pub struct Certificate {
     /// Its name, and that of the SDS resource.
     pub name: String,
+    /// Who issues it.
+    pub issuer: String,
+    /// Who issues it when the end is near and the issuer still fails.
+    pub fallback: Option<Fallback>,
     /// What it is issued for.
     pub names: Names,
     /// Seconds that it lives.

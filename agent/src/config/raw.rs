@@ -18,6 +18,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) listen: Listen,
     pub(super) ca: Ca,
+    #[serde(default)]
+    pub(super) issuers: Vec<Issuer>,
     pub(super) certificates: Vec<Certificate>,
     #[serde(default)]
     pub(super) bundles: Vec<Bundle>,
@@ -45,8 +47,98 @@ pub(super) struct Ca {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Issuer {
+    pub(super) name: String,
+    pub(super) roots: Option<PathBuf>,
+    pub(super) acme: Option<Acme>,
+    pub(super) openbao: Option<OpenBao>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Acme {
+    pub(super) directory: String,
+    pub(super) server_ca: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) contact: Vec<String>,
+    pub(super) external_account: Option<ExternalAccount>,
+    pub(super) profile: Option<String>,
+    pub(super) preferred_chain: Option<String>,
+    pub(super) challenge: Challenge,
+    pub(super) certificates_a_week: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExternalAccount {
+    pub(super) key_id: String,
+    pub(super) key_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub(super) enum Challenge {
+    Dns01(Vec<String>),
+    Http01(String),
+    #[serde(rename = "tls_alpn01")]
+    TlsAlpn01(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OpenBao {
+    pub(super) address: String,
+    pub(super) server_ca: Option<PathBuf>,
+    pub(super) namespace: Option<String>,
+    pub(super) mount: Option<String>,
+    pub(super) role: String,
+    pub(super) login: BaoLogin,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub(super) enum BaoLogin {
+    Approle(AppRole),
+    Certificate(ClientCertificate),
+    Token(TokenFile),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppRole {
+    pub(super) mount: Option<String>,
+    pub(super) role_id: String,
+    pub(super) secret_id_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientCertificate {
+    pub(super) mount: Option<String>,
+    pub(super) role: Option<String>,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenFile {
+    pub(super) file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fallback {
+    pub(super) issuer: String,
+    pub(super) below: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Certificate {
     pub(super) name: String,
+    pub(super) issuer: Option<String>,
+    pub(super) fallback: Option<Fallback>,
     pub(super) spiffe: Option<String>,
     #[serde(default)]
     pub(super) dns: Vec<String>,

@@ -172,6 +172,50 @@ fn a_bundle_may_trust_other_authorities_and_nobody_else() {
 }
 
 #[test]
+fn an_issuer_is_named_and_asked_in_one_way() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("portcullis.yaml");
+    let root = rcgen::CertificateParams::default();
+    let root = root.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("signed").pem();
+    std::fs::write(directory.path().join("roots.pem"), root).expect("written");
+    let issuers = "issuers:
+  - name: bao
+    roots: roots.pem
+    openbao: { address: \"https://bao.acme.example:8200\", role: gateway, login: { token: { file: token } } }
+certificates:";
+    let asks = "- name: gateway\n    issuer: bao\n    fallback: { issuer: built-in }";
+    let good = GOOD.replace("certificates:", issuers).replace("- name: gateway", asks);
+    let load = |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        Config::load(&file)
+    };
+    let config = load(&good).expect("good");
+    let gateway = config.certificate("gateway").expect("there");
+    let fallback = gateway.fallback.as_ref().expect("a fallback");
+    assert_eq!((gateway.issuer.as_str(), fallback.issuer.as_str()), ("bao", "built-in"));
+    assert_eq!(config.certificate("client").expect("there").issuer, "built-in");
+    let IssuerKind::OpenBao(settings) = &config.issuers[0].kind else { panic!("{:?}", config.issuers[0]) };
+    assert_eq!((settings.mount.as_str(), settings.role.as_str()), ("pki", "gateway"));
+    for (name, from, to, place) in [
+        ("a name that is taken", "- name: bao", "- name: built-in", "issuers[0].name"),
+        ("a server that anybody can play", "https://bao", "http://bao", "issuers[0].openbao.address"),
+        ("a role that leaves the engine", "role: gateway", "role: ../sys", "issuers[0].openbao.role"),
+        ("roots that are not there", "roots.pem", "nowhere.pem", "issuers[0].roots"),
+        ("an issuer that there is not", "issuer: bao", "issuer: acme", "certificates[0].issuer"),
+        ("a fallback to itself", "issuer: built-in }", "issuer: bao }", "certificates[0].fallback.issuer"),
+        (
+            "all of the lifetime",
+            "issuer: built-in }",
+            "issuer: built-in, below: 1.0 }",
+            "certificates[0].fallback.below",
+        ),
+    ] {
+        let error = load(&good.replacen(from, to, 1)).expect_err(name).to_string();
+        assert!(error.contains(place), "{name}: {error}");
+    }
+}
+
+#[test]
 fn a_missing_file_says_how_to_get_one() {
     let error = Config::load(Path::new("/nowhere/portcullis.yaml")).expect_err("missing");
     assert!(error.to_string().contains("portcullis init"), "{error}");

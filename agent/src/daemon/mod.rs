@@ -34,6 +34,8 @@ use crate::errors::chain;
 use crate::gate::Gate;
 use crate::health;
 use crate::health::Heartbeat;
+use crate::issuer::Issuers;
+use crate::issuer::IssuersError;
 use crate::jwks;
 use crate::jwks::Jwks;
 use crate::keys;
@@ -89,6 +91,9 @@ pub enum DaemonError {
     /// The state directory.
     #[error("the state directory cannot be used")]
     Directory(#[source] DirectoryError),
+    /// An issuer.
+    #[error(transparent)]
+    Issuer(#[from] IssuersError),
     /// The loopback port.
     #[error("cannot listen on `{address}` (`listen.metrics`); is another process there?")]
     Metrics {
@@ -215,11 +220,14 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     revoker.follow(&config.revocation.lists, &tasks, &shutdown);
     let policy_file = PolicyFile::open(&config, &gate, Jwks::new(followers.clone())).map_err(DaemonError::Policy)?;
     let config = Arc::new(config);
+    let issuers = Issuers::new(Arc::clone(&authority), ca_files.clone(), Arc::clone(&store));
+    issuers.configure(&config.issuers).map_err(DaemonError::Issuer)?;
     let prover = Prover::new(vec![authority.der().clone()], None).map_err(DaemonError::Prover)?;
     let context = Arc::new(Context {
         store: Arc::clone(&store),
         noted: Arc::clone(&noted),
         authority,
+        issuers,
         ca_directory: ca_files,
         ledger,
         trust_domain: config.ca.trust_domain.clone(),

@@ -120,6 +120,9 @@ impl Reload {
         check_wasm(&new)?;
         check_files(&new, &old)?;
         let context = &self.context;
+        // First of all that changes: certificates that ask a new issuer come after it, and an order under way at one that is
+        // gone begins anew.
+        context.issuers.configure(&new.issuers).map_err(super::DaemonError::Issuer)?;
         if (&new.policy, &new.filter) != (&old.policy, &old.filter) {
             let policy_file = PolicyFile::open(&new, &self.gate, Jwks::new(self.followers.clone()));
             let policy_file = policy_file.map_err(super::DaemonError::Policy)?;

@@ -204,16 +204,25 @@ impl Fetcher {
 impl Wanted {
     /// Takes a URL that a document of this kind may be fetched from.
     pub(crate) fn parse(&self, url: &str) -> Result<Url, &'static str> {
-        let url = Url::parse(url).map_err(|_| "is not a URL")?;
-        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-            return Err("has a user, a password or a fragment: only scheme, host, path and query are taken");
-        }
-        match (url.scheme(), self.plain) {
-            ("https", _) | ("http", Plain::Taken) => Ok(url),
-            ("http", Plain::Refused) if is_loopback(&url) => Ok(url),
-            (_, Plain::Refused) => Err("is not `https`; `http` is taken for loopback hosts only"),
-            (_, Plain::Taken) => Err("is neither `http` nor `https`"),
-        }
+        parse(url, self.plain)
+    }
+}
+
+/// Takes the URL of a server that secrets go to.
+pub(crate) fn parse_private(url: &str) -> Result<Url, &'static str> {
+    parse(url, Plain::Refused)
+}
+
+fn parse(url: &str, plain: Plain) -> Result<Url, &'static str> {
+    let url = Url::parse(url).map_err(|_| "is not a URL")?;
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err("has a user, a password or a fragment: only scheme, host, path and query are taken");
+    }
+    match (url.scheme(), plain) {
+        ("https", _) | ("http", Plain::Taken) => Ok(url),
+        ("http", Plain::Refused) if is_loopback(&url) => Ok(url),
+        (_, Plain::Refused) => Err("is not `https`; `http` is taken for loopback hosts only"),
+        (_, Plain::Taken) => Err("is neither `http` nor `https`"),
     }
 }
 

@@ -1,29 +1,191 @@
-//! Who issues certificates beside the built-in CA.
+//! Who signs certificates: the built-in CA, an ACME server, OpenBao or Vault. One order at a time, each step of it written down
+//! by the caller before the next is taken, so that a crash never orders twice.
+//!
+//! Absent: when to issue, and what becomes of the answer; nobody here trusts an answer, which is checked as a peer would.
 
 pub mod acme;
+mod csr;
+pub mod openbao;
+mod order;
+mod roots;
+mod shelf;
 
-use serde::Deserialize;
-use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use portcullis_policy::UnixTime;
+
+use crate::ca::Authority;
+use crate::ca::CaError;
+use crate::keys::KeyError;
 use crate::keys::PrivateKey;
 use crate::names::Names;
 
-/// What a certificate is asked for. Written down before anybody is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// The new key; no two requests share one.
-    pub key: PrivateKey,
-    /// Names and uses.
-    pub names: Names,
-    /// Seconds, where the issuer lets one choose.
-    pub lifetime: i64,
+pub use csr::CsrError;
+pub use order::Order;
+pub use order::Progress;
+pub use order::Request;
+pub use roots::Roots;
+pub use roots::RootsError;
+pub use shelf::Issuers;
+pub use shelf::IssuersError;
+
+use acme::Acme;
+use acme::AcmeError;
+use acme::AcmeOrder;
+use acme::Suggested;
+use openbao::BaoError;
+use openbao::OpenBao;
+
+/// The name of the built-in CA among the issuers.
+pub const BUILT_IN: &str = "built-in";
+
+/// Somebody who signs.
+pub struct Issuer {
+    name: String,
+    roots: Arc<Roots>,
+    kind: Kind,
 }
 
-/// How far the next step of an order led.
-#[derive(Debug)]
-pub enum Progress<T> {
-    /// Write this down, then ask again.
-    Journal(T),
-    /// The chain in PEM, leaf first, without the root.
-    Issued(String),
+enum Kind {
+    Acme(Box<Acme>),
+    BuiltIn { authority: Arc<Authority>, directory: PathBuf },
+    OpenBao(OpenBao),
+}
+
+/// Why an issuer did not issue. What was good before still is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The ACME server, or the way there.
+    #[error("the order at the ACME server failed")]
+    Acme(#[source] AcmeError),
+    /// The built-in CA.
+    #[error("the built-in CA did not sign")]
+    BuiltIn(#[source] CaError),
+    /// The configuration names it no more.
+    #[error("no issuer `{name}` is configured any more")]
+    Gone {
+        /// Its name.
+        name: String,
+    },
+    /// No key could be made.
+    #[error("no key can be made")]
+    Key(#[source] KeyError),
+    /// OpenBao or Vault, or the way there.
+    #[error("OpenBao did not sign")]
+    OpenBao(#[source] BaoError),
+}
+
+impl IssueError {
+    /// Until when the issuer asked to be left alone.
+    pub fn retry_after(&self) -> Option<UnixTime> {
+        match self {
+            Self::Acme(error) => error.retry_after(),
+            Self::OpenBao(error) => error.retry_after(),
+            Self::BuiltIn(_) | Self::Gone { .. } | Self::Key(_) => None,
+        }
+    }
+
+    /// Whether the order can never succeed: the next one has a new key.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Acme(error) => error.is_final(),
+            Self::Gone { .. } => true,
+            Self::BuiltIn(_) | Self::Key(_) | Self::OpenBao(_) => false,
+        }
+    }
+}
+
+impl Issuer {
+    /// The CA in this process.
+    pub fn built_in(authority: Arc<Authority>, directory: PathBuf) -> Self {
+        let roots = Arc::new(Roots::these(vec![authority.der().clone()]));
+        Self { name: BUILT_IN.to_owned(), roots, kind: Kind::BuiltIn { authority, directory } }
+    }
+
+    /// An ACME server whose certificates lead to `roots`.
+    pub fn acme(name: String, roots: Roots, acme: Acme) -> Self {
+        Self { name, roots: Arc::new(roots), kind: Kind::Acme(Box::new(acme)) }
+    }
+
+    /// A PKI engine whose certificates lead to `roots`.
+    pub fn openbao(name: String, roots: Roots, openbao: OpenBao) -> Self {
+        Self { name, roots: Arc::new(roots), kind: Kind::OpenBao(openbao) }
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its certificates lead to.
+    pub fn roots(&self) -> &Arc<Roots> {
+        &self.roots
+    }
+
+    /// Fixes all that is to be signed, a new key included. Asks nobody; write it down before [`Self::advance`].
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError`].
+    pub fn order(&self, names: Names, lifetime: i64, now: UnixTime) -> Result<Order, IssueError> {
+        let issuer = self.name.clone();
+        let request = |names| {
+            let key = PrivateKey::generate().map_err(IssueError::Key)?;
+            Ok(Request { key, names, lifetime })
+        };
+        Ok(match &self.kind {
+            Kind::BuiltIn { authority, directory } => {
+                Order::BuiltIn(authority.order(names, lifetime, directory, now).map_err(IssueError::BuiltIn)?)
+            }
+            Kind::Acme(_) => Order::Acme { issuer, request: request(names)?, order: AcmeOrder::default() },
+            Kind::OpenBao(_) => Order::OpenBao { issuer, request: request(names)? },
+        })
+    }
+
+    /// Takes the next step of an order that this issuer made. Safe to take again after a crash. `replaced` is the chain in PEM
+    /// of the certificate that the new one is to replace.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError`].
+    pub async fn advance(&self, order: &Order, replaced: Option<&str>) -> Result<Progress<Order>, IssueError> {
+        match (&self.kind, order) {
+            (Kind::BuiltIn { authority, .. }, Order::BuiltIn(order)) => {
+                authority.sign(order).map(Progress::Issued).map_err(IssueError::BuiltIn)
+            }
+            (Kind::Acme(acme), Order::Acme { issuer, request, order }) => {
+                let progress = acme.advance(request, order, replaced).await.map_err(IssueError::Acme)?;
+                Ok(match progress {
+                    Progress::Issued(chain_pem) => Progress::Issued(chain_pem),
+                    Progress::Journal(order) => {
+                        Progress::Journal(Order::Acme { issuer: issuer.clone(), request: request.clone(), order })
+                    }
+                })
+            }
+            (Kind::OpenBao(openbao), Order::OpenBao { request, .. }) => {
+                openbao.sign(request).await.map(Progress::Issued).map_err(IssueError::OpenBao)
+            }
+            // It has another kind of issuer's name now.
+            (_, order) => Err(IssueError::Gone { name: order.issuer().to_owned() }),
+        }
+    }
+
+    /// Whether it says when it wants a certificate renewed.
+    pub fn gives_advice(&self) -> bool {
+        matches!(self.kind, Kind::Acme(_))
+    }
+
+    /// When it wants a certificate renewed, whose chain in PEM this is; none where it does not say.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::Acme`]: the lifetime says when, then.
+    pub async fn advice(&self, chain_pem: &str) -> Result<Option<Suggested>, IssueError> {
+        match &self.kind {
+            Kind::Acme(acme) => acme.renewal_info(chain_pem).await.map_err(IssueError::Acme),
+            Kind::BuiltIn { .. } | Kind::OpenBao(_) => Ok(None),
+        }
+    }
 }

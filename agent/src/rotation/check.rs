@@ -19,6 +19,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
 
 use crate::command::Usage;
+use crate::issuer::Roots;
 use crate::keys::KeyError;
 use crate::keys::PrivateKey;
 use crate::leaf;
@@ -52,15 +53,12 @@ pub enum CheckError {
         /// In the configuration.
         wanted: Vec<String>,
     },
-    /// The root cannot be used to verify with.
-    #[error("the root cannot be used")]
-    Root(#[source] rustls::Error),
     /// Not a certificate.
     #[error("the answer is not a certificate chain")]
     Unreadable(#[source] LeafError),
 }
 
-/// Looks at a chain as a peer would at `now`: the key is its key, it leads to `root`, it is valid, may be used for every
+/// Looks at a chain as a peer would at `now`: the key is its key, it leads to one of `roots`, it is valid, may be used for every
 /// configured usage, and carries exactly the configured names.
 ///
 /// # Errors
@@ -70,7 +68,7 @@ pub(super) fn as_peer(
     chain_pem: &str,
     key: &PrivateKey,
     names: &Names,
-    root: &CertificateDer<'static>,
+    roots: &Roots,
     now: UnixTime,
 ) -> Result<Leaf, CheckError> {
     let chain = leaf::chain(chain_pem).map_err(CheckError::Unreadable)?;
@@ -87,28 +85,20 @@ pub(super) fn as_peer(
         return Err(CheckError::Names { found, wanted });
     }
 
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone()).map_err(CheckError::Root)?;
     for usage in names.usage() {
-        verify(&chain, roots.clone(), provider.clone(), *usage, now)
+        verify(&chain, roots.store(), provider.clone(), *usage, now)
             .map_err(|source| CheckError::Chain { usage: *usage, source })?;
     }
     Ok(summary)
 }
 
 /// Whether a stored chain is the one that the configuration asks for, whatever the time is.
-pub(super) fn fit(
-    chain_pem: &str,
-    key: &PrivateKey,
-    names: &Names,
-    root: &CertificateDer<'static>,
-    leaf: &Leaf,
-) -> Fit {
-    match as_peer(chain_pem, key, names, root, leaf.validity.not_before) {
+pub(super) fn fit(chain_pem: &str, key: &PrivateKey, names: &Names, roots: &Roots, leaf: &Leaf) -> Fit {
+    match as_peer(chain_pem, key, names, roots, leaf.validity.not_before) {
         Ok(_) => Fit::Fits,
         Err(CheckError::Names { .. }) => Fit::OtherNames,
         Err(CheckError::Chain { source, .. }) if is_purpose(&source) => Fit::OtherNames,
-        Err(CheckError::Chain { .. } | CheckError::Root(_)) => Fit::OtherIssuer,
+        Err(CheckError::Chain { .. }) => Fit::OtherIssuer,
         Err(_) => Fit::Unusable,
     }
 }
@@ -124,7 +114,7 @@ fn is_purpose(error: &rustls::Error) -> bool {
 
 fn verify(
     chain: &[CertificateDer<'static>],
-    roots: RootCertStore,
+    roots: &Arc<RootCertStore>,
     provider: CryptoProvider,
     usage: Usage,
     now: UnixTime,
@@ -135,10 +125,10 @@ fn verify(
         Usage::Server => {
             let algorithms = provider.signature_verification_algorithms.all;
             let parsed = ParsedCertificate::try_from(end)?;
-            verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)
+            verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)
         }
         Usage::Client => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider))
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::new(provider))
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))?;
             verifier.verify_client_cert(end, intermediates, now).map(|_| ())

@@ -76,7 +76,7 @@ impl Rotor {
         let (Some(generations), Some(stored)) = (self.generations.clone(), self.entry.stored.clone()) else {
             return Ok(());
         };
-        let ca_pem = self.context.authority.pem().to_owned();
+        let ca_pem = self.ca_pem(&stored);
         blocking(move || {
             let (serial, chain_pem) = (&stored.leaf.serial, &stored.chain_pem);
             generations.stage(&FileSet { serial, chain_pem, key: &stored.key, ca_pem: &ca_pem })
@@ -212,9 +212,12 @@ impl Rotor {
         let Some(stored) = &self.entry.stored else {
             return Seen::Unknown;
         };
+        let issuer = self.context.issuers.named(&stored.issuer);
+        let prover =
+            issuer.map_or_else(|_| self.context.prover.clone(), |issuer| self.context.prover.trusting(issuer.roots()));
         let mut all = Vec::with_capacity(self.config.served_at.len());
         for at in &self.config.served_at {
-            let sighting = self.context.prover.leaf_at(at, HANDSHAKE).await;
+            let sighting = prover.leaf_at(at, HANDSHAKE).await;
             let now = Timestamp::now();
             let (address, sni, checked_at) = (at.address.clone(), at.sni.clone(), Some(now));
             all.push(match sighting {
@@ -257,7 +260,7 @@ impl Rotor {
         let (Some(generations), Some(stored)) = (self.generations.clone(), self.entry.stored.clone()) else {
             return Ok(None);
         };
-        let ca_pem = self.context.authority.pem().to_owned();
+        let ca_pem = self.ca_pem(&stored);
         let mended = blocking(move || {
             let (serial, chain_pem) = (&stored.leaf.serial, &stored.chain_pem);
             generations.mend(&FileSet { serial, chain_pem, key: &stored.key, ca_pem: &ca_pem })

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::ca::Order;
+use super::advice::Advice;
+use crate::issuer::BUILT_IN;
+use crate::issuer::Order;
 use crate::keys::PrivateKey;
 use crate::leaf::Leaf;
 
@@ -21,10 +23,16 @@ pub(super) struct Credential {
     pub(super) chain_pem: String,
     /// Its key.
     pub(super) key: PrivateKey,
+    /// Who issued it.
+    #[serde(default = "built_in")]
+    pub(super) issuer: String,
     /// The leaf in short.
     pub(super) leaf: Leaf,
-    /// Drawn at issuance.
+    /// Drawn at issuance, and anew where the issuer names another window.
     pub(super) renew_at: UnixTime,
+    /// What the issuer said of that.
+    #[serde(default)]
+    pub(super) advice: Option<Advice>,
     /// When the issuer answered, in Unix milliseconds.
     pub(super) issued_ms: i64,
 }
@@ -64,6 +72,10 @@ pub(super) struct Entry {
     pub(super) rotations: u64,
     /// Of the last rotation.
     pub(super) issued_to_served_ms: Option<u64>,
+}
+
+fn built_in() -> String {
+    BUILT_IN.to_owned()
 }
 
 impl Entry {

@@ -4,11 +4,13 @@
 //! One task owns a certificate at a time; those at rest are kept here and looked at whenever time passed, a proxy
 //! answered or an operator asked.
 
+mod advice;
 mod check;
 mod clock;
 mod deliver;
 mod entry;
 pub mod failpoint;
+mod obtain;
 mod rotor;
 
 use std::collections::BTreeMap;
@@ -36,6 +38,7 @@ use crate::config;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
 use crate::health::Heartbeat;
+use crate::issuer::Issuers;
 use crate::leaf;
 use crate::metrics::Metrics;
 use crate::proof::Prover;
@@ -65,9 +68,11 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// Woken when the store has notes for the audit log.
     pub noted: Arc<Notify>,
-    /// The issuer.
+    /// The built-in CA.
     pub authority: Arc<Authority>,
-    /// The issuer's directory, for messages.
+    /// Everybody who issues.
+    pub issuers: Issuers,
+    /// The built-in CA's directory.
     pub ca_directory: PathBuf,
     /// Whom else it issued certificates.
     pub ledger: Arc<Ledger>,
@@ -201,6 +206,9 @@ impl Rotation {
                 let _permit = limit.acquire_owned().await;
                 if rotor.is_look_due(every) {
                     rotor.look().await;
+                }
+                if rotor.is_advice_due(leaf::now()) {
+                    rotor.take_advice().await;
                 }
                 rotor.drive().await;
                 rotor

@@ -25,25 +25,22 @@ use super::check;
 use super::clock::Reading;
 use super::deliver;
 use super::deliver::DeliveryError;
-use super::entry::Answer;
-use super::entry::Credential;
 use super::entry::Entry;
 use super::failpoint;
 use crate::audit::Event;
 use crate::audit::Kind;
-use crate::ca::CaError;
 use crate::command::CommandError;
 use crate::command::Renewed;
 use crate::config;
 use crate::errors::chain;
 use crate::generation::GenerationError;
 use crate::generation::Generations;
+use crate::issuer::IssueError;
 use crate::keys;
 use crate::keys::KeyError;
 use crate::leaf;
 use crate::metrics::RotationResult;
 use crate::proof::ServedAt;
-use crate::room;
 use crate::room::NoRoom;
 use crate::status::CertificateStatus;
 use crate::status::ServedStatus;
@@ -59,9 +56,12 @@ pub(super) type RenewReply = oneshot::Sender<Result<Renewed, CommandError>>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    /// The issuer.
-    #[error("the built-in CA did not issue the certificate")]
-    Ca(#[source] CaError),
+    /// The issuer's answer is not even that.
+    #[error("what `{issuer}` answered is not a certificate")]
+    Answer {
+        /// Its name.
+        issuer: String,
+    },
     /// The issuer's answer.
     #[error("the certificate was not accepted")]
     Check(#[source] check::CheckError),
@@ -71,6 +71,14 @@ pub enum StepError {
     /// The files.
     #[error("the certificate's files were not replaced")]
     Files(#[source] GenerationError),
+    /// The issuer.
+    #[error("`{issuer}` did not issue the certificate")]
+    Issue {
+        /// Its name.
+        issuer: String,
+        /// Why.
+        source: IssueError,
+    },
     /// Random numbers.
     #[error("nothing can be drawn")]
     Key(#[source] KeyError),
@@ -98,13 +106,15 @@ pub(super) struct Rotor {
     pub(super) entry: Entry,
     pub(super) served: Vec<ServedStatus>,
     version: Option<Version>,
-    facts: Facts,
+    pub(super) facts: Facts,
     /// Who waits for the renewal, and what was stored when it began.
     renewals: Vec<RenewReply>,
     renewed_from: Option<String>,
     /// Dropped when the listeners were looked at.
     verifications: Vec<mpsc::Sender<()>>,
     looked: Option<Instant>,
+    /// Whether the issuer was asked since the agent began: it may have been away for long.
+    pub(super) is_advised: bool,
     paused: Option<Instant>,
     alarm: Option<String>,
     /// Places this certificate among those that a jump of the clock made due.
@@ -145,6 +155,7 @@ impl Rotor {
             renewed_from: None,
             verifications: Vec::new(),
             looked: None,
+            is_advised: false,
             paused: None,
             alarm: None,
             draw: keys::draw().unwrap_or_default(),
@@ -170,16 +181,14 @@ impl Rotor {
         if let Some(stored) = self.entry.stored.as_mut().filter(|_| config.renew_after != self.config.renew_after) {
             let draw = keys::draw().unwrap_or_default();
             stored.renew_at = schedule::renew_at(stored.leaf.validity, config.renew_after, draw);
+            stored.advice = None;
         }
         self.config = config;
         if let Err(error) = self.open_files() {
             // The next look finds no files, and the delivery that it leads to tries again and says so.
             tracing::error!(certificate = self.config.name, error = chain(&error), "files are not written yet");
         }
-        let root = self.context.authority.der();
-        self.facts.fit = self.entry.stored.as_ref().map_or(Fit::Fits, |stored| {
-            check::fit(&stored.chain_pem, &stored.key, &self.config.names, root, &stored.leaf)
-        });
+        self.facts.fit = self.fit();
         self.looked = None;
     }
 
@@ -207,10 +216,11 @@ impl Rotor {
     /// Whether there is something to do other than waiting.
     pub(super) fn needs_work(&self, now: UnixTime, every: Duration) -> bool {
         let refused = self.is_refused() && !self.is_paused();
-        refused || !matches!(self.step(now), Step::Wait { .. }) || self.is_look_due(every)
+        let rests = matches!(self.step(now), Step::Wait { .. });
+        refused || !rests || self.is_look_due(every) || self.is_advice_due(now)
     }
 
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         self.paused.is_some_and(|until| until > Instant::now())
     }
 
@@ -319,46 +329,9 @@ impl Rotor {
         entry.flight = flight.after(rotation::Outcome::Done);
         let mut events = Vec::new();
         match edge {
-            Edge::Journal => {
-                let context = &self.context;
-                let files = self.config.files.as_ref().map(|files| files.directory.as_path());
-                // The CA's directory and the store lie on the same file system.
-                room::check(context.room, files.into_iter().chain([context.ca_directory.as_path()]))
-                    .map_err(StepError::Room)?;
-                let order = context
-                    .authority
-                    .order(self.config.names.clone(), self.config.lifetime, &context.ca_directory, now)
-                    .map_err(StepError::Ca)?;
-                entry.order = Some(order);
-            }
-            Edge::Obtain => {
-                let order = self.entry.order.as_ref().ok_or_else(missing)?;
-                let chain_pem = self.context.authority.sign(order).map_err(StepError::Ca)?;
-                entry.answer = Some(Answer { chain_pem, issued_ms: Timestamp::now().as_millisecond() });
-                entry.flight = entry.flight.map(|flight| Flight { obtained: Some(order.validity), ..flight });
-                events.push(
-                    Event::new(Kind::CertificateIssued, &name)
-                        .by(if flight.cause == Cause::Requested { "operator" } else { "schedule" })
-                        .because(flight.cause.as_str())
-                        .change(self.entry.serial(), Some(&leaf::serial_hex(&order.serial))),
-                );
-            }
-            Edge::Check => {
-                let order = entry.order.take().ok_or_else(missing)?;
-                let answer = entry.answer.take().ok_or_else(missing)?;
-                let root = self.context.authority.der();
-                let leaf =
-                    check::as_peer(&answer.chain_pem, &order.key, &order.names, root, now).map_err(StepError::Check)?;
-                let draw = keys::draw().map_err(StepError::Key)?;
-                let renew_at = schedule::renew_at(leaf.validity, self.config.renew_after, draw);
-                let Answer { chain_pem, issued_ms } = answer;
-                let new = Credential { chain_pem, key: order.key, leaf, renew_at, issued_ms };
-                self.facts = Facts::default();
-                // One that was refused is nothing to go back to.
-                let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
-                entry.previous = old.as_ref().map(|old| old.leaf.clone()).or(entry.previous);
-                entry.last_good = old.or(entry.last_good);
-            }
+            Edge::Journal => entry.order = Some(self.journal(now)?),
+            Edge::Obtain => self.obtain(&mut entry, flight, &mut events).await?,
+            Edge::Check => self.check(&mut entry, now)?,
             Edge::Stage => self.stage().await?,
             Edge::Install => {
                 if !self.install(flight.cause).await? {
@@ -402,7 +375,11 @@ impl Rotor {
         let mut entry = self.entry.clone();
         entry.failures = entry.failures.saturating_add(1);
         let end = entry.stored.as_ref().map(|stored| stored.leaf.validity.not_after);
-        entry.retry_at = Some(schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default()));
+        let retry_at = schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default());
+        entry.retry_at = Some(match error {
+            StepError::Issue { source, .. } => schedule::put_off(retry_at, source.retry_after(), now, end),
+            _ => retry_at,
+        });
         let first = entry.last_error.is_none();
         entry.last_error = Some(format!("{} failed: {text}", edge.as_str()));
         let refused = matches!(error, StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::RefusedLate));
@@ -411,7 +388,18 @@ impl Rotor {
             let flight = entry.flight.unwrap_or_else(|| Flight::begin(Cause::Refused));
             entry.flight = flight.after(rotation::Outcome::Refused);
         } else {
-            entry.flight = entry.flight.and_then(|flight| flight.after(rotation::Outcome::Failed));
+            // What can never succeed, or not in time, is not asked for again.
+            let is_dead = match error {
+                StepError::Answer { .. } => true,
+                StepError::Issue { source, .. } => source.is_final(),
+                _ => false,
+            };
+            self.entry.failures = entry.failures;
+            let gives_up = edge == Edge::Obtain && (is_dead || self.gives_up_order(now));
+            entry.flight = match entry.flight {
+                Some(flight) if gives_up => Some(Flight::begin(flight.cause)),
+                flight => flight.and_then(|flight| flight.after(rotation::Outcome::Failed)),
+            };
         }
         if entry.flight.is_none_or(|flight| flight.edge == Edge::Journal) {
             entry.order = None;
@@ -501,7 +489,7 @@ impl Rotor {
         }
     }
 
-    async fn commit(&mut self, entry: Entry, events: &[Event]) -> Result<(), StepError> {
+    pub(super) async fn commit(&mut self, entry: Entry, events: &[Event]) -> Result<(), StepError> {
         let (store, key, expected) = (Arc::clone(&self.context.store), Entry::key(&self.config.name), self.version);
         let json = entry.to_json();
         let notes: Vec<Vec<u8>> = events.iter().map(Event::note).collect();
@@ -541,7 +529,7 @@ impl Rotor {
         CertificateStatus {
             name: self.config.name.clone(),
             identity: self.config.names.label(),
-            issuer: "built-in".to_owned(),
+            issuer: entry.stored.as_ref().map_or(&self.config.issuer, |stored| &stored.issuer).clone(),
             state: entry.state().as_str().to_owned(),
             stored: entry.stored.as_ref().map(|stored| stored.leaf.status()),
             installed: entry.installed().map(str::to_owned),

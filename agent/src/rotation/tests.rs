@@ -4,6 +4,7 @@ use std::path::Path;
 
 use portcullis_policy::UnixTime;
 use portcullis_policy::rotation::Cause;
+use portcullis_policy::rotation::Fit;
 use portcullis_policy::rotation::Step;
 use portcullis_policy::rotation::Wait;
 use portcullis_policy::schedule::Share;
@@ -12,6 +13,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::command::Usage;
+use crate::issuer::BUILT_IN;
+use crate::issuer::Roots;
+use crate::issuer::openbao;
 use crate::names::Names;
 use crate::room::Room;
 use crate::store::LocalStore;
@@ -24,11 +28,13 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
     let (authority, _) = Authority::open(directory, &ca, leaf::now()).expect("a CA");
     let prover = Prover::new(vec![authority.der().clone()], None).expect("a prover");
     let store: Arc<dyn Store> = Arc::new(store);
+    let authority = Arc::new(authority);
     Arc::new(Context {
+        issuers: Issuers::new(Arc::clone(&authority), directory.to_owned(), Arc::clone(&store)),
         ledger: Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger")),
         store,
         noted: Arc::default(),
-        authority: Arc::new(authority),
+        authority,
         ca_directory: directory.to_owned(),
         trust_domain: ca.trust_domain,
         publisher: Publisher::new(),
@@ -46,6 +52,8 @@ fn certificate(directory: &Path) -> config::Certificate {
     let names = Names::new(None, vec!["localhost".to_owned()], Vec::new(), vec![Usage::Server], "acme.example");
     config::Certificate {
         name: "gateway".to_owned(),
+        issuer: BUILT_IN.to_owned(),
+        fallback: None,
         names: names.expect("names"),
         lifetime: 86_400,
         renew_after: Share::TWO_THIRDS,
@@ -100,4 +108,53 @@ async fn a_clock_that_jumped_ahead_renews_nothing_until_it_is_believed() {
         stored.leaf.validity = Validity { not_before: later(not_before), not_after: later(not_after) };
     }
     assert_eq!(rotor.step(now), Step::Begin(Cause::ClockWentBack));
+}
+
+/// An issuer whose server is not there: nobody listens on a port that was given back.
+fn unreachable(directory: &Path) -> config::Issuer {
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    let address = format!("http://{}", free.expect("a port")).parse().expect("a URL");
+    let token = directory.join("token");
+    std::fs::write(&token, "s.token").expect("written");
+    let kind = config::IssuerKind::OpenBao(openbao::Settings {
+        address,
+        server_roots: None,
+        namespace: None,
+        mount: "pki".to_owned(),
+        role: "gateway".to_owned(),
+        login: openbao::Login::Token { file: token },
+    });
+    config::Issuer { name: "bao".to_owned(), roots: Roots::these(Vec::new()), kind }
+}
+
+#[tokio::test]
+async fn an_issuer_that_fails_is_followed_by_the_fallback_and_asked_again() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().expect("a directory");
+    let context = context(directory.path(), room::at);
+    context.issuers.configure(&[unreachable(directory.path())]).expect("configured");
+    let fallback = config::Fallback { issuer: BUILT_IN.to_owned(), below: Share::new(0.1).expect("a share") };
+    let config =
+        config::Certificate { issuer: "bao".to_owned(), fallback: Some(fallback), ..certificate(directory.path()) };
+    let mut rotor = Rotor::open(context, config).await.expect("a rotor");
+    rotor.drive().await;
+    let status = rotor.status();
+    assert_eq!((status.failures, status.issuer.as_str()), (1, "bao"));
+    let error = status.last_error.expect("an error");
+    assert!(
+        error.contains("`bao` did not issue") && error.contains("cannot reach") && !error.contains("s.token"),
+        "{error}"
+    );
+    assert!(rotor.entry.order.is_none(), "the order there is given up");
+
+    // The wait is over.
+    rotor.entry.retry_at = None;
+    rotor.drive().await;
+    let status = rotor.status();
+    assert_eq!((status.failures, status.issuer.as_str(), status.state.as_str()), (0, BUILT_IN, "retired"));
+    let stored = rotor.entry.stored.as_ref().expect("stored");
+    assert!(stored.renew_at.0 <= leaf::now().0 + 3_600, "the issuer that should have is asked within the hour");
+    assert_eq!(rotor.fit(), Fit::Fits, "what the fallback issued is good");
+    rotor.config.fallback = None;
+    assert_eq!(rotor.fit(), Fit::OtherIssuer, "unless there is none any more");
 }

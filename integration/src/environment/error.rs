@@ -75,6 +75,15 @@ pub enum EnvironmentError {
         stderr: String,
     },
 
+    /// A server said no.
+    #[error("{what}: {words}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// Its words.
+        words: String,
+    },
+
     /// Something that had to happen did not.
     #[error("waited {within:?} for {what}, in vain; last seen: {last}")]
     TimedOut {

@@ -73,6 +73,15 @@ pub fn postgres() -> Result<PathBuf, EnvironmentError> {
     })
 }
 
+/// OpenBao.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn openbao() -> Result<PathBuf, EnvironmentError> {
+    find("OpenBao", "BAO", ".tools/bao", "./just install")
+}
+
 /// Pebble, the ACME server.
 ///
 /// # Errors

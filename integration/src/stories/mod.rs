@@ -1,6 +1,7 @@
 //! The stories: tests against real parts that one can also watch. Each is told through a [`Report`], by the test and by
 //! `lab story NAME` alike, and holds only if every claim in it holds.
 
+mod acme;
 mod agent_crash;
 mod alone;
 mod bound_tokens;
@@ -17,6 +18,7 @@ mod gate;
 mod hostile_requests;
 mod identity;
 mod impersonation;
+mod issuer_down;
 mod open_streams;
 mod policy_edit;
 mod revoke;
@@ -58,6 +60,10 @@ pub enum Story {
     RevokeTenThousand,
     /// The agent is killed.
     AgentCrash,
+    /// Certificates from an ACME server.
+    Acme,
+    /// An issuer goes away and comes back.
+    IssuerDown,
     /// Clients pretend to be others.
     Impersonation,
     /// Requests that are meant to break something.
@@ -101,6 +107,8 @@ impl Story {
         Self::Revoke,
         Self::RevokeTenThousand,
         Self::AgentCrash,
+        Self::Acme,
+        Self::IssuerDown,
         Self::Impersonation,
         Self::HostileRequests,
         Self::Detours,
@@ -133,6 +141,8 @@ impl Story {
             Self::Revoke => "revoke",
             Self::RevokeTenThousand => "revoke-ten-thousand",
             Self::AgentCrash => "agent-crash",
+            Self::Acme => "acme",
+            Self::IssuerDown => "issuer-down",
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
             Self::Detours => "detours",
@@ -167,6 +177,10 @@ impl Story {
                 "of 10,000 open streams, one command ends the 1,000 of whom it revokes, and no other"
             }
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
+            Self::Acme => "a real ACME server issues, refuses nonces, and says when it wants a certificate renewed",
+            Self::IssuerDown => {
+                "OpenBao is sealed when a certificate is due: the fallback issues it, and nobody notices"
+            }
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
@@ -201,6 +215,8 @@ impl Story {
             Self::Revoke => revoke::tell(report).await,
             Self::RevokeTenThousand => revoke_ten_thousand::tell(report).await,
             Self::AgentCrash => agent_crash::tell(report).await,
+            Self::Acme => acme::tell(report).await,
+            Self::IssuerDown => issuer_down::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,
             Self::Detours => detours::tell(report).await,

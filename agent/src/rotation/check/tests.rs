@@ -14,6 +14,10 @@ fn authority(directory: &Path) -> Authority {
     Authority::open(directory, &config, NOW).expect("a CA").0
 }
 
+fn roots(authority: &Authority) -> Roots {
+    Roots::these(vec![authority.der().clone()])
+}
+
 fn names(dns: &[&str], usage: &[Usage]) -> Names {
     let dns = dns.iter().map(|name| (*name).to_owned()).collect();
     let ip = vec!["127.0.0.1".parse().expect("v4"), "::1".parse().expect("v6")];
@@ -34,7 +38,7 @@ fn only_what_every_peer_would_accept_passes() {
     let client_only = Order { names: names(&["a", "b"], &[Usage::Client]), ..good.clone() };
     let other_names = Order { names: names(&["a"], &[Usage::Server, Usage::Client]), ..good.clone() };
 
-    let check = |chain: &str, key: &PrivateKey| as_peer(chain, key, &wanted, ours.der(), NOW);
+    let check = |chain: &str, key: &PrivateKey| as_peer(chain, key, &wanted, &roots(&ours), NOW);
     assert!(check(&sign(&good), &good.key).is_ok());
     let cases = [
         ("another key", sign(&good), &other_key, "another key"),
@@ -69,13 +73,13 @@ fn what_is_stored_fits_until_names_issuer_or_key_differ() {
     let leaf = Leaf::from_der(&leaf::chain(&chain).expect("a chain")[0]).expect("a leaf");
     let other_key = PrivateKey::generate().expect("a key");
     let cases = [
-        ("as it is", &order.key, &wanted, ours.der(), Fit::Fits),
-        ("more names", &order.key, &names(&["a", "b"], &[Usage::Server]), ours.der(), Fit::OtherNames),
-        ("more usage", &order.key, &names(&["a"], &[Usage::Server, Usage::Client]), ours.der(), Fit::OtherNames),
-        ("another CA", &order.key, &wanted, theirs.der(), Fit::OtherIssuer),
-        ("another key", &other_key, &wanted, ours.der(), Fit::Unusable),
+        ("as it is", &order.key, &wanted, &ours, Fit::Fits),
+        ("more names", &order.key, &names(&["a", "b"], &[Usage::Server]), &ours, Fit::OtherNames),
+        ("more usage", &order.key, &names(&["a"], &[Usage::Server, Usage::Client]), &ours, Fit::OtherNames),
+        ("another CA", &order.key, &wanted, &theirs, Fit::OtherIssuer),
+        ("another key", &other_key, &wanted, &ours, Fit::Unusable),
     ];
     for (name, key, names, root, want) in cases {
-        assert_eq!(fit(&chain, key, names, root, &leaf), want, "{name}");
+        assert_eq!(fit(&chain, key, names, &roots(root), &leaf), want, "{name}");
     }
 }

@@ -1,0 +1,120 @@
+//! How an ACME server is to be asked, as far as a configuration says.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use super::check::Check;
+use super::raw;
+use crate::issuer::acme::Challenge;
+use crate::issuer::acme::Directory;
+use crate::issuer::acme::ExternalAccount;
+use crate::issuer::acme::Limits;
+use crate::issuer::acme::Settings;
+use crate::issuer::acme::SettingsError;
+use crate::secret::Secret;
+use crate::yaml::Located;
+
+/// One ACME server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    directory: Directory,
+    /// PEM.
+    server_ca: Option<String>,
+    contact: Vec<String>,
+    external_account: Option<ExternalAccount>,
+    profile: Option<String>,
+    preferred_chain: Option<String>,
+    challenge: Challenge,
+    limits: Limits,
+}
+
+impl Acme {
+    /// For a client.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::Roots`].
+    pub(crate) fn settings(&self) -> Result<Settings, SettingsError> {
+        let settings = Settings {
+            contact: self.contact.clone(),
+            external_account: self.external_account.clone(),
+            profile: self.profile.clone(),
+            preferred_chain: self.preferred_chain.clone(),
+            limits: self.limits,
+            ..Settings::new(self.directory.clone(), self.challenge.clone())
+        };
+        match &self.server_ca {
+            Some(pem) => settings.trusting(pem),
+            None => Ok(settings),
+        }
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn acme(&self, raw: raw::Acme, field: &str) -> Result<Acme, Located> {
+        let refuse = |name: &str, error: &SettingsError| self.bad(&format!("{field}.{name}"), &error.to_string());
+        let directory = Directory::parse(&raw.directory).map_err(|error| refuse("directory", &error))?;
+        let server_ca = match &raw.server_ca {
+            None => None,
+            Some(file) => {
+                let path = self.path(file);
+                let pem = fs::read_to_string(&path).map_err(|error| {
+                    let message = format!("`{}` cannot be read: {error}", path.display());
+                    self.bad(&format!("{field}.server_ca"), &message)
+                })?;
+                Some(pem)
+            }
+        };
+        for (at, contact) in raw.contact.iter().enumerate() {
+            // RFC 8555 §7.3: a URL; servers take mail.
+            if !contact.starts_with("mailto:") || !contact.contains('@') {
+                let message = format!("`{contact}` is not a contact, as in `mailto:ops@acme.example`");
+                return Err(self.bad(&format!("{field}.contact[{at}]"), &message));
+            }
+        }
+        let external_account = match raw.external_account {
+            None => None,
+            Some(account) => {
+                let path = self.path(&account.key_file);
+                let place = format!("{field}.external_account.key_file");
+                let key = Secret::read(&path)
+                    .map_err(|error| self.bad(&place, &format!("`{}` cannot be read: {error}", path.display())))?;
+                let account = ExternalAccount::new(account.key_id, key.expose());
+                Some(account.map_err(|error| self.bad(&place, &error.to_string()))?)
+            }
+        };
+        let challenge = self.challenge(raw.challenge, &format!("{field}.challenge"))?;
+        let mut limits = Limits::default();
+        if let Some(certificates) = raw.certificates_a_week {
+            limits.certificates = certificates;
+        }
+        let acme = Acme {
+            directory,
+            server_ca,
+            contact: raw.contact,
+            external_account,
+            profile: raw.profile,
+            preferred_chain: raw.preferred_chain,
+            challenge,
+            limits,
+        };
+        acme.settings().map_err(|error| refuse("server_ca", &error))?;
+        Ok(acme)
+    }
+
+    fn challenge(&self, raw: raw::Challenge, field: &str) -> Result<Challenge, Located> {
+        let listen = |given: &str, name: &str| -> Result<SocketAddr, Located> {
+            given.parse().map_err(|_| {
+                let message = format!("`{given}` is not an IP address with a port, as in `0.0.0.0:80`");
+                self.bad(&format!("{field}.{name}"), &message)
+            })
+        };
+        Ok(match raw {
+            raw::Challenge::Http01(given) => Challenge::Http01 { listen: listen(&given, "http01")? },
+            raw::Challenge::TlsAlpn01(given) => Challenge::TlsAlpn01 { listen: listen(&given, "tls_alpn01")? },
+            raw::Challenge::Dns01(argv) => {
+                Challenge::dns_hook(argv).map_err(|error| self.bad(&format!("{field}.dns01"), &error.to_string()))?
+            }
+        })
+    }
+}

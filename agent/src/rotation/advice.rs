@@ -1,0 +1,77 @@
+//! What the issuer says of when to renew (RFC 9773): asked now and then, kept with the certificate.
+
+use portcullis_policy::UnixTime;
+use portcullis_policy::schedule;
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::rotor::Rotor;
+use crate::audit::Event;
+use crate::audit::Kind;
+use crate::errors::chain;
+use crate::keys;
+use crate::leaf;
+
+/// After an answer that was none, in seconds.
+const ASK_AGAIN: i64 = 3_600;
+
+/// What an issuer said of the stored certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Advice {
+    /// The window that it named, as its two ends; none if it names none.
+    window: Option<(UnixTime, UnixTime)>,
+    /// When to ask again.
+    ask_at: UnixTime,
+}
+
+impl Rotor {
+    /// Whether the issuer of the stored certificate is to be asked.
+    pub(super) fn is_advice_due(&self, now: UnixTime) -> bool {
+        let Some(stored) = self.entry.stored.as_ref().filter(|_| self.entry.flight.is_none()) else { return false };
+        let issuer = self.context.issuers.named(&stored.issuer);
+        !self.is_paused()
+            && issuer.is_ok_and(|issuer| issuer.gives_advice())
+            && (!self.is_advised || stored.advice.as_ref().is_none_or(|advice| advice.ask_at <= now))
+    }
+
+    /// Asks, and chooses a time in the window, once for each window: what else is said stays within the lifetime's own
+    /// schedule, which an answer can bring forward and never put off past the emergency.
+    pub(super) async fn take_advice(&mut self) {
+        let now = leaf::now();
+        self.is_advised = true;
+        let Some(stored) = &self.entry.stored else { return };
+        let Ok(issuer) = self.context.issuers.named(&stored.issuer) else { return };
+        let mut stored = stored.clone();
+        let mut events = Vec::new();
+        match issuer.advice(&stored.chain_pem).await {
+            Ok(Some(suggested)) => {
+                let window = Some((suggested.start, suggested.end));
+                if stored.advice.as_ref().and_then(|advice| advice.window) != window {
+                    let draw = keys::draw().unwrap_or_default();
+                    stored.renew_at = schedule::within(suggested.start, suggested.end, stored.leaf.validity, draw);
+                    let cause = format!("{} asks for a renewal at {}", issuer.name(), leaf::timestamp(stored.renew_at));
+                    tracing::info!(certificate = self.config.name, cause, "renewal is planned anew");
+                    events.push(
+                        Event::new(Kind::RenewalPlanned, &self.config.name)
+                            .because(cause)
+                            .change(self.entry.serial(), None),
+                    );
+                }
+                stored.advice = Some(Advice { window, ask_at: suggested.ask_again });
+            }
+            Ok(None) => stored.advice = Some(Advice { window: None, ask_at: UnixTime(now.0 + ASK_AGAIN) }),
+            Err(error) => {
+                // The lifetime says when, then.
+                tracing::warn!(certificate = self.config.name, error = chain(&error), "no renewal information");
+                let window = stored.advice.and_then(|advice| advice.window);
+                stored.advice = Some(Advice { window, ask_at: UnixTime(now.0 + ASK_AGAIN) });
+            }
+        }
+        let mut entry = self.entry.clone();
+        entry.stored = Some(stored);
+        if let Err(error) = self.commit(entry, &events).await {
+            tracing::error!(certificate = self.config.name, error = chain(&error), "renewal information is not kept");
+            self.pause();
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The way to a new certificate: whom to ask, what is written down before, and what is made of the answer.
+
+use jiff::Timestamp;
+use portcullis_policy::UnixTime;
+use portcullis_policy::rotation::Cause;
+use portcullis_policy::rotation::Edge;
+use portcullis_policy::rotation::Facts;
+use portcullis_policy::rotation::Fit;
+use portcullis_policy::rotation::Flight;
+use portcullis_policy::schedule;
+
+use super::check;
+use super::entry::Answer;
+use super::entry::Credential;
+use super::entry::Entry;
+use super::rotor::Rotor;
+use super::rotor::StepError;
+use crate::audit::Event;
+use crate::audit::Kind;
+use crate::errors::chain;
+use crate::issuer::IssueError;
+use crate::issuer::Order;
+use crate::issuer::Progress;
+use crate::keys;
+use crate::leaf;
+use crate::leaf::Leaf;
+use crate::room;
+
+/// What the fallback issued is tried to be replaced after this time, in seconds, at the issuer that should have.
+const BACK_TO_ISSUER: i64 = 3_600;
+
+impl Rotor {
+    /// Whether the stored certificate is what the configuration asks for.
+    pub(super) fn fit(&self) -> Fit {
+        let Some(stored) = &self.entry.stored else { return Fit::Fits };
+        let fallback = self.config.fallback.as_ref().map(|fallback| fallback.issuer.as_str());
+        if stored.issuer != self.config.issuer && Some(stored.issuer.as_str()) != fallback {
+            return Fit::OtherIssuer;
+        }
+        match self.context.issuers.named(&stored.issuer) {
+            Ok(issuer) => check::fit(&stored.chain_pem, &stored.key, &self.config.names, issuer.roots(), &stored.leaf),
+            Err(_) => Fit::OtherIssuer,
+        }
+    }
+
+    /// Whom to ask now: the issuer, or with the end near and the issuer failing, by turns it and the fallback.
+    fn issuer_now(&self, now: UnixTime) -> &str {
+        match self.config.fallback.as_ref().filter(|_| self.falls_back(now)) {
+            Some(fallback) if self.entry.failures % 2 == 1 => &fallback.issuer,
+            _ => &self.config.issuer,
+        }
+    }
+
+    fn falls_back(&self, now: UnixTime) -> bool {
+        let validity = self.entry.stored.as_ref().map(|stored| stored.leaf.validity);
+        self.config
+            .fallback
+            .as_ref()
+            .is_some_and(|fallback| schedule::falls_back(validity, self.entry.failures, fallback.below, now))
+    }
+
+    /// Whether the order under way is given up for one at somebody else.
+    pub(super) fn gives_up_order(&self, now: UnixTime) -> bool {
+        let order = self.entry.order.as_ref();
+        self.falls_back(now) && order.is_some_and(|order| order.issuer() != self.issuer_now(now))
+    }
+
+    /// Makes the order that is written down before anybody is asked.
+    pub(super) fn journal(&self, now: UnixTime) -> Result<Order, StepError> {
+        let context = &self.context;
+        let files = self.config.files.as_ref().map(|files| files.directory.as_path());
+        // The CA's directory and the store lie on the same file system.
+        room::check(context.room, files.into_iter().chain([context.ca_directory.as_path()]))
+            .map_err(StepError::Room)?;
+        let name = self.issuer_now(now);
+        if name != self.config.issuer {
+            tracing::warn!(
+                certificate = self.config.name,
+                issuer = self.config.issuer,
+                fallback = name,
+                "the fallback is asked"
+            );
+        }
+        let issuer = context.issuers.named(name).map_err(|error| failed(name, error))?;
+        issuer.order(self.config.names.clone(), self.config.lifetime, now).map_err(|error| failed(name, error))
+    }
+
+    /// Takes the next step of the order, and writes into `entry` how far it led.
+    pub(super) async fn obtain(
+        &self,
+        entry: &mut Entry,
+        flight: Flight,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StepError> {
+        let order = self.entry.order.as_ref().ok_or_else(|| self.lacks(Edge::Obtain))?;
+        let name = order.issuer();
+        let replaced = self.entry.stored.as_ref().filter(|stored| stored.issuer == name);
+        let replaced = replaced.map(|stored| stored.chain_pem.as_str());
+        let issuer = self.context.issuers.named(name).map_err(|error| failed(name, error))?;
+        match issuer.advance(order, replaced).await.map_err(|error| failed(name, error))? {
+            Progress::Journal(order) => {
+                entry.order = Some(order);
+                entry.flight = Some(flight);
+            }
+            Progress::Issued(chain_pem) => {
+                let leaf = first_leaf(&chain_pem).ok_or_else(|| StepError::Answer { issuer: name.to_owned() })?;
+                entry.flight = entry.flight.map(|flight| Flight { obtained: Some(leaf.validity), ..flight });
+                events.push(
+                    Event::new(Kind::CertificateIssued, &self.config.name)
+                        .by(if flight.cause == Cause::Requested { "operator" } else { "schedule" })
+                        .because(flight.cause.as_str())
+                        .change(self.entry.serial(), Some(&leaf.serial)),
+                );
+                entry.answer = Some(Answer { chain_pem, issued_ms: Timestamp::now().as_millisecond() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the answer as a peer would; what passes is the stored certificate from here on.
+    pub(super) fn check(&mut self, entry: &mut Entry, now: UnixTime) -> Result<(), StepError> {
+        let order = entry.order.take().ok_or_else(|| self.lacks(Edge::Check))?;
+        let answer = entry.answer.take().ok_or_else(|| self.lacks(Edge::Check))?;
+        let name = order.issuer();
+        let issuer = self.context.issuers.named(name).map_err(|error| failed(name, error))?;
+        let leaf = check::as_peer(&answer.chain_pem, order.key(), order.names(), issuer.roots(), now)
+            .map_err(StepError::Check)?;
+        let draw = keys::draw().map_err(StepError::Key)?;
+        let mut renew_at = schedule::renew_at(leaf.validity, self.config.renew_after, draw);
+        if name != self.config.issuer {
+            renew_at = renew_at.min(UnixTime(now.0.saturating_add(BACK_TO_ISSUER)));
+        }
+        let Answer { chain_pem, issued_ms } = answer;
+        let (key, issuer) = (order.key().clone(), name.to_owned());
+        let new = Credential { chain_pem, key, issuer, leaf, renew_at, advice: None, issued_ms };
+        self.facts = Facts::default();
+        // One that was refused is nothing to go back to.
+        let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
+        entry.previous = old.as_ref().map(|old| old.leaf.clone()).or(entry.previous.take());
+        entry.last_good = old.or(entry.last_good.take());
+        Ok(())
+    }
+
+    /// What files call the CA: its roots, or where there are too many the last of the chain.
+    pub(super) fn ca_pem(&self, stored: &Credential) -> String {
+        let issuer = self.context.issuers.named(&stored.issuer);
+        let named = issuer.ok().and_then(|issuer| issuer.roots().pem());
+        named.unwrap_or_else(|| {
+            let chain = leaf::chain(&stored.chain_pem).unwrap_or_default();
+            chain.last().map(|der| leaf::pem("CERTIFICATE", der)).unwrap_or_default()
+        })
+    }
+
+    fn lacks(&self, edge: Edge) -> StepError {
+        StepError::Record { name: self.config.name.clone(), edge }
+    }
+}
+
+fn first_leaf(chain_pem: &str) -> Option<Leaf> {
+    Leaf::from_der(leaf::chain(chain_pem).ok()?.first()?).ok()
+}
+
+fn failed(issuer: &str, source: IssueError) -> StepError {
+    tracing::debug!(issuer, error = chain(&source), "not issued");
+    StepError::Issue { issuer: issuer.to_owned(), source }
+}

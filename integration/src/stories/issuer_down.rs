@@ -1,0 +1,108 @@
+//! `issuer-down`: OpenBao issues a certificate, goes away, and comes back; who is served notices nothing of it.
+
+use std::fs;
+use std::time::Duration;
+
+use portcullis::status::CertificateStatus;
+
+use super::CHECKOUT;
+use super::within;
+use crate::environment::Ask;
+use crate::environment::Environment;
+use crate::environment::EnvironmentError;
+use crate::environment::Load;
+use crate::environment::OpenBao;
+use crate::environment::Plan;
+use crate::environment::Protocol::Http1;
+use crate::environment::Settings;
+use crate::environment::wait;
+use crate::report::Report;
+use crate::report::StoryError;
+
+/// The certificate of the service: files, proven by a handshake.
+const NAME: &str = "upstream";
+/// Until a failing issuer was asked as often as it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
+    report.step("starting OpenBao with a root, an intermediate and a role");
+    let bao = OpenBao::start().await?;
+    let (role_id, secret_id) = bao.app_role().await?;
+    let root = bao.directory().join("root.pem");
+    fs::write(&root, bao.root_pem()).map_err(|source| EnvironmentError::File {
+        doing: "write",
+        path: root.clone(),
+        source,
+    })?;
+    let (address, server_ca) = (bao.address(), bao.server_ca());
+    let issuers = format!(
+        "issuers:\n  - name: bao\n    roots: {root}\n    openbao:\n      address: {address}\n      server_ca: {server_ca}\n      \
+         mount: pki_int\n      role: gateway\n      login: {{ approle: {{ role_id: {role_id}, secret_id_file: {secret_id} }} }}\n",
+        root = root.display(),
+        server_ca = server_ca.display(),
+        secret_id = secret_id.display(),
+    );
+    // Nearly all of the lifetime is near its end, so that nobody has to wait for it.
+    let asks = "issuer: bao\n    fallback: { issuer: built-in, below: 0.999 }";
+    let settings = Settings {
+        agent_config: vec![
+            ("\ncertificates:\n", format!("\n{issuers}\ncertificates:\n")),
+            ("  - name: upstream\n", format!("  - name: upstream\n    {asks}\n")),
+            ("name: upstreams, ca: built-in,", format!("name: upstreams, ca: built-in, also: [{}],", root.display())),
+        ],
+        ..Settings::default()
+    };
+    within(settings, report, async |environment, report| {
+        let client = environment.client(CHECKOUT, Http1).await?;
+        let plan = Plan { kept: 1, fresh: 1, every: Duration::from_millis(40), ask: Ask::get("/orders/42") };
+        let load = Load::start(&[client], &plan);
+        let first = status(environment).await?;
+        report.holds("OpenBao issued the certificate", first.issuer == "bao", &first.issuer)?;
+
+        report.step("OpenBao is sealed, and a renewal is asked for");
+        bao.seal().await?;
+        let refused = environment.agent.renew(NAME).await.err().map(|error| error.to_string()).unwrap_or_default();
+        report.holds("the answer names who refused, and why", refused.contains("503"), &refused)?;
+        let second = issued_by(environment, "built-in").await?;
+        report.holds("the fallback issued", serial(&second) != serial(&first), serial(&second))?;
+        environment.ready().await?;
+
+        report.step("OpenBao is unsealed, and a renewal is asked for");
+        bao.unseal().await?;
+        environment.agent.renew(NAME).await?;
+        let third = status(environment).await?;
+        report.holds("OpenBao issues again", third.issuer == "bao", &third.issuer)?;
+        let tally = load.stop().await;
+        report.holds("no request failed in all that time", tally.failures() == 0, &tally)?;
+
+        let secret = fs::read_to_string(&secret_id).unwrap_or_default();
+        let log = fs::read_to_string(environment.agent.log()).unwrap_or_default();
+        let is_told = secret.trim().is_empty() || log.contains(secret.trim());
+        report.holds(
+            "the login's secret is not in the agent's log",
+            !is_told,
+            format_args!("{} bytes of log", log.len()),
+        )?;
+        let audit = environment.agent.run(&["audit", "verify"]).await?;
+        report.holds("the audit log is whole", audit.contains("whole"), audit.trim())
+    })
+    .await
+}
+
+async fn status(environment: &Environment) -> Result<CertificateStatus, EnvironmentError> {
+    let status = environment.agent.status().await?;
+    let found = status.certificates.into_iter().find(|certificate| certificate.name == NAME);
+    found.ok_or_else(|| EnvironmentError::Refused { what: "the status".to_owned(), words: format!("no `{NAME}`") })
+}
+
+async fn issued_by(environment: &Environment, issuer: &str) -> Result<CertificateStatus, EnvironmentError> {
+    wait::until("another issuer's certificate", PATIENCE, async || {
+        let status = status(environment).await.map_err(|error| error.to_string())?;
+        if status.issuer == issuer { Ok(status) } else { Err(format!("it is of `{}`", status.issuer)) }
+    })
+    .await
+}
+
+fn serial(status: &CertificateStatus) -> &str {
+    status.stored.as_ref().map_or("", |leaf| leaf.serial.as_str())
+}
