@@ -15,6 +15,7 @@ pub mod fetch;
 pub mod gate;
 pub mod generation;
 pub mod health;
+pub mod hook;
 pub mod issue;
 pub mod jwks;
 pub mod keys;

@@ -19,7 +19,6 @@ use super::Bundle;
 use super::Ca;
 use super::Certificate;
 use super::Config;
-use super::Files;
 use super::Filter;
 use super::ListSource;
 use super::Listen;
@@ -95,7 +94,7 @@ impl Check<'_> {
         if filter.is_some() && raw.policy.is_none() {
             return Err(self.bad("filter", "a filter needs a policy: add `policy: policy.yaml`"));
         }
-        let mut remarks = Vec::new();
+        let mut remarks = self.missing_programs(&certificates);
         if filter.is_none() && raw.policy.is_some() {
             let message = "no `filter` gets the policy: it is neither read nor enforced";
             remarks.push(self.bad("policy", message));
@@ -215,6 +214,7 @@ impl Check<'_> {
             let message = "only a certificate with usage `server` is served at a listener";
             return Err(self.bad(&format!("{field}.served_at"), message));
         }
+        let hooks = self.hooks(raw.hooks, field)?;
         for (at, served) in raw.served_at.iter().enumerate() {
             let (host, port) = served.address.rsplit_once(':').unwrap_or_default();
             if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port != 0) {
@@ -223,7 +223,7 @@ impl Check<'_> {
             }
             self.server_name(served, &format!("{field}.served_at[{at}]"))?;
         }
-        Ok(Certificate { name: raw.name, names, lifetime, renew_after, files, served_at: raw.served_at })
+        Ok(Certificate { name: raw.name, names, lifetime, renew_after, files, hooks, served_at: raw.served_at })
     }
 
     /// A name that no handshake can ask for would only be found out by the first one.
@@ -240,23 +240,6 @@ impl Check<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    fn files(&self, raw: raw::Files, field: &str) -> Result<Files, Located> {
-        let keep = raw.keep.unwrap_or(3);
-        if !(1..=100).contains(&keep) {
-            return Err(self.bad(&format!("{field}.keep"), "keep 1 to 100 generations"));
-        }
-        let mode = raw.mode.as_deref().unwrap_or("0600");
-        let mode = match u32::from_str_radix(mode, 8) {
-            Ok(mode) if mode & !0o640 == 0 && mode & 0o400 != 0 => mode,
-            _ => {
-                let message =
-                    format!("`{mode}` is not a mode for a private key: \"0600\", or \"0640\" to let the group read");
-                return Err(self.bad(&format!("{field}.mode"), &message));
-            }
-        };
-        Ok(Files { directory: self.path(&raw.directory), keep, mode })
     }
 
     fn bundle(&self, raw: raw::Bundle, field: &str) -> Result<Bundle, Located> {
@@ -311,7 +294,7 @@ impl Check<'_> {
         })
     }
 
-    fn duration(&self, given: &str, field: &str, least: i64, most: i64) -> Result<i64, Located> {
+    pub(super) fn duration(&self, given: &str, field: &str, least: i64, most: i64) -> Result<i64, Located> {
         let seconds = parse_duration(given)
             .ok_or_else(|| self.bad(field, &format!("`{given}` is not a duration, as in `30s`, `5m`, `24h`, `7d`")))?;
         if !(least..=most).contains(&seconds) {
@@ -320,11 +303,11 @@ impl Check<'_> {
         Ok(seconds)
     }
 
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
     }
 
-    fn bad(&self, field: &str, message: &str) -> Located {
+    pub(super) fn bad(&self, field: &str, message: &str) -> Located {
         self.source.error_at(field, message)
     }
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod raw;
+mod targets;
 
 use std::fmt;
 use std::io;
@@ -19,6 +20,7 @@ use portcullis_policy::schedule::Share;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 
+use crate::hook::Hook;
 use crate::names::Names;
 use crate::proof::ServedAt;
 use crate::revocation::Emptied;
@@ -98,6 +100,8 @@ pub struct Certificate {
     pub renew_after: Share,
     /// Files to be written beside the delivery over xDS.
     pub files: Option<Files>,
+    /// Programs that are told of a new one, in their order.
+    pub hooks: Vec<Hook>,
     /// Listeners that serve it.
     pub served_at: Vec<ServedAt>,
 }

@@ -7,6 +7,7 @@ use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 
 use crate::command::Usage;
+use crate::hook::When;
 use crate::proof::ServedAt;
 
 #[derive(Deserialize)]
@@ -58,6 +59,8 @@ pub(super) struct Certificate {
     pub(super) renew_after: Option<f64>,
     pub(super) files: Option<Files>,
     #[serde(default)]
+    pub(super) hooks: Vec<Hook>,
+    #[serde(default)]
     pub(super) served_at: Vec<ServedAt>,
 }
 
@@ -67,6 +70,15 @@ pub(super) struct Files {
     pub(super) directory: PathBuf,
     pub(super) keep: Option<usize>,
     pub(super) mode: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hook {
+    pub(super) run: Vec<String>,
+    pub(super) timeout: Option<String>,
+    #[serde(default)]
+    pub(super) when: When,
 }
 
 #[derive(Deserialize)]

@@ -16,6 +16,8 @@ use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
 use crate::generation::FileSet;
 use crate::generation::GenerationError;
+use crate::hook::HookError;
+use crate::hook::When;
 use crate::resource::Body;
 use crate::resource::Outcome;
 use crate::resource::Resource;
@@ -36,6 +38,9 @@ const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
+    /// A hook. The files are in their place.
+    #[error("who reads the files was not told")]
+    Hook(#[source] HookError),
     /// A listener does not show it.
     #[error("`{address}` {found}")]
     NotServed {
@@ -61,6 +66,17 @@ pub enum DeliveryError {
     /// A proxy said nothing.
     #[error("not every proxy took it within {0:?}")]
     Unanswered(Duration),
+}
+
+/// What became of a certificate that was handed over.
+pub(super) enum Installed {
+    /// There was nobody to take it.
+    Nowhere,
+    /// Everybody has it.
+    Taken {
+        /// What those said of it who were told.
+        said: Option<String>,
+    },
 }
 
 /// The certificate as proxies get it.
@@ -90,11 +106,12 @@ impl Rotor {
         !self.entry.is_refused() && serial.is_some_and(|serial| self.context.publisher.is_refused(self.name(), serial))
     }
 
-    /// Hands the stored certificate to every target. Says whether anybody took it; files count.
+    /// Hands the stored certificate to every target, and has those told who read files. Says whether anybody took it; files
+    /// count.
     ///
     /// Files follow the proxies, so that what a proxy refuses is not put before those who read files either; a proxy
     /// that says nothing does not hold them up.
-    pub(super) async fn install(&self, cause: Cause) -> Result<bool, StepError> {
+    pub(super) async fn install(&mut self, cause: Cause) -> Result<Installed, StepError> {
         let taken = self.install_at_proxies(cause).await;
         if matches!(taken, Err(StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::Publish(_)))) {
             return taken;
@@ -103,12 +120,21 @@ impl Rotor {
             let serial = stored.leaf.serial.clone();
             blocking(move || generations.install(&serial)).await?;
         }
-        taken
+        match taken {
+            Ok(Installed::Nowhere) => taken,
+            // A proxy that goes on saying nothing is no reason to tell the others again and again.
+            Err(_) if self.told.is_some() && self.told.as_deref() == self.entry.serial() => taken,
+            _ => {
+                let said = self.tell(When::Installed, cause).await?;
+                self.told = self.entry.serial().map(str::to_owned);
+                taken.map(|_| Installed::Taken { said })
+            }
+        }
     }
 
-    async fn install_at_proxies(&self, cause: Cause) -> Result<bool, StepError> {
+    async fn install_at_proxies(&self, cause: Cause) -> Result<Installed, StepError> {
         let Some(stored) = &self.entry.stored else {
-            return Ok(false);
+            return Ok(Installed::Nowhere);
         };
         let publisher = &self.context.publisher;
         let mut outcomes = publisher.outcomes();
@@ -122,8 +148,8 @@ impl Rotor {
         let deadline = Instant::now() + ANSWER;
         loop {
             match publisher.acknowledged(&self.config.name) {
-                Some(true) => return Ok(true),
-                None => return Ok(self.generations.is_some()),
+                None if self.generations.is_none() => return Ok(Installed::Nowhere),
+                None | Some(true) => return Ok(Installed::Taken { said: None }),
                 Some(false) => {}
             }
             match tokio::time::timeout_at(deadline, outcomes.recv()).await {

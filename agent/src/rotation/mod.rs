@@ -10,6 +10,7 @@ mod deliver;
 mod entry;
 pub mod failpoint;
 mod rotor;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -25,6 +25,7 @@ use super::check;
 use super::clock::Reading;
 use super::deliver;
 use super::deliver::DeliveryError;
+use super::deliver::Installed;
 use super::entry::Answer;
 use super::entry::Credential;
 use super::entry::Entry;
@@ -38,6 +39,7 @@ use crate::config;
 use crate::errors::chain;
 use crate::generation::GenerationError;
 use crate::generation::Generations;
+use crate::hook::When;
 use crate::keys;
 use crate::keys::KeyError;
 use crate::leaf;
@@ -97,6 +99,8 @@ pub(super) struct Rotor {
     pub(super) generations: Option<Arc<Generations>>,
     pub(super) entry: Entry,
     pub(super) served: Vec<ServedStatus>,
+    /// Serial that was told to those who read files, while this agent runs.
+    pub(super) told: Option<String>,
     version: Option<Version>,
     facts: Facts,
     /// Who waits for the renewal, and what was stored when it began.
@@ -139,6 +143,7 @@ impl Rotor {
             generations: generations.map(Arc::new),
             entry,
             served: Vec::new(),
+            told: None,
             version,
             facts: Facts::default(),
             renewals: Vec::new(),
@@ -361,11 +366,12 @@ impl Rotor {
             }
             Edge::Stage => self.stage().await?,
             Edge::Install => {
-                if !self.install(flight.cause).await? {
+                let Installed::Taken { said } = self.install(flight.cause).await? else {
                     return Ok(Taken::NobodyListens);
-                }
+                };
                 if flight.cause.issues() {
-                    events.push(self.change(Kind::Installed).because(flight.cause.as_str()));
+                    let event = self.change(Kind::Installed).because(flight.cause.as_str());
+                    events.push(Event { proof: said, ..event });
                 }
             }
             Edge::Prove => {
@@ -384,6 +390,7 @@ impl Rotor {
                 self.look_is_good(&mut events);
             }
             Edge::Retire => {
+                self.tell(When::Served, flight.cause).await?;
                 self.prune().await?;
                 if let Some(old) = entry.previous.take() {
                     events.push(Event::new(Kind::Retired, &name).change(Some(&old.serial), self.entry.serial()));

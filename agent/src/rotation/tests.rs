@@ -50,6 +50,7 @@ fn certificate(directory: &Path) -> config::Certificate {
         lifetime: 86_400,
         renew_after: Share::TWO_THIRDS,
         files: Some(config::Files { directory: directory.join("tls"), keep: 1, mode: 0o600 }),
+        hooks: Vec::new(),
         served_at: Vec::new(),
     }
 }

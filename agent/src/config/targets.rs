@@ -1,0 +1,75 @@
+//! Where a certificate goes beside the proxies: files, and the programs that are told of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Certificate;
+use super::Files;
+use super::check::Check;
+use super::raw;
+use crate::hook;
+use crate::hook::Hook;
+use crate::yaml::Located;
+
+/// Seconds that a hook has, if nothing is said.
+const HOOK: i64 = 30;
+const LONGEST_HOOK: i64 = 600;
+
+impl Check<'_> {
+    pub(super) fn files(&self, raw: raw::Files, field: &str) -> Result<Files, Located> {
+        let keep = raw.keep.unwrap_or(3);
+        if !(1..=100).contains(&keep) {
+            return Err(self.bad(&format!("{field}.keep"), "keep 1 to 100 generations"));
+        }
+        let mode = raw.mode.as_deref().unwrap_or("0600");
+        let mode = match u32::from_str_radix(mode, 8) {
+            Ok(mode) if mode & !0o640 == 0 && mode & 0o400 != 0 => mode,
+            _ => {
+                let message =
+                    format!("`{mode}` is not a mode for a private key: \"0600\", or \"0640\" to let the group read");
+                return Err(self.bad(&format!("{field}.mode"), &message));
+            }
+        };
+        Ok(Files { directory: self.path(&raw.directory), keep, mode })
+    }
+
+    pub(super) fn hooks(&self, raw: Vec<raw::Hook>, field: &str) -> Result<Vec<Hook>, Located> {
+        let hooks = raw.into_iter().enumerate();
+        hooks.map(|(at, hook)| self.hook(hook, &format!("{field}.hooks[{at}]"))).collect()
+    }
+
+    fn hook(&self, raw: raw::Hook, field: &str) -> Result<Hook, Located> {
+        let mut run = raw.run.into_iter();
+        let program = run.next().filter(|program| !program.is_empty()).ok_or_else(|| {
+            let message = "nothing to run: name a program and its arguments, as in `[/usr/sbin/nginx, -s, reload]`";
+            self.bad(&format!("{field}.run"), message)
+        })?;
+        let arguments: Vec<String> = run.collect();
+        if program.contains('\0') || arguments.iter().any(|argument| argument.contains('\0')) {
+            return Err(self.bad(&format!("{field}.run"), "a zero byte cannot be in an argument"));
+        }
+        // A bare name is looked for on `PATH`, as a shell does.
+        let program = if program.contains('/') { self.path(Path::new(&program)) } else { program.into() };
+        let timeout = match &raw.timeout {
+            None => HOOK,
+            Some(given) => self.duration(given, &format!("{field}.timeout"), 1, LONGEST_HOOK)?,
+        };
+        Ok(Hook { program, arguments, timeout: Duration::from_secs(timeout.unsigned_abs()), when: raw.when })
+    }
+
+    /// Programs that cannot be run as things are. They may come before they are needed.
+    pub(super) fn missing_programs(&self, certificates: &[Certificate]) -> Vec<Located> {
+        let hooks = certificates.iter().enumerate().flat_map(|(at, certificate)| {
+            let hooks = certificate.hooks.iter().enumerate();
+            hooks.map(move |(number, hook)| (format!("certificates[{at}].hooks[{number}].run"), hook))
+        });
+        let missing = |(field, hook): (String, &Hook)| {
+            let error = hook::find(&hook.program).err()?;
+            Some(self.bad(&field, &error.to_string()))
+        };
+        hooks.filter_map(missing).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
