@@ -140,8 +140,12 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("info,h2=warn"));
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // It would say on standard error that it cannot write there, and panic when that fails.
+        .log_internal_errors(false);
     // A second logger, as in tests that call the library, keeps the first.
     let _ = log.try_init();
 }

@@ -127,6 +127,9 @@ pub enum DaemonError {
 }
 
 /// Looks at what a start would look at, and changes nothing.
+/// SIGXFSZ.
+const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
+
 ///
 /// # Errors
 ///
@@ -239,6 +242,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 
     let (commands, inbox) = mpsc::channel(16);
     let (configs, reloaded) = mpsc::channel(1);
+    // Without somebody who listens, a write beyond the limit of a file's size is the agent's end and not an error.
+    let _too_large = signal(SignalKind::from_raw(XFSZ)).map_err(DaemonError::Signals)?;
     let (filter, filter_seen) = watch::channel(config.filter.clone());
     let end = || shutdown.clone().cancelled_owned();
     let status = board.watch();
