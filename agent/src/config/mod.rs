@@ -3,6 +3,7 @@
 //! Every error names the file, the line and the column, and says what would be right. Paths are resolved against the
 //! file's own directory.
 
+mod account;
 mod check;
 mod raw;
 mod targets;
@@ -123,6 +124,12 @@ pub struct Bundle {
     /// Name of the SDS resource.
     pub name: String,
     /// Authorities that are trusted beside the built-in CA.
+    /// Number of the user whom the files belong to, if not the agent's.
+    pub owner: Option<u32>,
+    /// Number of the group, if not the directory's.
+    pub group: Option<u32>,
+    /// Whether there is a file with chain and key in one.
+    pub combined: bool,
     pub also: Vec<CertificateDer<'static>>,
     /// SPIFFE IDs of which a peer must have one; empty for no condition.
     pub spiffe: Vec<String>,

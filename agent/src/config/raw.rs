@@ -7,6 +7,7 @@ use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 
 use crate::command::Usage;
+use super::account::Account;
 use crate::hook::When;
 use crate::proof::ServedAt;
 
@@ -77,6 +78,10 @@ pub(super) struct Files {
 pub(super) struct Hook {
     pub(super) run: Vec<String>,
     pub(super) timeout: Option<String>,
+    pub(super) owner: Option<Account>,
+    pub(super) group: Option<Account>,
+    #[serde(default)]
+    pub(super) combined: bool,
     #[serde(default)]
     pub(super) when: When,
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Certificate;
 use super::Files;
+use super::account::Account;
+use super::account::Kind;
 use super::check::Check;
 use super::raw;
 use crate::hook;
@@ -30,7 +32,13 @@ impl Check<'_> {
                 return Err(self.bad(&format!("{field}.mode"), &message));
             }
         };
-        Ok(Files { directory: self.path(&raw.directory), keep, mode })
+        let number = |account: Option<&Account>, kind, name: &str| {
+            let number = account.map(|account| account.number(kind)).transpose();
+            number.map_err(|why| self.bad(&format!("{field}.{name}"), &why))
+        };
+        let owner = number(raw.owner.as_ref(), Kind::User, "owner")?;
+        let group = number(raw.group.as_ref(), Kind::Group, "group")?;
+        Ok(Files { directory: self.path(&raw.directory), keep, mode, owner, group, combined: raw.combined })
     }
 
     pub(super) fn hooks(&self, raw: Vec<raw::Hook>, field: &str) -> Result<Vec<Hook>, Located> {

@@ -88,7 +88,7 @@ pub(super) fn resource(name: &str, credential: &Credential) -> Resource {
 impl Rotor {
     /// Writes the files beside the current ones.
     pub(super) async fn stage(&mut self) -> Result<(), StepError> {
-        self.open_files()?;
+        self.open_files_again().await?;
         let (Some(generations), Some(stored)) = (self.generations.clone(), self.entry.stored.clone()) else {
             return Ok(());
         };
@@ -306,7 +306,7 @@ impl Rotor {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, GenerationError> + Send + 'static,
 ) -> Result<T, StepError> {
     let outcome = tokio::task::spawn_blocking(work).await;

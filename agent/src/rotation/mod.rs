@@ -9,6 +9,7 @@ mod clock;
 mod deliver;
 mod entry;
 pub mod failpoint;
+mod preflight;
 mod rotor;
 mod tell;
 

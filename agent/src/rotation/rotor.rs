@@ -45,7 +45,6 @@ use crate::keys::KeyError;
 use crate::leaf;
 use crate::metrics::RotationResult;
 use crate::proof::ServedAt;
-use crate::room;
 use crate::room::NoRoom;
 use crate::status::CertificateStatus;
 use crate::status::ServedStatus;
@@ -326,16 +325,13 @@ impl Rotor {
         match edge {
             Edge::Journal => {
                 let context = &self.context;
-                let files = self.config.files.as_ref().map(|files| files.directory.as_path());
-                // The CA's directory and the store lie on the same file system.
-                room::check(context.room, files.into_iter().chain([context.ca_directory.as_path()]))
-                    .map_err(StepError::Room)?;
                 let order = context
                     .authority
                     .order(self.config.names.clone(), self.config.lifetime, &context.ca_directory, now)
                     .map_err(StepError::Ca)?;
                 entry.order = Some(order);
             }
+                self.preflight().await?;
             Edge::Obtain => {
                 let order = self.entry.order.as_ref().ok_or_else(missing)?;
                 let chain_pem = self.context.authority.sign(order).map_err(StepError::Ca)?;

@@ -49,7 +49,14 @@ fn certificate(directory: &Path) -> config::Certificate {
         names: names.expect("names"),
         lifetime: 86_400,
         renew_after: Share::TWO_THIRDS,
-        files: Some(config::Files { directory: directory.join("tls"), keep: 1, mode: 0o600 }),
+        files: Some(config::Files {
+            directory: directory.join("tls"),
+            keep: 1,
+            mode: 0o600,
+            owner: None,
+            group: None,
+            combined: false,
+        }),
         hooks: Vec::new(),
         served_at: Vec::new(),
     }

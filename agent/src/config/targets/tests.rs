@@ -12,7 +12,7 @@ ca: { trust_domain: acme.example }
 certificates:
   - name: site
     dns: [localhost]
-    files: { directory: files, keep: 2, mode: \"0640\" }
+    files: { directory: files, keep: 2, mode: \"0640\", owner: root, group: 7, combined: true }
     hooks: [ { run: [sh, -c, x], timeout: 5s, when: served }, { run: [bin/missing] } ]
 ";
 
@@ -32,6 +32,8 @@ fn what_is_wrong_is_named_with_its_line_and_field() {
         ("a hook at another time", "when: served", "when: later", "yaml:7:", "hooks[0].when"),
     ] {
         let text = GOOD.replacen(old, new, 1);
+        ("a user that is not there", "owner: root", "owner: nobody-of-that-name", "yaml:6:", "files.owner"),
+        ("a group below nothing", "group: 7", "group: -1", "yaml:6:", "files.group"),
         assert_ne!(text, GOOD, "{name}: the case changes something");
         let error = parse(&text).expect_err(name).to_string();
         assert!(error.contains(place) && error.contains(word), "{name}: {error}");
