@@ -77,6 +77,8 @@ pub enum Kind {
     Revoked,
     /// It was seen in use.
     Served,
+    /// An operator had the certificate before put in its place again.
+    RolledBack,
     /// What was revoked is believed again.
     Unrevoked,
 }

@@ -12,6 +12,7 @@ mod output;
 mod policy;
 mod renew;
 mod revocation;
+mod rollback;
 mod run;
 mod status;
 mod token;
@@ -72,6 +73,8 @@ enum Command {
     Revocations(revocation::ListArgs),
     /// Revoke certificates, keys or identities, now.
     Revoke(revocation::RevokeArgs),
+    /// Put the certificate before the current one in its place again, and wait until it is proven served.
+    Rollback(rollback::Args),
     /// Run the agent in the foreground.
     Run(run::Args),
     /// Show what the running agent holds, serves and plans.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Renew(args) => args.run(&cli.global),
         Command::Revocations(args) => args.run(&cli.global),
         Command::Revoke(args) => args.run(&cli.global),
+        Command::Rollback(args) => args.run(&cli.global),
         Command::Run(args) => args.run(&cli.global),
         Command::Status(args) => args.run(&cli.global),
         Command::Token(args) => args.run(&cli.global),

@@ -234,6 +234,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         heartbeat: heartbeat.clone(),
         clock: Clock::default(),
         room: room::at,
+        revoked: Arc::new({
+            let revoker = revoker.clone();
+            move || revoker.in_force()
+        }),
     });
     let rotation = Rotation::open(Arc::clone(&context), Arc::clone(&config)).await.map_err(DaemonError::Rotation)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;

@@ -10,6 +10,7 @@ mod deliver;
 mod entry;
 pub mod failpoint;
 mod preflight;
+mod rollback;
 mod rotor;
 mod tell;
 
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_policy::revocation::Revocations;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
@@ -91,6 +93,8 @@ pub struct Context {
     pub clock: Clock,
     /// How the room left on a file system is found out.
     pub room: room::Look,
+    /// What is revoked now.
+    pub revoked: Arc<dyn Fn() -> Arc<Revocations> + Send + Sync>,
 }
 
 /// The certificates of a configuration, and who works on them.
@@ -119,6 +123,7 @@ impl Rotation {
     ///
     /// # Errors
     ///
+    Rollback(rotor::RenewReply),
     /// [`StepError`], if the store cannot be read or a directory cannot be used.
     pub async fn open(context: Arc<Context>, config: Arc<config::Config>) -> Result<Self, StepError> {
         let mut idle = BTreeMap::new();
@@ -305,6 +310,13 @@ impl Rotation {
                         return;
                     }
                 };
+            Command::Rollback { name, reply } => {
+                if self.wanted.certificate(&name).is_some() {
+                    self.ask(name, Ask::Rollback(reply));
+                } else {
+                    let _ = reply.send(Err(self.unknown(name)));
+                }
+            }
                 // Each certificate drops its end when it was looked at; the last one ends the wait.
                 let (looked, mut all) = mpsc::channel(1);
                 for name in names {
@@ -358,7 +370,7 @@ pub fn stored_leaf(store: &dyn Store, name: &str) -> Option<Vec<u8>> {
 /// Answers those who wait for what will not be done. Who waits for a look is told by dropping his end.
 fn refuse(asks: Vec<Ask>, error: &CommandError) {
     for ask in asks {
-        if let Ask::Renew(reply) = ask {
+        if let Ask::Renew(reply) | Ask::Rollback(reply) = ask {
             let _ = reply.send(Err(error.clone()));
         }
     }

@@ -101,7 +101,9 @@ pub(super) struct Rotor {
     /// Serial that was told to those who read files, while this agent runs.
     pub(super) told: Option<String>,
     version: Option<Version>,
-    facts: Facts,
+    pub(super) facts: Facts,
+    /// Asked for, and not looked at yet.
+    rollback: Option<RenewReply>,
     /// Who waits for the renewal, and what was stored when it began.
     renewals: Vec<RenewReply>,
     renewed_from: Option<String>,
@@ -145,6 +147,7 @@ impl Rotor {
             told: None,
             version,
             facts: Facts::default(),
+            rollback: None,
             renewals: Vec::new(),
             renewed_from: None,
             verifications: Vec::new(),
@@ -211,7 +214,7 @@ impl Rotor {
     /// Whether there is something to do other than waiting.
     pub(super) fn needs_work(&self, now: UnixTime, every: Duration) -> bool {
         let refused = self.is_refused() && !self.is_paused();
-        refused || !matches!(self.step(now), Step::Wait { .. }) || self.is_look_due(every)
+        refused || self.rollback.is_some() || !matches!(self.step(now), Step::Wait { .. }) || self.is_look_due(every)
     }
 
     fn is_paused(&self) -> bool {
@@ -247,12 +250,20 @@ impl Rotor {
                     .change(self.entry.serial(), None);
                 self.note(&event);
             }
+            Ask::Rollback(reply) => {
+                // The newest word counts.
+                self.rollback = Some(reply);
+                self.paused = None;
+            }
             Ask::Verify(looked) => self.verifications.push(looked),
         }
     }
 
     /// Takes step after step until there is something to wait for.
     pub(super) async fn drive(&mut self) {
+        if let Some(reply) = self.rollback.take() {
+            self.roll_back(reply).await;
+        }
         loop {
             if self.is_refused() && !self.is_paused() {
                 self.fail(Edge::Install, &StepError::Delivery(DeliveryError::RefusedLate)).await;
@@ -373,8 +384,7 @@ impl Rotor {
             Edge::Prove => {
                 let proof = self.prove().await?;
                 self.facts.seen = Seen::Current;
-                entry.last_good = None;
-                entry.refused = None;
+                entry.proven(flight.cause);
                 if flight.cause.issues() {
                     entry.rotations += 1;
                     let issued = self.entry.stored.as_ref().map_or(0, |stored| stored.issued_ms);
@@ -450,6 +460,12 @@ impl Rotor {
         self.facts.requested = false;
         for reply in self.renewals.drain(..) {
             let _ = reply.send(answer.clone());
+    /// Has the end of the delivery that begins now answered.
+    pub(super) fn expect(&mut self, reply: RenewReply, old: Option<String>) {
+        self.renewals.push(reply);
+        self.renewed_from = old;
+    }
+
         }
     }
 
@@ -504,7 +520,7 @@ impl Rotor {
         }
     }
 
-    async fn commit(&mut self, entry: Entry, events: &[Event]) -> Result<(), StepError> {
+    pub(super) async fn commit(&mut self, entry: Entry, events: &[Event]) -> Result<(), StepError> {
         let (store, key, expected) = (Arc::clone(&self.context.store), Entry::key(&self.config.name), self.version);
         let json = entry.to_json();
         let notes: Vec<Vec<u8>> = events.iter().map(Event::note).collect();

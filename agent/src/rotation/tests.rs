@@ -16,6 +16,8 @@ use crate::names::Names;
 use crate::room::Room;
 use crate::store::LocalStore;
 
+mod rollback;
+
 const YEAR: i64 = 365 * 86_400;
 
 fn context(directory: &Path, room: room::Look) -> Arc<Context> {
@@ -38,6 +40,7 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
         metrics: Metrics::new(),
         heartbeat: Heartbeat::new(),
         clock: Clock::default(),
+        revoked: Arc::new(Arc::default),
         room,
     })
 }
