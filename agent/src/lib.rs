@@ -26,6 +26,7 @@ pub mod peer;
 pub mod policy_file;
 pub mod policy_source;
 pub mod proof;
+pub mod reload;
 pub mod resource;
 pub mod revocation;
 pub mod room;

@@ -21,9 +21,7 @@ fn a_hook_is_told_of_each_certificate_and_the_log_says_so() {
     let place = desk.path("").display().to_string();
     let told = format!("cat >> {place}told; echo >> {place}told; echo reloaded");
     let served = format!("echo $RENEWED_DOMAINS > {place}served");
-    desk.configure(&with(&format!(
-        "{{ run: [sh, -c, \"{told}\"] }}, {{ run: [sh, -c, \"{served}\"], when: served }}"
-    )));
+    desk.configure(&with(&format!("{{ run: [sh, -c, \"{told}\"] }}, {{ run: [sh, -c, \"{served}\"], when: served }}")));
     let mut agent = desk.start();
     let status = desk.until(&mut agent, "ready", |status| status.ready && status.certificates[0].rotations == 1);
     let first = status.certificates[0].stored.clone().expect("stored").serial;
@@ -31,7 +29,10 @@ fn a_hook_is_told_of_each_certificate_and_the_log_says_so() {
     let lines = fs::read_to_string(desk.path("told")).expect("it was told");
     let told: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
     assert_eq!(told.len(), 2, "{lines}");
-    assert!(told[0]["old_serial"].is_null() && told[0]["new_serial"] == first && told[0]["cause"] == "missing", "{lines}");
+    assert!(
+        told[0]["old_serial"].is_null() && told[0]["new_serial"] == first && told[0]["cause"] == "missing",
+        "{lines}"
+    );
     assert!(told[1]["old_serial"] == first && told[1]["new_serial"] == second && told[1]["cause"] == "requested");
     assert_eq!(told[1]["directory"], desk.path("tls").display().to_string());
     assert_eq!(fs::read_to_string(desk.path("served")).expect("it was told"), "a.example b.example\n");
@@ -79,7 +80,9 @@ fn a_hook_that_is_not_there_is_named_before_and_when_it_is_needed() {
 fn what_a_hook_started_ends_with_the_agent() {
     let desk = Desk::new("certificates: []\n");
     let pid = desk.path("pid").display().to_string();
-    desk.configure(&with(&format!("{{ run: [sh, -c, \"sleep 1000 & echo $! > {pid}.new; mv {pid}.new {pid}; wait\"] }}")));
+    desk.configure(&with(&format!(
+        "{{ run: [sh, -c, \"sleep 1000 & echo $! > {pid}.new; mv {pid}.new {pid}; wait\"] }}"
+    )));
     let mut agent = desk.start();
     let pid = poll(|| fs::read_to_string(desk.path("pid")).ok(), || "the hook did not begin".to_owned());
     assert!(agent.terminate().success());

@@ -320,6 +320,7 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
         ("a certificate", "/$defs/certificate", "/certificates/0"),
         ("its files", "/$defs/certificate/properties/files", "/certificates/0/files"),
         ("a hook", "/$defs/certificate/properties/hooks/items", "/certificates/0/hooks/0"),
+        ("a reload", "/$defs/certificate/properties/reload", "/certificates/0/reload"),
         ("a listener", "/$defs/certificate/properties/served_at/items", "/certificates/0/served_at/0"),
         ("a bundle", "/properties/bundles/items", "/bundles/0"),
         ("revocation", "/properties/revocation", "/revocation"),
@@ -337,6 +338,7 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
             config["revocation"] = json!({"lists": [{"name": "l", "ca": "c", "file": "f"}]});
             config["certificates"][0]["files"] = json!({"directory": "d"});
             config["certificates"][0]["hooks"] = json!([{"run": ["sh"]}]);
+            config["certificates"][0]["reload"] = json!({"signal": "HUP", "pid_file": "p", "exe": "e"});
             config["certificates"][0]["served_at"] = json!([{"address": "a:1"}]);
             config.pointer_mut(place).unwrap_or_else(|| panic!("{name}: no {place}"))[field] = value;
             config

@@ -215,6 +215,7 @@ impl Check<'_> {
             return Err(self.bad(&format!("{field}.served_at"), message));
         }
         let hooks = self.hooks(raw.hooks, field)?;
+        let reload = raw.reload.map(|reload| self.reload(reload));
         for (at, served) in raw.served_at.iter().enumerate() {
             let (host, port) = served.address.rsplit_once(':').unwrap_or_default();
             if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port != 0) {
@@ -223,7 +224,7 @@ impl Check<'_> {
             }
             self.server_name(served, &format!("{field}.served_at[{at}]"))?;
         }
-        Ok(Certificate { name: raw.name, names, lifetime, renew_after, files, hooks, served_at: raw.served_at })
+        Ok(Certificate { name: raw.name, names, lifetime, renew_after, files, hooks, reload, served_at: raw.served_at })
     }
 
     /// A name that no handshake can ask for would only be found out by the first one.

@@ -24,6 +24,7 @@ use rustls::pki_types::CertificateDer;
 use crate::hook::Hook;
 use crate::names::Names;
 use crate::proof::ServedAt;
+use crate::reload::Reload;
 use crate::revocation::Emptied;
 use crate::revocation::ListAuthority;
 use crate::trust::Handshake;
@@ -103,6 +104,8 @@ pub struct Certificate {
     pub files: Option<Files>,
     /// Programs that are told of a new one, in their order.
     pub hooks: Vec<Hook>,
+    /// A process that is signalled after them.
+    pub reload: Option<Reload>,
     /// Listeners that serve it.
     pub served_at: Vec<ServedAt>,
 }

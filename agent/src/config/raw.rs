@@ -10,6 +10,7 @@ use crate::command::Usage;
 use super::account::Account;
 use crate::hook::When;
 use crate::proof::ServedAt;
+use crate::reload::Signal;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +62,7 @@ pub(super) struct Certificate {
     pub(super) files: Option<Files>,
     #[serde(default)]
     pub(super) hooks: Vec<Hook>,
+    pub(super) reload: Option<Reload>,
     #[serde(default)]
     pub(super) served_at: Vec<ServedAt>,
 }
@@ -84,6 +86,14 @@ pub(super) struct Hook {
     pub(super) combined: bool,
     #[serde(default)]
     pub(super) when: When,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reload {
+    pub(super) signal: Signal,
+    pub(super) pid_file: PathBuf,
+    pub(super) exe: PathBuf,
 }
 
 #[derive(Deserialize)]

@@ -11,6 +11,7 @@ use super::check::Check;
 use super::raw;
 use crate::hook;
 use crate::hook::Hook;
+use crate::reload::Reload;
 use crate::yaml::Located;
 
 /// Seconds that a hook has, if nothing is said.
@@ -65,17 +66,25 @@ impl Check<'_> {
         Ok(Hook { program, arguments, timeout: Duration::from_secs(timeout.unsigned_abs()), when: raw.when })
     }
 
+    pub(super) fn reload(&self, raw: raw::Reload) -> Reload {
+        Reload { signal: raw.signal, pid_file: self.path(&raw.pid_file), exe: self.path(&raw.exe) }
+    }
+
     /// Programs that cannot be run as things are. They may come before they are needed.
     pub(super) fn missing_programs(&self, certificates: &[Certificate]) -> Vec<Located> {
-        let hooks = certificates.iter().enumerate().flat_map(|(at, certificate)| {
-            let hooks = certificate.hooks.iter().enumerate();
-            hooks.map(move |(number, hook)| (format!("certificates[{at}].hooks[{number}].run"), hook))
-        });
-        let missing = |(field, hook): (String, &Hook)| {
-            let error = hook::find(&hook.program).err()?;
-            Some(self.bad(&field, &error.to_string()))
-        };
-        hooks.filter_map(missing).collect()
+        let mut remarks = Vec::new();
+        for (at, certificate) in certificates.iter().enumerate() {
+            for (number, hook) in certificate.hooks.iter().enumerate() {
+                if let Err(error) = hook::find(&hook.program) {
+                    remarks.push(self.bad(&format!("certificates[{at}].hooks[{number}].run"), &error.to_string()));
+                }
+            }
+            if let Some(reload) = certificate.reload.as_ref().filter(|reload| !reload.exe.exists()) {
+                let message = format!("`{}` is not there, so that nobody runs it", reload.exe.display());
+                remarks.push(self.bad(&format!("certificates[{at}].reload.exe"), &message));
+            }
+        }
+        remarks
     }
 }
 

@@ -191,7 +191,9 @@ impl Hook {
         match ended {
             Err(_) => Err(HookError::TimedOut { path, after: self.timeout, said }),
             Ok(ended) => match ended.and(status).map_err(failed)? {
-                status if status.success() => Ok(format!("hook `{}` ended well{}", path.display(), words(said.as_deref()))),
+                status if status.success() => {
+                    Ok(format!("hook `{}` ended well{}", path.display(), words(said.as_deref())))
+                }
                 status => Err(HookError::Failed { path, how: status.to_string(), said }),
             },
         }

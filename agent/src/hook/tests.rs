@@ -53,7 +53,11 @@ async fn a_hook_is_told_what_happened_and_nothing_of_the_agent() {
 async fn how_a_hook_ends_badly_is_told_with_its_last_line() {
     let directory = tempfile::tempdir().expect("a directory");
     for (name, script, want) in [
-        ("an exit code", "echo first; echo no such unit >&2; exit 3", "hook `/bin/sh` ended with exit status: 3: no such unit"),
+        (
+            "an exit code",
+            "echo first; echo no such unit >&2; exit 3",
+            "hook `/bin/sh` ended with exit status: 3: no such unit",
+        ),
         ("a signal", "kill -KILL $$", "hook `/bin/sh` ended with signal: 9 (SIGKILL)"),
         ("silence", "exit 1", "hook `/bin/sh` ended with exit status: 1"),
         ("a key", "echo MIGHAgEAMBMGByqG; exit 1", "holds a private key and is not repeated"),

@@ -18,6 +18,7 @@ use crate::generation::FileSet;
 use crate::generation::GenerationError;
 use crate::hook::HookError;
 use crate::hook::When;
+use crate::reload::ReloadError;
 use crate::resource::Body;
 use crate::resource::Outcome;
 use crate::resource::Resource;
@@ -41,6 +42,9 @@ pub enum DeliveryError {
     /// A hook. The files are in their place.
     #[error("who reads the files was not told")]
     Hook(#[source] HookError),
+    /// A signal. The files are in their place.
+    #[error("who reads the files was not signalled")]
+    Reload(#[source] ReloadError),
     /// A listener does not show it.
     #[error("`{address}` {found}")]
     NotServed {

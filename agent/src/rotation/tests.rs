@@ -61,6 +61,7 @@ fn certificate(directory: &Path) -> config::Certificate {
             combined: false,
         }),
         hooks: Vec::new(),
+        reload: None,
         served_at: Vec::new(),
     }
 }

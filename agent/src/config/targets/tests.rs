@@ -14,6 +14,7 @@ certificates:
     dns: [localhost]
     files: { directory: files, keep: 2, mode: \"0640\", owner: root, group: 7, combined: true }
     hooks: [ { run: [sh, -c, x], timeout: 5s, when: served }, { run: [bin/missing] } ]
+    reload: { signal: HUP, pid_file: /run/nginx.pid, exe: sbin/missing }
 ";
 
 fn parse(text: &str) -> Result<Config, Located> {
@@ -30,6 +31,8 @@ fn what_is_wrong_is_named_with_its_line_and_field() {
         ("a zero byte", "-c, x", "-c, \"\\0\"", "yaml:7:", "zero byte"),
         ("a hook that may take a day", "timeout: 5s", "timeout: 1d", "yaml:7:", "hooks[0].timeout"),
         ("a hook at another time", "when: served", "when: later", "yaml:7:", "hooks[0].when"),
+        ("a signal that ends", "signal: HUP", "signal: TERM", "yaml:8:", "reload.signal"),
+        ("a reload of anybody", ", exe: sbin/missing", "", "yaml:8:", "exe"),
     ] {
         let text = GOOD.replacen(old, new, 1);
         ("a user that is not there", "owner: root", "owner: nobody-of-that-name", "yaml:6:", "files.owner"),
@@ -54,8 +57,9 @@ fn hooks_are_programs_beside_the_file_or_on_the_path() {
 #[test]
 fn a_program_that_is_not_there_is_remarked_on() {
     let remarks = parse(GOOD).expect("good").remarks;
-    let [remark] = remarks.as_slice() else { panic!("{remarks:?}") };
-    let remark = remark.to_string();
+    let [hook, reload] = remarks.as_slice() else { panic!("{remarks:?}") };
+    let (remark, reload) = (hook.to_string(), reload.to_string());
+    assert!(reload.contains("yaml:8:") && reload.contains("`/etc/portcullis/sbin/missing` is not there"), "{reload}");
     assert!(remark.contains("yaml:7:") && remark.contains("hooks[1].run"), "{remark}");
     assert!(remark.contains("`/etc/portcullis/bin/missing` is not there"), "{remark}");
 }
