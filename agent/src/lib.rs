@@ -27,6 +27,7 @@ pub mod policy_file;
 pub mod policy_source;
 pub mod proof;
 pub mod reload;
+pub mod remedy;
 pub mod resource;
 pub mod revocation;
 pub mod room;

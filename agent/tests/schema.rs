@@ -319,6 +319,7 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
         ("the CA", "/properties/ca", "/ca"),
         ("a certificate", "/$defs/certificate", "/certificates/0"),
         ("its files", "/$defs/certificate/properties/files", "/certificates/0/files"),
+        ("a remedy", "/properties/remedies/items", "/remedies/0"),
         ("a hook", "/$defs/certificate/properties/hooks/items", "/certificates/0/hooks/0"),
         ("a reload", "/$defs/certificate/properties/reload", "/certificates/0/reload"),
         ("a listener", "/$defs/certificate/properties/served_at/items", "/certificates/0/served_at/0"),
@@ -337,6 +338,7 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
             config["envoy"] = json!({});
             config["revocation"] = json!({"lists": [{"name": "l", "ca": "c", "file": "f"}]});
             config["certificates"][0]["files"] = json!({"directory": "d"});
+            config["remedies"] = json!([{"run": ["sh"]}]);
             config["certificates"][0]["hooks"] = json!([{"run": ["sh"]}]);
             config["certificates"][0]["reload"] = json!({"signal": "HUP", "pid_file": "p", "exe": "e"});
             config["certificates"][0]["served_at"] = json!([{"address": "a:1"}]);

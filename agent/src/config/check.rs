@@ -94,7 +94,8 @@ impl Check<'_> {
         if filter.is_some() && raw.policy.is_none() {
             return Err(self.bad("filter", "a filter needs a policy: add `policy: policy.yaml`"));
         }
-        let mut remarks = self.missing_programs(&certificates);
+        let remedies = self.remedies(raw.remedies)?;
+        let mut remarks = self.missing_programs(&certificates, &remedies);
         if filter.is_none() && raw.policy.is_some() {
             let message = "no `filter` gets the policy: it is neither read nor enforced";
             remarks.push(self.bad("policy", message));
@@ -114,6 +115,7 @@ impl Check<'_> {
             listen,
             ca,
             certificates,
+            remedies,
             bundles,
             revocation,
             filter,
@@ -216,6 +218,11 @@ impl Check<'_> {
         }
         let hooks = self.hooks(raw.hooks, field)?;
         let reload = raw.reload.map(|reload| self.reload(reload));
+        let roll_back_after = raw.roll_back_after;
+        if roll_back_after == Some(0) || roll_back_after.is_some() && raw.served_at.is_empty() {
+            let message = "attempts are counted from 1, and need `served_at` to tell whether it is served";
+            return Err(self.bad(&format!("{field}.roll_back_after"), message));
+        }
         for (at, served) in raw.served_at.iter().enumerate() {
             let (host, port) = served.address.rsplit_once(':').unwrap_or_default();
             if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port != 0) {
@@ -224,7 +231,17 @@ impl Check<'_> {
             }
             self.server_name(served, &format!("{field}.served_at[{at}]"))?;
         }
-        Ok(Certificate { name: raw.name, names, lifetime, renew_after, files, hooks, reload, served_at: raw.served_at })
+        Ok(Certificate {
+            name: raw.name,
+            names,
+            lifetime,
+            renew_after,
+            files,
+            hooks,
+            reload,
+            roll_back_after,
+            served_at: raw.served_at,
+        })
     }
 
     /// A name that no handshake can ask for would only be found out by the first one.

@@ -25,6 +25,7 @@ use crate::hook::Hook;
 use crate::names::Names;
 use crate::proof::ServedAt;
 use crate::reload::Reload;
+use crate::remedy::Remedy;
 use crate::revocation::Emptied;
 use crate::revocation::ListAuthority;
 use crate::trust::Handshake;
@@ -57,6 +58,8 @@ pub struct Config {
     pub ca: Ca,
     /// What rotates.
     pub certificates: Vec<Certificate>,
+    /// Who is told of failures.
+    pub remedies: Vec<Remedy>,
     /// What is trusted.
     pub bundles: Vec<Bundle>,
     /// What is revoked, beside what operators say.
@@ -106,6 +109,8 @@ pub struct Certificate {
     pub hooks: Vec<Hook>,
     /// A process that is signalled after them.
     pub reload: Option<Reload>,
+    /// Attempts in vain to have it served, after which the certificate before takes its place again; never, if none.
+    pub roll_back_after: Option<u32>,
     /// Listeners that serve it.
     pub served_at: Vec<ServedAt>,
 }
@@ -119,6 +124,12 @@ pub struct Files {
     pub keep: usize,
     /// Mode of the files that hold the key.
     pub mode: u32,
+    /// Number of the user whom the files belong to, if not the agent's.
+    pub owner: Option<u32>,
+    /// Number of the group, if not the directory's.
+    pub group: Option<u32>,
+    /// Whether there is a file with chain and key in one.
+    pub combined: bool,
 }
 
 /// A trust bundle that proxies validate peers with.
@@ -127,12 +138,6 @@ pub struct Bundle {
     /// Name of the SDS resource.
     pub name: String,
     /// Authorities that are trusted beside the built-in CA.
-    /// Number of the user whom the files belong to, if not the agent's.
-    pub owner: Option<u32>,
-    /// Number of the group, if not the directory's.
-    pub group: Option<u32>,
-    /// Whether there is a file with chain and key in one.
-    pub combined: bool,
     pub also: Vec<CertificateDer<'static>>,
     /// SPIFFE IDs of which a peer must have one; empty for no condition.
     pub spiffe: Vec<String>,

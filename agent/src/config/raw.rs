@@ -1,16 +1,18 @@
 //! `portcullis.yaml` as it is written: every key there is, nothing checked but its type.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 
-use crate::command::Usage;
 use super::account::Account;
+use crate::command::Usage;
 use crate::hook::When;
 use crate::proof::ServedAt;
 use crate::reload::Signal;
+use crate::remedy::Failure;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,8 @@ pub(super) struct Document {
     pub(super) listen: Listen,
     pub(super) ca: Ca,
     pub(super) certificates: Vec<Certificate>,
+    #[serde(default)]
+    pub(super) remedies: Vec<Remedy>,
     #[serde(default)]
     pub(super) bundles: Vec<Bundle>,
     #[serde(default)]
@@ -63,6 +67,7 @@ pub(super) struct Certificate {
     #[serde(default)]
     pub(super) hooks: Vec<Hook>,
     pub(super) reload: Option<Reload>,
+    pub(super) roll_back_after: Option<u32>,
     #[serde(default)]
     pub(super) served_at: Vec<ServedAt>,
 }
@@ -73,6 +78,10 @@ pub(super) struct Files {
     pub(super) directory: PathBuf,
     pub(super) keep: Option<usize>,
     pub(super) mode: Option<String>,
+    pub(super) owner: Option<Account>,
+    pub(super) group: Option<Account>,
+    #[serde(default)]
+    pub(super) combined: bool,
 }
 
 #[derive(Deserialize)]
@@ -80,12 +89,18 @@ pub(super) struct Files {
 pub(super) struct Hook {
     pub(super) run: Vec<String>,
     pub(super) timeout: Option<String>,
-    pub(super) owner: Option<Account>,
-    pub(super) group: Option<Account>,
-    #[serde(default)]
-    pub(super) combined: bool,
     #[serde(default)]
     pub(super) when: When,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Remedy {
+    #[serde(default)]
+    pub(super) on: BTreeSet<Failure>,
+    pub(super) run: Option<Vec<String>>,
+    pub(super) url: Option<String>,
+    pub(super) timeout: Option<String>,
 }
 
 #[derive(Deserialize)]

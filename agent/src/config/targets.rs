@@ -11,7 +11,12 @@ use super::check::Check;
 use super::raw;
 use crate::hook;
 use crate::hook::Hook;
+use crate::hook::When;
 use crate::reload::Reload;
+use crate::remedy;
+use crate::remedy::Action;
+use crate::remedy::Post;
+use crate::remedy::Remedy;
 use crate::yaml::Located;
 
 /// Seconds that a hook has, if nothing is said.
@@ -47,6 +52,34 @@ impl Check<'_> {
         hooks.map(|(at, hook)| self.hook(hook, &format!("{field}.hooks[{at}]"))).collect()
     }
 
+    /// Who is told of failures.
+    pub(super) fn remedies(&self, raw: Vec<raw::Remedy>) -> Result<Vec<Remedy>, Located> {
+        let remedies = raw.into_iter().enumerate();
+        remedies.map(|(at, remedy)| self.remedy(remedy, &format!("remedies[{at}]"))).collect()
+    }
+
+    fn remedy(&self, raw: raw::Remedy, field: &str) -> Result<Remedy, Located> {
+        let raw::Remedy { on, run, url, timeout } = raw;
+        let action = match (run, url) {
+            (Some(run), None) => Action::Run(self.hook(raw::Hook { run, timeout, when: When::default() }, field)?),
+            (None, Some(url)) => {
+                let parsed = remedy::WANTED.parse(&url);
+                let url = parsed.map_err(|why| self.bad(&format!("{field}.url"), &format!("it {why}")))?;
+                Action::Post(Post { url, timeout: self.hook_timeout(timeout.as_deref(), field)? })
+            }
+            _ => return Err(self.bad(field, "a remedy needs either a program to `run` or a `url`")),
+        };
+        Ok(Remedy { on, action })
+    }
+
+    fn hook_timeout(&self, given: Option<&str>, field: &str) -> Result<Duration, Located> {
+        let seconds = match given {
+            None => HOOK,
+            Some(given) => self.duration(given, &format!("{field}.timeout"), 1, LONGEST_HOOK)?,
+        };
+        Ok(Duration::from_secs(seconds.unsigned_abs()))
+    }
+
     fn hook(&self, raw: raw::Hook, field: &str) -> Result<Hook, Located> {
         let mut run = raw.run.into_iter();
         let program = run.next().filter(|program| !program.is_empty()).ok_or_else(|| {
@@ -59,11 +92,8 @@ impl Check<'_> {
         }
         // A bare name is looked for on `PATH`, as a shell does.
         let program = if program.contains('/') { self.path(Path::new(&program)) } else { program.into() };
-        let timeout = match &raw.timeout {
-            None => HOOK,
-            Some(given) => self.duration(given, &format!("{field}.timeout"), 1, LONGEST_HOOK)?,
-        };
-        Ok(Hook { program, arguments, timeout: Duration::from_secs(timeout.unsigned_abs()), when: raw.when })
+        let timeout = self.hook_timeout(raw.timeout.as_deref(), field)?;
+        Ok(Hook { program, arguments, timeout, when: raw.when })
     }
 
     pub(super) fn reload(&self, raw: raw::Reload) -> Reload {
@@ -71,8 +101,15 @@ impl Check<'_> {
     }
 
     /// Programs that cannot be run as things are. They may come before they are needed.
-    pub(super) fn missing_programs(&self, certificates: &[Certificate]) -> Vec<Located> {
+    pub(super) fn missing_programs(&self, certificates: &[Certificate], remedies: &[Remedy]) -> Vec<Located> {
         let mut remarks = Vec::new();
+        for (at, remedy) in remedies.iter().enumerate() {
+            if let Action::Run(hook) = &remedy.action
+                && let Err(error) = hook::find(&hook.program)
+            {
+                remarks.push(self.bad(&format!("remedies[{at}].run"), &error.to_string()));
+            }
+        }
         for (at, certificate) in certificates.iter().enumerate() {
             for (number, hook) in certificate.hooks.iter().enumerate() {
                 if let Err(error) = hook::find(&hook.program) {

@@ -43,6 +43,7 @@ use crate::policy_file::PolicyFile;
 use crate::policy_file::PolicyFileError;
 use crate::proof::Prover;
 use crate::proof::ProverError;
+use crate::remedy::Remedies;
 use crate::revocation;
 use crate::revocation::BookError;
 use crate::revocation::Ledger;
@@ -126,10 +127,10 @@ pub enum DaemonError {
     Wasm(#[source] PublishError),
 }
 
-/// Looks at what a start would look at, and changes nothing.
 /// SIGXFSZ.
 const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 
+/// Looks at what a start would look at, and changes nothing.
 ///
 /// # Errors
 ///
@@ -238,16 +239,17 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
             let revoker = revoker.clone();
             move || revoker.in_force()
         }),
+        remedies: Remedies::new(Arc::clone(&store), Arc::clone(&noted), &config.remedies),
     });
     let rotation = Rotation::open(Arc::clone(&context), Arc::clone(&config)).await.map_err(DaemonError::Rotation)?;
+    // Without somebody who listens, a write beyond the limit of a file's size is the agent's end and not an error.
+    let _too_large = signal(SignalKind::from_raw(XFSZ)).map_err(DaemonError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
 
     let (commands, inbox) = mpsc::channel(16);
     let (configs, reloaded) = mpsc::channel(1);
-    // Without somebody who listens, a write beyond the limit of a file's size is the agent's end and not an error.
-    let _too_large = signal(SignalKind::from_raw(XFSZ)).map_err(DaemonError::Signals)?;
     let (filter, filter_seen) = watch::channel(config.filter.clone());
     let end = || shutdown.clone().cancelled_owned();
     let status = board.watch();

@@ -199,10 +199,28 @@ impl Rotor {
                     Some((None, Some(error))) => error.clone(),
                     _ => "was not looked at".to_owned(),
                 };
+                let found = format!("{found}{}", self.explanation(&address).await);
                 return Err(StepError::Delivery(DeliveryError::NotServed { address, found }));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_BETWEEN_LOOKS);
+        }
+    }
+
+    /// What Envoy's own configuration has to say to a listener that goes on with another certificate, and what to write
+    /// instead; empty if nothing.
+    async fn explanation(&self, address: &str) -> String {
+        let Some(admin) = &self.context.admin else { return String::new() };
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        match admin.fixed(HANDSHAKE).await {
+            Ok(fixed) => {
+                let here = fixed.iter().find(|fixed| port.is_some() && fixed.port == port);
+                here.map(|fixed| format!("; {}", fixed.remedy(self.name()))).unwrap_or_default()
+            }
+            Err(error) => {
+                tracing::warn!(certificate = self.name(), error = chain(&error), "Envoy could not be asked");
+                String::new()
+            }
         }
     }
 

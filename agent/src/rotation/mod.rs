@@ -10,6 +10,7 @@ mod deliver;
 mod entry;
 pub mod failpoint;
 mod preflight;
+mod remedy;
 mod rollback;
 mod rotor;
 mod tell;
@@ -43,6 +44,7 @@ use crate::health::Heartbeat;
 use crate::leaf;
 use crate::metrics::Metrics;
 use crate::proof::Prover;
+use crate::remedy::Remedies;
 use crate::resource::Outcome;
 use crate::revocation::Ledger;
 use crate::room;
@@ -95,6 +97,8 @@ pub struct Context {
     pub room: room::Look,
     /// What is revoked now.
     pub revoked: Arc<dyn Fn() -> Arc<Revocations> + Send + Sync>,
+    /// Who is told of failures.
+    pub remedies: Remedies,
 }
 
 /// The certificates of a configuration, and who works on them.
@@ -115,6 +119,7 @@ pub struct Rotation {
 #[derive(Debug)]
 enum Ask {
     Renew(rotor::RenewReply),
+    Rollback(rotor::RenewReply),
     Verify(mpsc::Sender<()>),
 }
 
@@ -123,7 +128,6 @@ impl Rotation {
     ///
     /// # Errors
     ///
-    Rollback(rotor::RenewReply),
     /// [`StepError`], if the store cannot be read or a directory cannot be used.
     pub async fn open(context: Arc<Context>, config: Arc<config::Config>) -> Result<Self, StepError> {
         let mut idle = BTreeMap::new();
@@ -240,6 +244,7 @@ impl Rotation {
     /// the proxies; it is only not looked after any more.
     async fn reconfigure(&mut self, config: &Arc<config::Config>) {
         self.wanted = Arc::clone(config);
+        self.context.remedies.replace(&config.remedies);
         let names: Vec<String> = self.idle.keys().cloned().collect();
         for name in names {
             if let Some(rotor) = self.idle.remove(&name) {
@@ -301,6 +306,13 @@ impl Rotation {
                     let _ = reply.send(Err(self.unknown(name)));
                 }
             }
+            Command::Rollback { name, reply } => {
+                if self.wanted.certificate(&name).is_some() {
+                    self.ask(name, Ask::Rollback(reply));
+                } else {
+                    let _ = reply.send(Err(self.unknown(name)));
+                }
+            }
             Command::Verify { name, reply } => {
                 let names = match name {
                     None => self.wanted.certificates.iter().map(|certificate| certificate.name.clone()).collect(),
@@ -310,13 +322,6 @@ impl Rotation {
                         return;
                     }
                 };
-            Command::Rollback { name, reply } => {
-                if self.wanted.certificate(&name).is_some() {
-                    self.ask(name, Ask::Rollback(reply));
-                } else {
-                    let _ = reply.send(Err(self.unknown(name)));
-                }
-            }
                 // Each certificate drops its end when it was looked at; the last one ends the wait.
                 let (looked, mut all) = mpsc::channel(1);
                 for name in names {

@@ -335,6 +335,7 @@ impl Rotor {
         let mut events = Vec::new();
         match edge {
             Edge::Journal => {
+                self.preflight().await?;
                 let context = &self.context;
                 let order = context
                     .authority
@@ -342,7 +343,6 @@ impl Rotor {
                     .map_err(StepError::Ca)?;
                 entry.order = Some(order);
             }
-                self.preflight().await?;
             Edge::Obtain => {
                 let order = self.entry.order.as_ref().ok_or_else(missing)?;
                 let chain_pem = self.context.authority.sign(order).map_err(StepError::Ca)?;
@@ -439,10 +439,15 @@ impl Rotor {
             self.entry.failures = entry.failures;
             self.entry.last_error = entry.last_error;
         }
+        // What could not even be written down is asked for still.
+        let requested = self.facts.requested && store_failed;
         self.answer(Err(self.failed(edge.as_str(), text)));
+        self.facts.requested = requested;
+        self.escalate(edge, error).await;
     }
 
     fn completed(&mut self) {
+        self.context.remedies.is_well(&self.config.name);
         self.context.metrics.rotation(&self.config.name, Edge::Retire.as_str(), RotationResult::Success);
         let serial = self.entry.serial().unwrap_or_default().to_owned();
         tracing::info!(certificate = self.config.name, serial, took_ms = self.entry.issued_to_served_ms, "served");
@@ -455,17 +460,17 @@ impl Rotor {
         }));
     }
 
-    /// Answers all who wait for the renewal.
-    pub(super) fn answer(&mut self, answer: Result<Renewed, CommandError>) {
-        self.facts.requested = false;
-        for reply in self.renewals.drain(..) {
-            let _ = reply.send(answer.clone());
     /// Has the end of the delivery that begins now answered.
     pub(super) fn expect(&mut self, reply: RenewReply, old: Option<String>) {
         self.renewals.push(reply);
         self.renewed_from = old;
     }
 
+    /// Answers all who wait for the renewal.
+    pub(super) fn answer(&mut self, answer: Result<Renewed, CommandError>) {
+        self.facts.requested = false;
+        for reply in self.renewals.drain(..) {
+            let _ = reply.send(answer.clone());
         }
     }
 

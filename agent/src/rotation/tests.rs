@@ -26,6 +26,7 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
     let (authority, _) = Authority::open(directory, &ca, leaf::now()).expect("a CA");
     let prover = Prover::new(vec![authority.der().clone()], None).expect("a prover");
     let store: Arc<dyn Store> = Arc::new(store);
+    let remedies = Remedies::new(Arc::clone(&store), Arc::default(), &[]);
     Arc::new(Context {
         ledger: Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger")),
         store,
@@ -41,6 +42,7 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
         heartbeat: Heartbeat::new(),
         clock: Clock::default(),
         revoked: Arc::new(Arc::default),
+        remedies,
         room,
     })
 }
@@ -62,6 +64,7 @@ fn certificate(directory: &Path) -> config::Certificate {
         }),
         hooks: Vec::new(),
         reload: None,
+        roll_back_after: None,
         served_at: Vec::new(),
     }
 }
