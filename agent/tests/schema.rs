@@ -357,7 +357,12 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
 #[test]
 fn the_schema_of_the_configuration_accepts_the_files_that_are_shipped() {
     let validator = Validator(printed("config"));
-    for file in ["envoy-config/portcullis.yaml", "agent/src/cli/init/portcullis.yaml"] {
+    for file in [
+        "envoy-config/portcullis.yaml",
+        "agent/src/cli/init/portcullis.yaml",
+        "examples/nginx/portcullis.yaml",
+        "examples/haproxy/portcullis.yaml",
+    ] {
         let value = Source::read(&repository().join(file)).unwrap().value().unwrap();
         assert_eq!(validator.validate(&value), Vec::<String>::new(), "{file}");
     }

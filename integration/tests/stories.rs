@@ -104,6 +104,11 @@ fn tcp_postgres() {
 }
 
 #[test]
+fn nginx_haproxy() {
+    tell(Story::NginxHaproxy);
+}
+
+#[test]
 fn open_streams() {
     tell(Story::OpenStreams);
 }

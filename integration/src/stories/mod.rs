@@ -17,6 +17,7 @@ mod gate;
 mod hostile_requests;
 mod identity;
 mod impersonation;
+mod nginx_haproxy;
 mod open_streams;
 mod policy_edit;
 mod revoke;
@@ -76,6 +77,8 @@ pub enum Story {
     OpenStreams,
     /// A real database behind the gate.
     TcpPostgres,
+    /// Proxies that read files.
+    NginxHaproxy,
     /// Clients whose certificates are about to end.
     Drain,
     /// The clock is set while everything runs.
@@ -110,6 +113,7 @@ impl Story {
         Self::Forwarder,
         Self::OpenStreams,
         Self::TcpPostgres,
+        Self::NginxHaproxy,
         Self::Drain,
         Self::ClockStep,
         Self::FourWays,
@@ -142,6 +146,7 @@ impl Story {
             Self::Forwarder => "forwarder",
             Self::OpenStreams => "open-streams",
             Self::TcpPostgres => "tcp-postgres",
+            Self::NginxHaproxy => "nginx-haproxy",
             Self::Drain => "drain",
             Self::ClockStep => "clock-step",
             Self::FourWays => "four-ways",
@@ -171,6 +176,7 @@ impl Story {
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
             Self::TcpPostgres => "a psql session behind the gate ends with its certificate, its role or its revocation",
+            Self::NginxHaproxy => "nginx and HAProxy read new files when they are told, prove it, and lose no request",
             Self::Drain => "who is told that a certificate ends comes back with a new one, and no request fails",
             Self::ClockStep => "the clock is set ahead and back: what has ended ends, and who is revoked stays out",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
@@ -210,6 +216,7 @@ impl Story {
             Self::Forwarder => forwarder::tell(report).await,
             Self::OpenStreams => open_streams::tell(report).await,
             Self::TcpPostgres => tcp_postgres::tell(report).await,
+            Self::NginxHaproxy => nginx_haproxy::tell(report).await,
             Self::Drain => drain::tell(report).await,
             Self::ClockStep => clock_step::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
