@@ -109,6 +109,11 @@ fn nginx_haproxy() {
 }
 
 #[test]
+fn not_served() {
+    tell(Story::NotServed);
+}
+
+#[test]
 fn open_streams() {
     tell(Story::OpenStreams);
 }

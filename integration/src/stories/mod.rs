@@ -18,6 +18,7 @@ mod hostile_requests;
 mod identity;
 mod impersonation;
 mod nginx_haproxy;
+mod not_served;
 mod open_streams;
 mod policy_edit;
 mod revoke;
@@ -79,6 +80,8 @@ pub enum Story {
     TcpPostgres,
     /// Proxies that read files.
     NginxHaproxy,
+    /// A proxy that takes no new certificate.
+    NotServed,
     /// Clients whose certificates are about to end.
     Drain,
     /// The clock is set while everything runs.
@@ -114,6 +117,7 @@ impl Story {
         Self::OpenStreams,
         Self::TcpPostgres,
         Self::NginxHaproxy,
+        Self::NotServed,
         Self::Drain,
         Self::ClockStep,
         Self::FourWays,
@@ -147,6 +151,7 @@ impl Story {
             Self::OpenStreams => "open-streams",
             Self::TcpPostgres => "tcp-postgres",
             Self::NginxHaproxy => "nginx-haproxy",
+            Self::NotServed => "not-served",
             Self::Drain => "drain",
             Self::ClockStep => "clock-step",
             Self::FourWays => "four-ways",
@@ -177,6 +182,11 @@ impl Story {
             Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
             Self::TcpPostgres => "a psql session behind the gate ends with its certificate, its role or its revocation",
             Self::NginxHaproxy => "nginx and HAProxy read new files when they are told, prove it, and lose no request",
+            Self::NotServed => {
+                "a proxy that ignores what it is given: tried again, alarm, those told who can help, one step back"
+            }
+                "full disks, planted links, wrong owners: no order is spent, the last good pair stays served"
+            }
             Self::Drain => "who is told that a certificate ends comes back with a new one, and no request fails",
             Self::ClockStep => "the clock is set ahead and back: what has ended ends, and who is revoked stays out",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
@@ -217,6 +227,7 @@ impl Story {
             Self::OpenStreams => open_streams::tell(report).await,
             Self::TcpPostgres => tcp_postgres::tell(report).await,
             Self::NginxHaproxy => nginx_haproxy::tell(report).await,
+            Self::NotServed => not_served::tell(report).await,
             Self::Drain => drain::tell(report).await,
             Self::ClockStep => clock_step::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
