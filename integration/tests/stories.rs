@@ -114,6 +114,11 @@ fn not_served() {
 }
 
 #[test]
+fn faults() {
+    tell(Story::Faults);
+}
+
+#[test]
 fn open_streams() {
     tell(Story::OpenStreams);
 }

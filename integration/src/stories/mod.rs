@@ -10,6 +10,7 @@ mod detours;
 mod drain;
 mod edge;
 mod failure;
+mod faults;
 mod forged_flood;
 mod forwarder;
 mod four_ways;
@@ -82,6 +83,8 @@ pub enum Story {
     NginxHaproxy,
     /// A proxy that takes no new certificate.
     NotServed,
+    /// Disks and directories that do not do what they should.
+    Faults,
     /// Clients whose certificates are about to end.
     Drain,
     /// The clock is set while everything runs.
@@ -118,6 +121,7 @@ impl Story {
         Self::TcpPostgres,
         Self::NginxHaproxy,
         Self::NotServed,
+        Self::Faults,
         Self::Drain,
         Self::ClockStep,
         Self::FourWays,
@@ -152,6 +156,7 @@ impl Story {
             Self::TcpPostgres => "tcp-postgres",
             Self::NginxHaproxy => "nginx-haproxy",
             Self::NotServed => "not-served",
+            Self::Faults => "faults",
             Self::Drain => "drain",
             Self::ClockStep => "clock-step",
             Self::FourWays => "four-ways",
@@ -185,6 +190,7 @@ impl Story {
             Self::NotServed => {
                 "a proxy that ignores what it is given: tried again, alarm, those told who can help, one step back"
             }
+            Self::Faults => {
                 "full disks, planted links, wrong owners: no order is spent, the last good pair stays served"
             }
             Self::Drain => "who is told that a certificate ends comes back with a new one, and no request fails",
@@ -228,6 +234,7 @@ impl Story {
             Self::TcpPostgres => tcp_postgres::tell(report).await,
             Self::NginxHaproxy => nginx_haproxy::tell(report).await,
             Self::NotServed => not_served::tell(report).await,
+            Self::Faults => faults::tell(report).await,
             Self::Drain => drain::tell(report).await,
             Self::ClockStep => clock_step::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,
