@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::io::retry_on_intr;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
@@ -33,26 +34,30 @@ impl Output {
         loop {
             match self.pipe.read(self.buffer.as_mut_slice()).await {
                 Ok(0) | Err(_) => std::future::pending().await,
-                Ok(length) => self.keep(length),
+                Ok(length) => keep(&mut self.kept, &self.buffer[..length]),
             }
         }
-    }
-
-    fn keep(&mut self, length: usize) {
-        let room = KEPT - self.kept.len();
-        self.kept.extend_from_slice(&self.buffer[..length.min(room)]);
     }
 
     /// The last line that the program printed, among what was kept. No line of `key` is in it.
     pub(super) fn last_line(mut self, key: &str) -> Option<String> {
-        for _ in 0..LAST_READS {
-            match self.pipe.try_read(self.buffer.as_mut_slice()) {
-                Ok(0) | Err(_) => break,
-                Ok(length) => self.keep(length),
+        // Asked for itself: what came last may be news to the runtime.
+        if let Ok(pipe) = self.pipe.into_nonblocking_fd() {
+            for _ in 0..LAST_READS {
+                match retry_on_intr(|| rustix::io::read(&pipe, self.buffer.as_mut_slice())) {
+                    Ok(0) | Err(_) => break,
+                    Ok(length) => keep(&mut self.kept, &self.buffer[..length]),
+                }
             }
         }
         quotable(&String::from_utf8_lossy(&self.kept), key)
     }
+}
+
+/// Keeps what there is room for.
+fn keep(kept: &mut Vec<u8>, more: &[u8]) {
+    let room = KEPT - kept.len();
+    kept.extend_from_slice(&more[..more.len().min(room)]);
 }
 
 /// The last line that says something, on one line. Nothing of a text with a key in it is repeated.
