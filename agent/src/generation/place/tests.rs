@@ -96,6 +96,9 @@ fn a_test_file_leaves_nothing_behind() {
 #[test]
 fn files_belong_to_whom_it_is_declared_or_nothing_is_begun() {
     let (parent, directory) = parent();
+    // It was the agent's own before that was declared.
+    drop(Generations::open(&files(&parent)).expect("opened"));
+    assert_eq!(fs::metadata(&directory).expect("there").mode() & 0o7777, 0o700);
     let declared = config::Files { owner: Some(SOMEBODY), group: Some(SOMEBODY), mode: 0o640, ..files(&parent) };
     let opened = Generations::open(&declared);
     if !is_root() {
