@@ -137,7 +137,8 @@ stories: build
     @target/release/lab stories
 
 # Watch one story against real parts.
-story NAME: build install
+story NAME: build install-postgres
+    @test "{{ NAME }}" != nginx-haproxy || "{{ just_executable() }}" --justfile "{{ justfile() }}" install-nginx install-haproxy
     @target/release/lab story {{ NAME }}
 
 # Measure, side by side with the peers, and print the README's tables.
