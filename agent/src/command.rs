@@ -14,6 +14,13 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Renewed, CommandError>>,
     },
+    /// Put the certificate before the stored one in its place again. Answers when it is proven served, or why not.
+    Rollback {
+        /// Name of the certificate.
+        name: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Renewed, CommandError>>,
+    },
     /// Shake hands with every listener now and publish the outcome in the status. Answers when that is done.
     Verify {
         /// One certificate, or all.
@@ -30,7 +37,7 @@ pub enum Command {
     },
 }
 
-/// Outcome of a renewal.
+/// Outcome of a renewal, or of a step back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renewed {
     /// Name of the certificate.

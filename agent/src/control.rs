@@ -2,7 +2,7 @@
 //! let in.
 //!
 //! `GET /v1/status` answers with the [`Status`]; `GET /v1/revocations` with what is revoked; `POST` to `/v1/renew`,
-//! `/v1/verify`, `/v1/issue` and `/v1/revocations` carry out a command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
+//! `/v1/rollback`, `/v1/verify`, `/v1/issue` and `/v1/revocations` carry out a command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
 
 use std::future::Future;
 use std::io;
@@ -45,6 +45,8 @@ use crate::status::Status;
 pub const STATUS: &str = "/v1/status";
 /// Path of the command to renew.
 pub const RENEW: &str = "/v1/renew";
+/// Path of the command to take one step back.
+pub const ROLLBACK: &str = "/v1/rollback";
 /// Path of the command to verify.
 pub const VERIFY: &str = "/v1/verify";
 /// Path of the command to issue.
@@ -55,7 +57,7 @@ pub const REVOCATIONS: &str = "/v1/revocations";
 /// Bytes of a request about revocations: more than the most targets that one may have.
 const REVOCATIONS_MAX: usize = 32 << 20;
 
-/// Body of a request to renew.
+/// Body of a request to renew, or to take one step back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
@@ -94,6 +96,7 @@ pub async fn serve(
     let router = Router::new()
         .route(STATUS, get(show))
         .route(RENEW, post(renew))
+        .route(ROLLBACK, post(rollback))
         .route(VERIFY, post(verify))
         .route(ISSUE, post(issue))
         .route(REVOCATIONS, get(revoked).post(revoke).layer(DefaultBodyLimit::max(REVOCATIONS_MAX)))
@@ -180,6 +183,13 @@ async fn renew(
     Body(RenewRequest { name }): Body<RenewRequest>,
 ) -> Result<Json<Renewed>, Refusal> {
     state.ask(|reply| Command::Renew { name, reply }).await.map(Json)
+}
+
+async fn rollback(
+    State(state): State<Loop>,
+    Body(RenewRequest { name }): Body<RenewRequest>,
+) -> Result<Json<Renewed>, Refusal> {
+    state.ask(|reply| Command::Rollback { name, reply }).await.map(Json)
 }
 
 async fn verify(

@@ -121,6 +121,15 @@ impl ControlClient {
         self.send(Method::POST, control::RENEW, &RenewRequest { name }).await
     }
 
+    /// Puts the certificate before the stored one in its place. Returns when it is proven served.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn rollback(&self, name: String) -> Result<Renewed, ControlError> {
+        self.send(Method::POST, control::ROLLBACK, &RenewRequest { name }).await
+    }
+
     /// Has the listeners looked at now, and returns the picture after it.
     ///
     /// # Errors
@@ -242,7 +251,7 @@ mod tests {
                         Renewed { name, old_serial: None, new_serial: "2a".to_owned(), issued_to_served_ms: Some(7) };
                     reply.send(Ok(renewed)).unwrap();
                 }
-                Command::Renew { name, reply } => {
+                Command::Renew { name, reply } | Command::Rollback { name, reply } => {
                     reply.send(Err(CommandError::UnknownName { name, known: "`gateway`".to_owned() })).unwrap();
                 }
                 Command::Verify { name, reply } => {

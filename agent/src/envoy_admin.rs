@@ -1,9 +1,11 @@
-//! What Envoy says that it holds: the administration endpoint `/certs`. It is the second-best proof, for certificates
+//! What Envoy says that it holds: the administration endpoints `/certs` and `/config_dump`. It is the second-best proof, for certificates
 //! that no listener shows, such as those for upstreams.
 //!
 //! Envoy names no secret there, so a certificate is found by its serial. A serial comes as OpenSSL prints it, with or
 //! without leading zeros, and is compared as a number. Certificates chosen per connection (`on_demand_secret`) are
 //! missing from the list.
+
+mod fixed;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +22,11 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::net::TcpStream;
+
+pub use fixed::Fixed;
+
+const CERTS: &str = "/certs";
+const CONFIG_DUMP: &str = "/config_dump";
 
 /// Most bytes of an answer: a certificate takes about 300.
 const MAX_ANSWER: usize = 64 << 20;
@@ -61,20 +68,24 @@ pub enum AdminError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The answer is not the list of certificates.
-    #[error("`http://{address}/certs` is not a list of certificates")]
+    /// The answer is not what is to be there.
+    #[error("`http://{address}{path}` does not answer as Envoy does")]
     Malformed {
         /// The endpoint.
         address: SocketAddr,
+        /// What was asked for.
+        path: &'static str,
         /// Why.
         #[source]
         source: serde_json::Error,
     },
     /// The answer is an error.
-    #[error("`http://{address}/certs` answered {status}")]
+    #[error("`http://{address}{path}` answered {status}")]
     Refused {
         /// The endpoint.
         address: SocketAddr,
+        /// What was asked for.
+        path: &'static str,
         /// The status.
         status: StatusCode,
     },
@@ -101,13 +112,30 @@ impl EnvoyAdmin {
     /// [`AdminError`].
     pub async fn held(&self, timeout: Duration) -> Result<Vec<Held>, AdminError> {
         let address = self.address;
-        let answer = tokio::time::timeout(timeout, self.certs())
-            .await
-            .map_err(|_| AdminError::TimedOut { address, timeout })??;
-        parse(&answer).map_err(|source| AdminError::Malformed { address, source })
+        let answer = self.get(CERTS, timeout).await?;
+        parse(&answer).map_err(|source| AdminError::Malformed { address, path: CERTS, source })
     }
 
-    async fn certs(&self) -> Result<Bytes, AdminError> {
+    /// The TLS contexts whose certificate nobody can replace while Envoy runs.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`].
+    pub async fn fixed(&self, timeout: Duration) -> Result<Vec<Fixed>, AdminError> {
+        let address = self.address;
+        let answer = self.get(CONFIG_DUMP, timeout).await?;
+        let dump = serde_json::from_slice(&answer);
+        let dump = dump.map_err(|source| AdminError::Malformed { address, path: CONFIG_DUMP, source })?;
+        Ok(fixed::find(&dump))
+    }
+
+    async fn get(&self, path: &'static str, timeout: Duration) -> Result<Bytes, AdminError> {
+        let address = self.address;
+        let answer = tokio::time::timeout(timeout, self.ask(path)).await;
+        answer.map_err(|_| AdminError::TimedOut { address, timeout })?
+    }
+
+    async fn ask(&self, path: &'static str) -> Result<Bytes, AdminError> {
         let address = self.address;
         let interrupted = |source: hyper::Error| AdminError::Interrupted { address, source: source.into() };
 
@@ -116,11 +144,11 @@ impl EnvoyAdmin {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(interrupted)?;
         // Ends with the request; its error is the request's as well.
         tokio::spawn(connection);
-        let request = Request::get("/certs").header(HOST, address.to_string()).body(Empty::<Bytes>::new());
+        let request = Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new());
         let request = request.expect("an address is a header value");
         let response = sender.send_request(request).await.map_err(interrupted)?;
         if !response.status().is_success() {
-            return Err(AdminError::Refused { address, status: response.status() });
+            return Err(AdminError::Refused { address, path, status: response.status() });
         }
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         Ok(body.map_err(|source| AdminError::Interrupted { address, source })?.to_bytes())
@@ -211,7 +239,7 @@ mod tests {
     async fn answers_that_are_no_list_are_errors() {
         for (name, answer, want) in [
             ("an error", response("503 Service Unavailable", ""), "answered 503"),
-            ("no JSON", response("200 OK", "<html>"), "is not a list"),
+            ("no JSON", response("200 OK", "<html>"), "does not answer as Envoy"),
             ("not HTTP", "SSH-2.0\r\n".to_owned(), "broke off"),
             ("nothing", String::new(), "broke off"),
         ] {

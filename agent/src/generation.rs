@@ -23,6 +23,7 @@ use rustix::fs::FileType;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::Uid;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -32,10 +33,19 @@ use crate::keys::PrivateKey;
 use crate::rotation::failpoint;
 use crate::state_dir::try_lock;
 
+mod access;
+mod error;
 mod mend;
+mod place;
 
-/// The names that readers open.
+pub use error::GenerationError;
+
+use access::Access;
+
+/// The names that readers open: those of certbot and those of Kubernetes.
 const NAMES: [&str; 7] = ["fullchain.pem", "cert.pem", "chain.pem", "privkey.pem", "tls.crt", "tls.key", "ca.crt"];
+/// Chain and key in one, if it is asked for: HAProxy reads it.
+const COMBINED: &str = "combined.pem";
 const DATA: &str = "..data";
 const GENERATION: &str = "..gen-";
 /// Prefix of what is renamed into place; whatever is left with it is from a crash.
@@ -59,64 +69,12 @@ pub struct FileSet<'a> {
 pub struct Generations {
     path: PathBuf,
     directory: OwnedFd,
-    group: Gid,
-    mode: Mode,
+    access: Access,
+    combined: bool,
     keep: usize,
     /// Of the current generation, when it was last found as it should be.
     verified: Mutex<Option<mend::Stamp>>,
     _lock: OwnedFd,
-}
-
-/// Why files could not be replaced. What was current still is.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GenerationError {
-    /// A file or directory.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The path.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// Another agent writes there.
-    #[error("another agent writes to `{}`; give this one its own directory", path.display())]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Others could plant links or files.
-    #[error("`{}` can be written by others (mode {mode:04o}); run `chmod go-w {}`", path.display(), path.display())]
-    OpenToOthers {
-        /// The directory.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Readers see another certificate than the one that was put there.
-    #[error("the files in `{}` are of another certificate", path.display())]
-    NotCurrent {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Somebody else's directory.
-    #[error("`{}` belongs to user {owner}, and this is user {user}; run `chown` on it, or choose another", path.display())]
-    OtherOwner {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner.
-        owner: u32,
-        /// This process's user.
-        user: u32,
-    },
-    /// A name that readers open is taken by something that this agent did not put there.
-    #[error("`{}` is in the way and is not a link of this agent; move it away", path.display())]
-    InTheWay {
-        /// The file.
-        path: PathBuf,
-    },
 }
 
 impl Generations {
@@ -128,23 +86,18 @@ impl Generations {
     pub fn open(files: &config::Files) -> Result<Self, GenerationError> {
         let path = files.directory.clone();
         let fail = |action, source: Errno| GenerationError::Io { action, path: path.clone(), source: source.into() };
-        let mode = Mode::from_raw_mode(files.mode);
+        let user = rustix::process::geteuid();
+        let owner = files.owner.map_or(user, Uid::from_raw);
+        let key = Mode::from_raw_mode(files.mode);
         std::fs::create_dir_all(path.parent().unwrap_or_else(|| Path::new("/")))
             .map_err(|source| GenerationError::Io { action: "make the parent of", path: path.clone(), source })?;
-        match rustix::fs::mkdir(&path, directory_mode(mode)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let is_new = match rustix::fs::mkdir(&path, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(fail("make", error)),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| fail("open", error))?;
-        let stat = rustix::fs::fstat(&directory).map_err(|error| fail("look at", error))?;
-        let user = rustix::process::geteuid().as_raw();
-        if stat.st_uid != user {
-            return Err(GenerationError::OtherOwner { path, owner: stat.st_uid, user });
-        }
-        if stat.st_mode & 0o022 != 0 {
-            return Err(GenerationError::OpenToOthers { path, mode: stat.st_mode & 0o7777 });
-        }
+        };
+        let (directory, stat) = place::open(&path)?;
+        let access = Access { owner, group: Gid::from_raw(files.group.unwrap_or(stat.st_gid)), key };
         let lock = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(&directory, "..lock", lock, Mode::RUSR | Mode::WUSR)
             .map_err(|error| fail("open the lock of", error))?;
@@ -153,10 +106,28 @@ impl Generations {
         if !locked {
             return Err(GenerationError::Locked { path });
         }
-        let group = Gid::from_raw(stat.st_gid);
-        let generations =
-            Self { path, directory, group, mode, keep: files.keep, verified: Mutex::default(), _lock: lock };
+        let generations = Self {
+            path,
+            directory,
+            access,
+            combined: files.combined,
+            keep: files.keep,
+            verified: Mutex::default(),
+            _lock: lock,
+        };
         generations.remove_leftovers()?;
+        if files.owner.is_some() || files.group.is_some() {
+            generations.preflight()?;
+        }
+        // One that was there keeps what else its owner lets in.
+        let had = if is_new { Mode::empty() } else { Mode::from_raw_mode(stat.st_mode & 0o755) };
+        if is_new || files.owner.is_some() || files.group.is_some() {
+            let open = || {
+                rustix::fs::fchown(&generations.directory, None, Some(access.group))?;
+                rustix::fs::fchmod(&generations.directory, had | access.directory())
+            };
+            open().map_err(|error| generations.fail("set the mode of", ".", error))?;
+        }
         Ok(generations)
     }
 
@@ -184,8 +155,7 @@ impl Generations {
             })?;
         }
         let finish = || {
-            rustix::fs::fchown(&inside, None, Some(self.group))?;
-            rustix::fs::fchmod(&inside, directory_mode(self.mode))?;
+            self.access.give_directory(&inside)?;
             rustix::fs::fsync(&inside)?;
             rustix::fs::fsync(&self.directory)
         };
@@ -211,7 +181,7 @@ impl Generations {
     /// Has every name that readers open lead through `..data`. Names those that did not.
     fn link_names(&self) -> Result<Vec<&'static str>, GenerationError> {
         let mut changed = Vec::new();
-        for file in NAMES {
+        for file in self.names() {
             let target = format!("{DATA}/{file}");
             match rustix::fs::readlinkat(&self.directory, file, Vec::new()) {
                 Ok(found) if found.as_bytes() == target.as_bytes() => continue,
@@ -221,22 +191,46 @@ impl Generations {
             }
             changed.push(file);
         }
+        if !self.combined {
+            self.unlink_combined()?;
+        }
         Ok(changed)
     }
 
+    /// It is not asked for any more, and would lead to a file that the next generation does not have.
+    fn unlink_combined(&self) -> Result<(), GenerationError> {
+        let target = format!("{DATA}/{COMBINED}");
+        match rustix::fs::readlinkat(&self.directory, COMBINED, Vec::new()) {
+            Ok(found) if found.as_bytes() == target.as_bytes() => {
+                rustix::fs::unlinkat(&self.directory, COMBINED, AtFlags::empty())
+                    .map_err(|error| self.fail("remove", COMBINED, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names that readers open.
+    fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        NAMES.into_iter().chain(self.combined.then_some(COMBINED))
+    }
+
     /// What each file of a generation holds, and its mode.
-    fn contents(&self, set: &FileSet<'_>) -> [(&'static str, Zeroizing<String>, Mode); 7] {
+    fn contents(&self, set: &FileSet<'_>) -> Vec<(&'static str, Zeroizing<String>, Mode)> {
         let (leaf, rest) = set.chain_pem.split_at(end_of_first(set.chain_pem));
         // `chain.pem` is what follows the leaf; under a root that signs leaves itself, the root.
         let above = if rest.trim().is_empty() { set.ca_pem } else { rest.trim_start() };
-        let public = self.mode | Mode::RGRP | Mode::ROTH;
-        NAMES.map(|name| match name {
-            "privkey.pem" | "tls.key" => (name, set.key.pem(), self.mode),
+        let (secret, public) = (self.access.key, self.access.public());
+        let contents = self.names().map(|name| match name {
+            "privkey.pem" | "tls.key" => (name, set.key.pem(), secret),
+            COMBINED => {
+                (name, Zeroizing::new(format!("{}\n{}", set.chain_pem.trim_end(), set.key.pem().as_str())), secret)
+            }
             "cert.pem" => (name, Zeroizing::new(leaf.to_owned()), public),
             "chain.pem" => (name, Zeroizing::new(above.to_owned()), public),
             "ca.crt" => (name, Zeroizing::new(set.ca_pem.to_owned()), public),
             _ => (name, Zeroizing::new(set.chain_pem.to_owned()), public),
-        })
+        });
+        contents.collect()
     }
 
     /// Removes all generations but the newest that are to be kept; never the current one.
@@ -288,8 +282,7 @@ impl Generations {
     fn write(&self, inside: &OwnedFd, name: &str, text: &str, mode: Mode) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = std::fs::File::from(rustix::fs::openat(inside, name, flags, Mode::RUSR | Mode::WUSR)?);
-        rustix::fs::fchown(&file, None, Some(self.group))?;
-        rustix::fs::fchmod(&file, mode)?;
+        self.access.give(&file, mode)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         let kept = file.metadata()?.mode() & 0o7777;
@@ -349,11 +342,6 @@ impl Generations {
 
 fn generation(serial: &str) -> String {
     format!("{GENERATION}{serial}")
-}
-
-/// Who may read the key may enter the directory.
-fn directory_mode(files: Mode) -> Mode {
-    if files.contains(Mode::RGRP) { Mode::RWXU | Mode::RGRP | Mode::XGRP } else { Mode::RWXU }
 }
 
 /// Where the first certificate of a PEM text ends.

@@ -343,6 +343,9 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
         ("a fallback", "/$defs/certificate/properties/fallback", "/certificates/0/fallback"),
         ("a certificate", "/$defs/certificate", "/certificates/0"),
         ("its files", "/$defs/certificate/properties/files", "/certificates/0/files"),
+        ("a remedy", "/properties/remedies/items", "/remedies/0"),
+        ("a hook", "/$defs/certificate/properties/hooks/items", "/certificates/0/hooks/0"),
+        ("a reload", "/$defs/certificate/properties/reload", "/certificates/0/reload"),
         ("a listener", "/$defs/certificate/properties/served_at/items", "/certificates/0/served_at/0"),
         ("a bundle", "/properties/bundles/items", "/bundles/0"),
         ("revocation", "/properties/revocation", "/revocation"),
@@ -368,6 +371,9 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
             ]);
             config["certificates"][0]["fallback"] = json!({"issuer": "built-in"});
             config["certificates"][0]["files"] = json!({"directory": "d"});
+            config["remedies"] = json!([{"run": ["sh"]}]);
+            config["certificates"][0]["hooks"] = json!([{"run": ["sh"]}]);
+            config["certificates"][0]["reload"] = json!({"signal": "HUP", "pid_file": "p", "exe": "e"});
             config["certificates"][0]["served_at"] = json!([{"address": "a:1"}]);
             config.pointer_mut(place).unwrap_or_else(|| panic!("{name}: no {place}"))[field] = value;
             config
@@ -384,7 +390,12 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
 #[test]
 fn the_schema_of_the_configuration_accepts_the_files_that_are_shipped() {
     let validator = Validator(printed("config"));
-    for file in ["envoy-config/portcullis.yaml", "agent/src/cli/init/portcullis.yaml"] {
+    for file in [
+        "envoy-config/portcullis.yaml",
+        "agent/src/cli/init/portcullis.yaml",
+        "examples/nginx/portcullis.yaml",
+        "examples/haproxy/portcullis.yaml",
+    ] {
         let value = Source::read(&repository().join(file)).unwrap().value().unwrap();
         assert_eq!(validator.validate(&value), Vec::<String>::new(), "{file}");
     }

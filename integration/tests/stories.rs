@@ -114,6 +114,21 @@ fn tcp_postgres() {
 }
 
 #[test]
+fn nginx_haproxy() {
+    tell(Story::NginxHaproxy);
+}
+
+#[test]
+fn not_served() {
+    tell(Story::NotServed);
+}
+
+#[test]
+fn faults() {
+    tell(Story::Faults);
+}
+
+#[test]
 fn open_streams() {
     tell(Story::OpenStreams);
 }

@@ -154,6 +154,8 @@ pub enum Cause {
     Refused,
     /// An operator asked.
     Requested,
+    /// An operator had the certificate before put in its place: deliver that, issue nothing.
+    RolledBack,
     /// What is stored cannot be used: unreadable, or the key is of another certificate.
     Unusable,
 }
@@ -172,6 +174,7 @@ impl Cause {
             Self::NotServed => "not_served",
             Self::Refused => "refused",
             Self::Requested => "requested",
+            Self::RolledBack => "rolled_back",
             Self::Unusable => "unusable",
         }
     }
@@ -183,7 +186,7 @@ impl Cause {
 
     /// Whether it needs a new certificate, and not only another delivery of the stored one.
     pub const fn issues(self) -> bool {
-        !matches!(self, Self::NotServed)
+        !matches!(self, Self::NotServed | Self::RolledBack)
     }
 }
 

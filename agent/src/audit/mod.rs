@@ -71,12 +71,16 @@ pub enum Kind {
     RenewalPlanned,
     /// An operator asked for a renewal.
     RenewRequested,
+    /// Somebody was told of a failure; the cause says of which, and how that went.
+    Remedied,
     /// Somebody changed delivered files; the cause says what, and it was put right.
     Repaired,
     /// What was replaced is gone.
     Retired,
     /// Something is not believed any more; the name says what.
     Revoked,
+    /// An operator had the certificate before put in its place again.
+    RolledBack,
     /// It was seen in use.
     Served,
     /// What was revoked is believed again.

@@ -12,6 +12,7 @@ mod output;
 mod policy;
 mod renew;
 mod revocation;
+mod rollback;
 mod run;
 mod status;
 mod token;
@@ -72,6 +73,8 @@ enum Command {
     Revocations(revocation::ListArgs),
     /// Revoke certificates, keys or identities, now.
     Revoke(revocation::RevokeArgs),
+    /// Put the certificate before the current one in its place again, and wait until it is proven served.
+    Rollback(rollback::Args),
     /// Run the agent in the foreground.
     Run(run::Args),
     /// Show what the running agent holds, serves and plans.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Renew(args) => args.run(&cli.global),
         Command::Revocations(args) => args.run(&cli.global),
         Command::Revoke(args) => args.run(&cli.global),
+        Command::Rollback(args) => args.run(&cli.global),
         Command::Run(args) => args.run(&cli.global),
         Command::Status(args) => args.run(&cli.global),
         Command::Token(args) => args.run(&cli.global),
@@ -140,8 +144,12 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("info,h2=warn"));
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // It would say on standard error that it cannot write there, and panic when that fails.
+        .log_internal_errors(false);
     // A second logger, as in tests that call the library, keeps the first.
     let _ = log.try_init();
 }

@@ -19,7 +19,6 @@ use super::Bundle;
 use super::Ca;
 use super::Certificate;
 use super::Config;
-use super::Files;
 use super::Filter;
 use super::Issuer;
 use super::ListSource;
@@ -97,7 +96,8 @@ impl Check<'_> {
         if filter.is_some() && raw.policy.is_none() {
             return Err(self.bad("filter", "a filter needs a policy: add `policy: policy.yaml`"));
         }
-        let mut remarks = Vec::new();
+        let remedies = self.remedies(raw.remedies)?;
+        let mut remarks = self.missing_programs(&certificates, &remedies);
         if filter.is_none() && raw.policy.is_some() {
             let message = "no `filter` gets the policy: it is neither read nor enforced";
             remarks.push(self.bad("policy", message));
@@ -118,6 +118,7 @@ impl Check<'_> {
             ca,
             issuers,
             certificates,
+            remedies,
             bundles,
             revocation,
             filter,
@@ -225,6 +226,13 @@ impl Check<'_> {
             let message = "only a certificate with usage `server` is served at a listener";
             return Err(self.bad(&format!("{field}.served_at"), message));
         }
+        let hooks = self.hooks(raw.hooks, field)?;
+        let reload = raw.reload.map(|reload| self.reload(reload));
+        let roll_back_after = raw.roll_back_after;
+        if roll_back_after == Some(0) || roll_back_after.is_some() && raw.served_at.is_empty() {
+            let message = "attempts are counted from 1, and need `served_at` to tell whether it is served";
+            return Err(self.bad(&format!("{field}.roll_back_after"), message));
+        }
         for (at, served) in raw.served_at.iter().enumerate() {
             let (host, port) = served.address.rsplit_once(':').unwrap_or_default();
             if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port != 0) {
@@ -241,6 +249,9 @@ impl Check<'_> {
             lifetime,
             renew_after,
             files,
+            hooks,
+            reload,
+            roll_back_after,
             served_at: raw.served_at,
         })
     }
@@ -259,23 +270,6 @@ impl Check<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    fn files(&self, raw: raw::Files, field: &str) -> Result<Files, Located> {
-        let keep = raw.keep.unwrap_or(3);
-        if !(1..=100).contains(&keep) {
-            return Err(self.bad(&format!("{field}.keep"), "keep 1 to 100 generations"));
-        }
-        let mode = raw.mode.as_deref().unwrap_or("0600");
-        let mode = match u32::from_str_radix(mode, 8) {
-            Ok(mode) if mode & !0o640 == 0 && mode & 0o400 != 0 => mode,
-            _ => {
-                let message =
-                    format!("`{mode}` is not a mode for a private key: \"0600\", or \"0640\" to let the group read");
-                return Err(self.bad(&format!("{field}.mode"), &message));
-            }
-        };
-        Ok(Files { directory: self.path(&raw.directory), keep, mode })
     }
 
     fn bundle(&self, raw: raw::Bundle, field: &str) -> Result<Bundle, Located> {
@@ -330,7 +324,7 @@ impl Check<'_> {
         })
     }
 
-    fn duration(&self, given: &str, field: &str, least: i64, most: i64) -> Result<i64, Located> {
+    pub(super) fn duration(&self, given: &str, field: &str, least: i64, most: i64) -> Result<i64, Located> {
         let seconds = parse_duration(given)
             .ok_or_else(|| self.bad(field, &format!("`{given}` is not a duration, as in `30s`, `5m`, `24h`, `7d`")))?;
         if !(least..=most).contains(&seconds) {

@@ -3,10 +3,12 @@
 //! Every error names the file, the line and the column, and says what would be right. Paths are resolved against the
 //! file's own directory.
 
+mod account;
 mod acme;
 mod check;
 mod issuers;
 mod raw;
+mod targets;
 
 use std::fmt;
 use std::io;
@@ -21,8 +23,11 @@ use portcullis_policy::schedule::Share;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 
+use crate::hook::Hook;
 use crate::names::Names;
 use crate::proof::ServedAt;
+use crate::reload::Reload;
+use crate::remedy::Remedy;
 use crate::revocation::Emptied;
 use crate::revocation::ListAuthority;
 use crate::trust::Handshake;
@@ -61,6 +66,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// What rotates.
     pub certificates: Vec<Certificate>,
+    /// Who is told of failures.
+    pub remedies: Vec<Remedy>,
     /// What is trusted.
     pub bundles: Vec<Bundle>,
     /// What is revoked, beside what operators say.
@@ -110,6 +117,12 @@ pub struct Certificate {
     pub renew_after: Share,
     /// Files to be written beside the delivery over xDS.
     pub files: Option<Files>,
+    /// Programs that are told of a new one, in their order.
+    pub hooks: Vec<Hook>,
+    /// A process that is signalled after them.
+    pub reload: Option<Reload>,
+    /// Attempts in vain to have it served, after which the certificate before takes its place again; never, if none.
+    pub roll_back_after: Option<u32>,
     /// Listeners that serve it.
     pub served_at: Vec<ServedAt>,
 }
@@ -123,6 +136,12 @@ pub struct Files {
     pub keep: usize,
     /// Mode of the files that hold the key.
     pub mode: u32,
+    /// Number of the user whom the files belong to, if not the agent's.
+    pub owner: Option<u32>,
+    /// Number of the group, if not the directory's.
+    pub group: Option<u32>,
+    /// Whether there is a file with chain and key in one.
+    pub combined: bool,
 }
 
 /// A trust bundle that proxies validate peers with.

@@ -1,13 +1,18 @@
 //! `portcullis.yaml` as it is written: every key there is, nothing checked but its type.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 
+use super::account::Account;
 use crate::command::Usage;
+use crate::hook::When;
 use crate::proof::ServedAt;
+use crate::reload::Signal;
+use crate::remedy::Failure;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +26,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) issuers: Vec<Issuer>,
     pub(super) certificates: Vec<Certificate>,
+    #[serde(default)]
+    pub(super) remedies: Vec<Remedy>,
     #[serde(default)]
     pub(super) bundles: Vec<Bundle>,
     #[serde(default)]
@@ -150,6 +157,10 @@ pub(super) struct Certificate {
     pub(super) renew_after: Option<f64>,
     pub(super) files: Option<Files>,
     #[serde(default)]
+    pub(super) hooks: Vec<Hook>,
+    pub(super) reload: Option<Reload>,
+    pub(super) roll_back_after: Option<u32>,
+    #[serde(default)]
     pub(super) served_at: Vec<ServedAt>,
 }
 
@@ -159,6 +170,37 @@ pub(super) struct Files {
     pub(super) directory: PathBuf,
     pub(super) keep: Option<usize>,
     pub(super) mode: Option<String>,
+    pub(super) owner: Option<Account>,
+    pub(super) group: Option<Account>,
+    #[serde(default)]
+    pub(super) combined: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hook {
+    pub(super) run: Vec<String>,
+    pub(super) timeout: Option<String>,
+    #[serde(default)]
+    pub(super) when: When,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Remedy {
+    #[serde(default)]
+    pub(super) on: BTreeSet<Failure>,
+    pub(super) run: Option<Vec<String>>,
+    pub(super) url: Option<String>,
+    pub(super) timeout: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reload {
+    pub(super) signal: Signal,
+    pub(super) pid_file: PathBuf,
+    pub(super) exe: PathBuf,
 }
 
 #[derive(Deserialize)]

@@ -45,6 +45,7 @@ use crate::policy_file::PolicyFile;
 use crate::policy_file::PolicyFileError;
 use crate::proof::Prover;
 use crate::proof::ProverError;
+use crate::remedy::Remedies;
 use crate::revocation;
 use crate::revocation::BookError;
 use crate::revocation::Ledger;
@@ -130,6 +131,9 @@ pub enum DaemonError {
     #[error("`filter.wasm` cannot be used; `./just build` makes it")]
     Wasm(#[source] PublishError),
 }
+
+/// SIGXFSZ.
+const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 
 /// Looks at what a start would look at, and changes nothing.
 ///
@@ -239,8 +243,15 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         heartbeat: heartbeat.clone(),
         clock: Clock::default(),
         room: room::at,
+        revoked: Arc::new({
+            let revoker = revoker.clone();
+            move || revoker.in_force()
+        }),
+        remedies: Remedies::new(Arc::clone(&store), Arc::clone(&noted), &config.remedies),
     });
     let rotation = Rotation::open(Arc::clone(&context), Arc::clone(&config)).await.map_err(DaemonError::Rotation)?;
+    // Without somebody who listens, a write beyond the limit of a file's size is the agent's end and not an error.
+    let _too_large = signal(SignalKind::from_raw(XFSZ)).map_err(DaemonError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;

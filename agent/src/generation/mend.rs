@@ -17,8 +17,7 @@ use super::DATA;
 use super::FileSet;
 use super::GenerationError;
 use super::Generations;
-use super::NAMES;
-use super::directory_mode;
+use super::access::described;
 use super::generation;
 use crate::leaf;
 
@@ -37,6 +36,7 @@ impl Generations {
     ///
     /// [`GenerationError`], if something cannot be put right.
     pub fn mend(&self, set: &FileSet<'_>) -> Result<Option<Vec<String>>, GenerationError> {
+        self.look_at_place()?;
         let name = generation(set.serial);
         if self.current()?.as_deref() != Some(&name) {
             return Ok(None);
@@ -61,17 +61,11 @@ impl Generations {
     }
 
     fn mend_directory(&self, inside: &OwnedFd, name: &str, mended: &mut Vec<String>) -> Result<(), GenerationError> {
-        let look = || rustix::fs::fstat(inside).map_err(|error| self.fail("look at", name, error));
-        let stat = look()?;
-        let wanted = directory_mode(self.mode).as_raw_mode();
-        if is_as(&stat, wanted, self.group.as_raw()) {
+        let stat = rustix::fs::fstat(inside).map_err(|error| self.fail("look at", name, error))?;
+        if self.access.is_of_directory(&stat) {
             return Ok(());
         }
-        let set = || {
-            rustix::fs::fchown(inside, None, Some(self.group))?;
-            rustix::fs::fchmod(inside, Mode::from_raw_mode(wanted))
-        };
-        set().map_err(|error| self.fail("set the mode of", name, error))?;
+        self.access.give_directory(inside).map_err(|error| self.fail("set the mode of", name, error))?;
         mended.push(format!("`{name}` had {}", described(&stat)));
         Ok(())
     }
@@ -88,7 +82,7 @@ impl Generations {
         let shown = format!("{name}/{file}");
         let was = match self.look_at(inside, file, text) {
             Err(error) => return Err(self.fail("look at", &shown, error)),
-            Ok(Found::Good(stat)) if is_as(&stat, mode.as_raw_mode(), self.group.as_raw()) => return Ok(()),
+            Ok(Found::Good(stat)) if self.access.is_of_file(&stat, mode) => return Ok(()),
             Ok(Found::Good(stat)) => described(&stat),
             Ok(Found::Absent) => "gone".to_owned(),
             Ok(Found::Other) => "other contents".to_owned(),
@@ -117,8 +111,7 @@ impl Generations {
             Err(error) => return Err(error),
         };
         let stat = rustix::fs::fstat(&opened)?;
-        let ours = stat.st_uid == rustix::process::geteuid().as_raw();
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !ours {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(Found::Other);
         }
         let mut found = zeroize::Zeroizing::new(Vec::with_capacity(text.len() + 1));
@@ -135,7 +128,7 @@ impl Generations {
             (stat.st_ctime <= settled).then_some((stat.st_ino, stat.st_mode, stat.st_ctime, nanoseconds))
         };
         let mut stamp = vec![of(rustix::fs::fstat(inside).ok()?)?];
-        for file in NAMES {
+        for file in self.names() {
             stamp.push(of(rustix::fs::statat(inside, file, AtFlags::SYMLINK_NOFOLLOW).ok()?)?);
         }
         Some(Stamp(stamp))
@@ -146,12 +139,4 @@ enum Found {
     Absent,
     Good(Stat),
     Other,
-}
-
-fn is_as(stat: &Stat, mode: u32, group: u32) -> bool {
-    stat.st_mode & 0o7777 == mode && stat.st_gid == group
-}
-
-fn described(stat: &Stat) -> String {
-    format!("mode {:04o} and group {}", stat.st_mode & 0o7777, stat.st_gid)
 }

@@ -10,7 +10,7 @@ const CHAIN: &str = "-----BEGIN CERTIFICATE-----\nLEAF\n-----END CERTIFICATE----
 const CA: &str = "-----BEGIN CERTIFICATE-----\nROOT\n-----END CERTIFICATE-----\n";
 
 fn files(directory: &Path) -> config::Files {
-    config::Files { directory: directory.join("tls"), keep: 2, mode: 0o600 }
+    config::Files { directory: directory.join("tls"), keep: 2, mode: 0o600, owner: None, group: None, combined: false }
 }
 
 fn put(generations: &Generations, serial: &str) {

@@ -313,6 +313,11 @@ impl Revoker {
         Ok(changed)
     }
 
+    /// The set that proxies are given now.
+    pub fn in_force(&self) -> Arc<Revocations> {
+        self.locked(|state| Arc::clone(&state.set))
+    }
+
     /// Everything that is revoked.
     pub fn revoked(&self) -> Revoked {
         let status = self.context.board.watch().borrow().revocations.clone();

@@ -16,6 +16,9 @@ use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
 use crate::generation::FileSet;
 use crate::generation::GenerationError;
+use crate::hook::HookError;
+use crate::hook::When;
+use crate::reload::ReloadError;
 use crate::resource::Body;
 use crate::resource::Outcome;
 use crate::resource::Resource;
@@ -36,6 +39,12 @@ const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
+    /// A hook. The files are in their place.
+    #[error("who reads the files was not told")]
+    Hook(#[source] HookError),
+    /// A signal. The files are in their place.
+    #[error("who reads the files was not signalled")]
+    Reload(#[source] ReloadError),
     /// A listener does not show it.
     #[error("`{address}` {found}")]
     NotServed {
@@ -63,6 +72,17 @@ pub enum DeliveryError {
     Unanswered(Duration),
 }
 
+/// What became of a certificate that was handed over.
+pub(super) enum Installed {
+    /// There was nobody to take it.
+    Nowhere,
+    /// Everybody has it.
+    Taken {
+        /// What those said of it who were told.
+        said: Option<String>,
+    },
+}
+
 /// The certificate as proxies get it.
 pub(super) fn resource(name: &str, credential: &Credential) -> Resource {
     let body = Body::TlsCertificate { chain_pem: credential.chain_pem.clone(), key_pem: credential.key.pem() };
@@ -72,7 +92,7 @@ pub(super) fn resource(name: &str, credential: &Credential) -> Resource {
 impl Rotor {
     /// Writes the files beside the current ones.
     pub(super) async fn stage(&mut self) -> Result<(), StepError> {
-        self.open_files()?;
+        self.open_files_again().await?;
         let (Some(generations), Some(stored)) = (self.generations.clone(), self.entry.stored.clone()) else {
             return Ok(());
         };
@@ -90,11 +110,12 @@ impl Rotor {
         !self.entry.is_refused() && serial.is_some_and(|serial| self.context.publisher.is_refused(self.name(), serial))
     }
 
-    /// Hands the stored certificate to every target. Says whether anybody took it; files count.
+    /// Hands the stored certificate to every target, and has those told who read files. Says whether anybody took it; files
+    /// count.
     ///
     /// Files follow the proxies, so that what a proxy refuses is not put before those who read files either; a proxy
     /// that says nothing does not hold them up.
-    pub(super) async fn install(&self, cause: Cause) -> Result<bool, StepError> {
+    pub(super) async fn install(&mut self, cause: Cause) -> Result<Installed, StepError> {
         let taken = self.install_at_proxies(cause).await;
         if matches!(taken, Err(StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::Publish(_)))) {
             return taken;
@@ -103,12 +124,21 @@ impl Rotor {
             let serial = stored.leaf.serial.clone();
             blocking(move || generations.install(&serial)).await?;
         }
-        taken
+        match taken {
+            Ok(Installed::Nowhere) => taken,
+            // A proxy that goes on saying nothing is no reason to tell the others again and again.
+            Err(_) if self.told.is_some() && self.told.as_deref() == self.entry.serial() => taken,
+            _ => {
+                let said = self.tell(When::Installed, cause).await?;
+                self.told = self.entry.serial().map(str::to_owned);
+                taken.map(|_| Installed::Taken { said })
+            }
+        }
     }
 
-    async fn install_at_proxies(&self, cause: Cause) -> Result<bool, StepError> {
+    async fn install_at_proxies(&self, cause: Cause) -> Result<Installed, StepError> {
         let Some(stored) = &self.entry.stored else {
-            return Ok(false);
+            return Ok(Installed::Nowhere);
         };
         let publisher = &self.context.publisher;
         let mut outcomes = publisher.outcomes();
@@ -122,8 +152,8 @@ impl Rotor {
         let deadline = Instant::now() + ANSWER;
         loop {
             match publisher.acknowledged(&self.config.name) {
-                Some(true) => return Ok(true),
-                None => return Ok(self.generations.is_some()),
+                None if self.generations.is_none() => return Ok(Installed::Nowhere),
+                None | Some(true) => return Ok(Installed::Taken { said: None }),
                 Some(false) => {}
             }
             match tokio::time::timeout_at(deadline, outcomes.recv()).await {
@@ -169,10 +199,28 @@ impl Rotor {
                     Some((None, Some(error))) => error.clone(),
                     _ => "was not looked at".to_owned(),
                 };
+                let found = format!("{found}{}", self.explanation(&address).await);
                 return Err(StepError::Delivery(DeliveryError::NotServed { address, found }));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_BETWEEN_LOOKS);
+        }
+    }
+
+    /// What Envoy's own configuration has to say to a listener that goes on with another certificate, and what to write
+    /// instead; empty if nothing.
+    async fn explanation(&self, address: &str) -> String {
+        let Some(admin) = &self.context.admin else { return String::new() };
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        match admin.fixed(HANDSHAKE).await {
+            Ok(fixed) => {
+                let here = fixed.iter().find(|fixed| port.is_some() && fixed.port == port);
+                here.map(|fixed| format!("; {}", fixed.remedy(self.name()))).unwrap_or_default()
+            }
+            Err(error) => {
+                tracing::warn!(certificate = self.name(), error = chain(&error), "Envoy could not be asked");
+                String::new()
+            }
         }
     }
 
@@ -283,7 +331,7 @@ impl Rotor {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, GenerationError> + Send + 'static,
 ) -> Result<T, StepError> {
     let outcome = tokio::task::spawn_blocking(work).await;

@@ -54,6 +54,8 @@ pub(super) struct Entry {
     pub(super) previous: Option<Leaf>,
     /// What was stored before the flight: in use again if the flight's certificate is refused.
     pub(super) last_good: Option<Credential>,
+    /// What was in use before the stored one was: one step back.
+    pub(super) back: Option<Credential>,
     /// Serial of the last one that a proxy refused.
     pub(super) refused: Option<String>,
     /// The rotation under way.

@@ -11,13 +11,18 @@ mod deliver;
 mod entry;
 pub mod failpoint;
 mod obtain;
+mod preflight;
+mod remedy;
+mod rollback;
 mod rotor;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_policy::revocation::Revocations;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
@@ -42,6 +47,7 @@ use crate::issuer::Issuers;
 use crate::leaf;
 use crate::metrics::Metrics;
 use crate::proof::Prover;
+use crate::remedy::Remedies;
 use crate::resource::Outcome;
 use crate::revocation::Ledger;
 use crate::room;
@@ -94,6 +100,10 @@ pub struct Context {
     pub clock: Clock,
     /// How the room left on a file system is found out.
     pub room: room::Look,
+    /// What is revoked now.
+    pub revoked: Arc<dyn Fn() -> Arc<Revocations> + Send + Sync>,
+    /// Who is told of failures.
+    pub remedies: Remedies,
 }
 
 /// The certificates of a configuration, and who works on them.
@@ -114,6 +124,7 @@ pub struct Rotation {
 #[derive(Debug)]
 enum Ask {
     Renew(rotor::RenewReply),
+    Rollback(rotor::RenewReply),
     Verify(mpsc::Sender<()>),
 }
 
@@ -241,6 +252,7 @@ impl Rotation {
     /// the proxies; it is only not looked after any more.
     async fn reconfigure(&mut self, config: &Arc<config::Config>) {
         self.wanted = Arc::clone(config);
+        self.context.remedies.replace(&config.remedies);
         let names: Vec<String> = self.idle.keys().cloned().collect();
         for name in names {
             if let Some(rotor) = self.idle.remove(&name) {
@@ -298,6 +310,13 @@ impl Rotation {
             Command::Renew { name, reply } => {
                 if self.wanted.certificate(&name).is_some() {
                     self.ask(name, Ask::Renew(reply));
+                } else {
+                    let _ = reply.send(Err(self.unknown(name)));
+                }
+            }
+            Command::Rollback { name, reply } => {
+                if self.wanted.certificate(&name).is_some() {
+                    self.ask(name, Ask::Rollback(reply));
                 } else {
                     let _ = reply.send(Err(self.unknown(name)));
                 }
@@ -364,7 +383,7 @@ pub fn stored_leaf(store: &dyn Store, name: &str) -> Option<Vec<u8>> {
 /// Answers those who wait for what will not be done. Who waits for a look is told by dropping his end.
 fn refuse(asks: Vec<Ask>, error: &CommandError) {
     for ask in asks {
-        if let Ask::Renew(reply) = ask {
+        if let Ask::Renew(reply) | Ask::Rollback(reply) = ask {
             let _ = reply.send(Err(error.clone()));
         }
     }

@@ -24,7 +24,6 @@ use crate::issuer::Progress;
 use crate::keys;
 use crate::leaf;
 use crate::leaf::Leaf;
-use crate::room;
 
 /// What the fallback issued is tried to be replaced after this time, in seconds, at the issuer that should have.
 const BACK_TO_ISSUER: i64 = 3_600;
@@ -32,13 +31,18 @@ const BACK_TO_ISSUER: i64 = 3_600;
 impl Rotor {
     /// Whether the stored certificate is what the configuration asks for.
     pub(super) fn fit(&self) -> Fit {
-        let Some(stored) = &self.entry.stored else { return Fit::Fits };
-        let fallback = self.config.fallback.as_ref().map(|fallback| fallback.issuer.as_str());
-        if stored.issuer != self.config.issuer && Some(stored.issuer.as_str()) != fallback {
+        self.entry.stored.as_ref().map_or(Fit::Fits, |stored| self.fit_of(stored))
+    }
+
+    /// Whether a certificate is what the configuration asks for.
+    pub(super) fn fit_of(&self, credential: &Credential) -> Fit {
+        let Credential { chain_pem, key, issuer, leaf, .. } = credential;
+        let fallback = self.config.fallback.as_ref().map(|fallback| &fallback.issuer);
+        if *issuer != self.config.issuer && Some(issuer) != fallback {
             return Fit::OtherIssuer;
         }
-        match self.context.issuers.named(&stored.issuer) {
-            Ok(issuer) => check::fit(&stored.chain_pem, &stored.key, &self.config.names, issuer.roots(), &stored.leaf),
+        match self.context.issuers.named(issuer) {
+            Ok(issuer) => check::fit(chain_pem, key, &self.config.names, issuer.roots(), leaf),
             Err(_) => Fit::OtherIssuer,
         }
     }
@@ -67,11 +71,6 @@ impl Rotor {
 
     /// Makes the order that is written down before anybody is asked.
     pub(super) fn journal(&self, now: UnixTime) -> Result<Order, StepError> {
-        let context = &self.context;
-        let files = self.config.files.as_ref().map(|files| files.directory.as_path());
-        // The CA's directory and the store lie on the same file system.
-        room::check(context.room, files.into_iter().chain([context.ca_directory.as_path()]))
-            .map_err(StepError::Room)?;
         let name = self.issuer_now(now);
         if name != self.config.issuer {
             tracing::warn!(
@@ -81,7 +80,7 @@ impl Rotor {
                 "the fallback is asked"
             );
         }
-        let issuer = context.issuers.named(name).map_err(|error| failed(name, error))?;
+        let issuer = self.context.issuers.named(name).map_err(|error| failed(name, error))?;
         issuer.order(self.config.names.clone(), self.config.lifetime, now).map_err(|error| failed(name, error))
     }
 

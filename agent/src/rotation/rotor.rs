@@ -25,6 +25,7 @@ use super::check;
 use super::clock::Reading;
 use super::deliver;
 use super::deliver::DeliveryError;
+use super::deliver::Installed;
 use super::entry::Entry;
 use super::failpoint;
 use crate::audit::Event;
@@ -35,6 +36,7 @@ use crate::config;
 use crate::errors::chain;
 use crate::generation::GenerationError;
 use crate::generation::Generations;
+use crate::hook::When;
 use crate::issuer::IssueError;
 use crate::keys;
 use crate::keys::KeyError;
@@ -105,8 +107,12 @@ pub(super) struct Rotor {
     pub(super) generations: Option<Arc<Generations>>,
     pub(super) entry: Entry,
     pub(super) served: Vec<ServedStatus>,
+    /// Serial that was told to those who read files, while this agent runs.
+    pub(super) told: Option<String>,
     version: Option<Version>,
     pub(super) facts: Facts,
+    /// Asked for, and not looked at yet.
+    rollback: Option<RenewReply>,
     /// Who waits for the renewal, and what was stored when it began.
     renewals: Vec<RenewReply>,
     renewed_from: Option<String>,
@@ -149,8 +155,10 @@ impl Rotor {
             generations: generations.map(Arc::new),
             entry,
             served: Vec::new(),
+            told: None,
             version,
             facts: Facts::default(),
+            rollback: None,
             renewals: Vec::new(),
             renewed_from: None,
             verifications: Vec::new(),
@@ -217,7 +225,7 @@ impl Rotor {
     pub(super) fn needs_work(&self, now: UnixTime, every: Duration) -> bool {
         let refused = self.is_refused() && !self.is_paused();
         let rests = matches!(self.step(now), Step::Wait { .. });
-        refused || !rests || self.is_look_due(every) || self.is_advice_due(now)
+        refused || self.rollback.is_some() || !rests || self.is_look_due(every) || self.is_advice_due(now)
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -253,12 +261,20 @@ impl Rotor {
                     .change(self.entry.serial(), None);
                 self.note(&event);
             }
+            Ask::Rollback(reply) => {
+                // The newest word counts.
+                self.rollback = Some(reply);
+                self.paused = None;
+            }
             Ask::Verify(looked) => self.verifications.push(looked),
         }
     }
 
     /// Takes step after step until there is something to wait for.
     pub(super) async fn drive(&mut self) {
+        if let Some(reply) = self.rollback.take() {
+            self.roll_back(reply).await;
+        }
         loop {
             if self.is_refused() && !self.is_paused() {
                 self.fail(Edge::Install, &StepError::Delivery(DeliveryError::RefusedLate)).await;
@@ -329,23 +345,26 @@ impl Rotor {
         entry.flight = flight.after(rotation::Outcome::Done);
         let mut events = Vec::new();
         match edge {
-            Edge::Journal => entry.order = Some(self.journal(now)?),
+            Edge::Journal => {
+                self.preflight().await?;
+                entry.order = Some(self.journal(now)?);
+            }
             Edge::Obtain => self.obtain(&mut entry, flight, &mut events).await?,
             Edge::Check => self.check(&mut entry, now)?,
             Edge::Stage => self.stage().await?,
             Edge::Install => {
-                if !self.install(flight.cause).await? {
+                let Installed::Taken { said } = self.install(flight.cause).await? else {
                     return Ok(Taken::NobodyListens);
-                }
+                };
                 if flight.cause.issues() {
-                    events.push(self.change(Kind::Installed).because(flight.cause.as_str()));
+                    let event = self.change(Kind::Installed).because(flight.cause.as_str());
+                    events.push(Event { proof: said, ..event });
                 }
             }
             Edge::Prove => {
                 let proof = self.prove().await?;
                 self.facts.seen = Seen::Current;
-                entry.last_good = None;
-                entry.refused = None;
+                entry.proven(flight.cause);
                 if flight.cause.issues() {
                     entry.rotations += 1;
                     let issued = self.entry.stored.as_ref().map_or(0, |stored| stored.issued_ms);
@@ -357,6 +376,7 @@ impl Rotor {
                 self.look_is_good(&mut events);
             }
             Edge::Retire => {
+                self.tell(When::Served, flight.cause).await?;
                 self.prune().await?;
                 if let Some(old) = entry.previous.take() {
                     events.push(Event::new(Kind::Retired, &name).change(Some(&old.serial), self.entry.serial()));
@@ -414,10 +434,15 @@ impl Rotor {
             self.entry.failures = entry.failures;
             self.entry.last_error = entry.last_error;
         }
+        // What could not even be written down is asked for still.
+        let requested = self.facts.requested && store_failed;
         self.answer(Err(self.failed(edge.as_str(), text)));
+        self.facts.requested = requested;
+        self.escalate(edge, error).await;
     }
 
     fn completed(&mut self) {
+        self.context.remedies.is_well(&self.config.name);
         self.context.metrics.rotation(&self.config.name, Edge::Retire.as_str(), RotationResult::Success);
         let serial = self.entry.serial().unwrap_or_default().to_owned();
         tracing::info!(certificate = self.config.name, serial, took_ms = self.entry.issued_to_served_ms, "served");
@@ -428,6 +453,12 @@ impl Rotor {
             new_serial: serial,
             issued_to_served_ms: self.entry.issued_to_served_ms,
         }));
+    }
+
+    /// Has the end of the delivery that begins now answered.
+    pub(super) fn expect(&mut self, reply: RenewReply, old: Option<String>) {
+        self.renewals.push(reply);
+        self.renewed_from = old;
     }
 
     /// Answers all who wait for the renewal.

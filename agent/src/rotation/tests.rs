@@ -20,6 +20,8 @@ use crate::names::Names;
 use crate::room::Room;
 use crate::store::LocalStore;
 
+mod rollback;
+
 const YEAR: i64 = 365 * 86_400;
 
 fn context(directory: &Path, room: room::Look) -> Arc<Context> {
@@ -29,6 +31,7 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
     let prover = Prover::new(vec![authority.der().clone()], None).expect("a prover");
     let store: Arc<dyn Store> = Arc::new(store);
     let authority = Arc::new(authority);
+    let remedies = Remedies::new(Arc::clone(&store), Arc::default(), &[]);
     Arc::new(Context {
         issuers: Issuers::new(Arc::clone(&authority), directory.to_owned(), Arc::clone(&store)),
         ledger: Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger")),
@@ -44,6 +47,8 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
         metrics: Metrics::new(),
         heartbeat: Heartbeat::new(),
         clock: Clock::default(),
+        revoked: Arc::new(Arc::default),
+        remedies,
         room,
     })
 }
@@ -57,7 +62,17 @@ fn certificate(directory: &Path) -> config::Certificate {
         names: names.expect("names"),
         lifetime: 86_400,
         renew_after: Share::TWO_THIRDS,
-        files: Some(config::Files { directory: directory.join("tls"), keep: 1, mode: 0o600 }),
+        files: Some(config::Files {
+            directory: directory.join("tls"),
+            keep: 1,
+            mode: 0o600,
+            owner: None,
+            group: None,
+            combined: false,
+        }),
+        hooks: Vec::new(),
+        reload: None,
+        roll_back_after: None,
         served_at: Vec::new(),
     }
 }

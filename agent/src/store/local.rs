@@ -10,6 +10,10 @@ use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use redb::Database;
@@ -38,8 +42,13 @@ const LAST_VERSION: &str = "last_version";
 const LAST_NOTE: &str = "last_note";
 
 /// A store in one file.
+///
+/// A database that met an error of the disk does nothing more. The next call opens it again, as it was before the change that
+/// failed: a disk that was full is a disk like any other afterwards.
 pub struct LocalStore {
-    database: Database,
+    /// None where it could not be opened again yet.
+    database: RwLock<Option<Database>>,
+    failed: AtomicBool,
     path: PathBuf,
 }
 
@@ -83,9 +92,9 @@ impl LocalStore {
             .map_err(io)?;
         file.set_permissions(Permissions::from_mode(0o600)).map_err(io)?;
         drop(file);
-        // Whatever is damaged is to be found now, and not under a certificate that is due.
-        let open = || Ok(Database::builder().set_check_integrity_on_open(true).create(path)?);
-        let store = Self { database: guarded(open).map_err(failed)?, path: path.to_owned() };
+        let database = open_database(path).map_err(failed)?;
+        let (database, failed) = (RwLock::new(Some(database)), AtomicBool::new(false));
+        let store = Self { database, failed, path: path.to_owned() };
         let found = store.write(Durability::Immediate, |transaction| {
             // Made here, so that reading never meets a table that is not there.
             transaction.open_table(VALUES)?;
@@ -106,14 +115,13 @@ impl LocalStore {
 
     /// Reads every value, so that one that cannot be read is known.
     fn read_all(&self) -> Result<(), StoreError> {
-        let read = || {
-            let table = self.database.begin_read()?.open_table(VALUES)?;
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(VALUES)?;
             for value in table.iter()? {
                 value?.1.value();
             }
             Ok(())
-        };
-        guarded(read).map_err(|source| failed(&self.path, source))?;
+        })?;
         self.notes().map(drop)
     }
 
@@ -122,27 +130,59 @@ impl LocalStore {
         durability: Durability,
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let outcome = || {
-            let mut transaction = self.database.begin_write()?;
+        self.with(|database| {
+            let mut transaction = database.begin_write()?;
             transaction.set_durability(durability)?;
             let outcome = change(&transaction)?;
             transaction.commit()?;
             Ok(outcome)
-        };
-        guarded(outcome).map_err(|source| failed(&self.path, source))
+        })
     }
+
+    /// Does something with the database, which is opened again first if it met an error of the disk.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            self.open_again().map_err(|source| failed(&self.path, source))?;
+        }
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match database.as_ref() {
+            Some(database) => guarded(|| work(database)),
+            // It failed again in another thread.
+            None => Err(redb::Error::PreviousIo),
+        };
+        if let Err(redb::Error::Io(_) | redb::Error::PreviousIo) = &outcome {
+            self.failed.store(true, Ordering::Release);
+        }
+        outcome.map_err(|source| failed(&self.path, source))
+    }
+
+    fn open_again(&self) -> Result<(), redb::Error> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // It holds the file's lock.
+        *database = None;
+        *database = Some(open_database(&self.path)?);
+        self.failed.store(false, Ordering::Release);
+        Ok(())
+    }
+}
+
+fn open_database(path: &Path) -> Result<Database, redb::Error> {
+    // Whatever is damaged is to be found now, and not under a certificate that is due.
+    guarded(|| Ok(Database::builder().set_check_integrity_on_open(true).create(path)?))
 }
 
 impl Store for LocalStore {
     fn read(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
-        let read = || {
-            let table = self.database.begin_read()?.open_table(VALUES)?;
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(VALUES)?;
             Ok(table.get(key)?.map(|found| {
                 let (version, value) = found.value();
                 Versioned { version: Version(version), value: Zeroizing::new(value.to_vec()) }
             }))
-        };
-        guarded(read).map_err(|source| failed(&self.path, source))
+        })
     }
 
     fn swap(
@@ -173,16 +213,15 @@ impl Store for LocalStore {
     }
 
     fn notes(&self) -> Result<Vec<Note>, StoreError> {
-        let read = || {
-            let table = self.database.begin_read()?.open_table(NOTES)?;
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(NOTES)?;
             let mut notes = Vec::new();
             for note in table.iter()? {
                 let (number, text) = note?;
                 notes.push(Note { number: number.value(), text: text.value().to_vec() });
             }
             Ok(notes)
-        };
-        guarded(read).map_err(|source| failed(&self.path, source))
+        })
     }
 
     fn drop_notes(&self, through: u64) -> Result<(), StoreError> {
@@ -264,6 +303,26 @@ mod tests {
         assert!(store.read("a").expect("read").is_some());
         store.note(b"three").expect("noted");
         assert_eq!(store.notes().expect("notes").last().map(|note| note.number), Some(3));
+    }
+
+    #[test]
+    fn after_an_error_of_the_disk_the_file_is_opened_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.redb");
+        let store = open(directory.path());
+        let first = store.swap("a", None, b"1", &[b"one".to_vec()]).expect("swapped");
+        let fails = |_: &WriteTransaction| Err::<(), _>(redb::Error::Io(io::ErrorKind::StorageFull.into()));
+        store.write(Durability::Immediate, fails).expect_err("full");
+        // Nor can it be opened as long as that goes on.
+        let aside = path.with_extension("aside");
+        fs::rename(&path, &aside).expect("moved");
+        fs::create_dir(&path).expect("in the way");
+        store.read("a").expect_err("not yet");
+        fs::remove_dir(&path).expect("removed");
+        fs::rename(&aside, &path).expect("moved back");
+        assert_eq!(store.read("a").expect("read").map(|found| found.version), Some(first));
+        store.swap("a", Some(first), b"2", &[]).expect("as before");
+        assert_eq!(store.notes().expect("notes").len(), 1);
     }
 
     #[test]

@@ -12,8 +12,11 @@ mod document_server;
 pub mod endless;
 mod envoy;
 mod error;
+mod haproxy;
 mod key_server;
 mod load;
+mod master;
+mod nginx;
 mod open;
 mod openbao;
 mod pebble;
@@ -52,10 +55,12 @@ pub use envoy::EnvoyCommand;
 pub use envoy::validate;
 pub use error::EnvironmentError;
 pub use error::chain;
+pub use haproxy::Haproxy;
 pub use key_server::KeyServer;
 pub use load::Load;
 pub use load::Plan;
 pub use load::Tally;
+pub use nginx::Nginx;
 pub use open::Open;
 pub use openbao::OpenBao;
 pub use pebble::Pebble;
@@ -277,7 +282,12 @@ pub fn shipped(name: &str) -> Result<String, EnvironmentError> {
     fs::read_to_string(&path).map_err(|source| EnvironmentError::File { doing: "read", path, source })
 }
 
-fn copy(from: &Path, to: &Path, replacements: &[(String, String)]) -> Result<(), EnvironmentError> {
+/// Copies a file with other texts in place of some that it has.
+///
+/// # Errors
+///
+/// [`EnvironmentError::File`], [`EnvironmentError::LiteralMissing`].
+pub fn copy(from: &Path, to: &Path, replacements: &[(String, String)]) -> Result<(), EnvironmentError> {
     let mut text = fs::read_to_string(from).map_err(|source| EnvironmentError::File {
         doing: "read",
         path: from.to_owned(),

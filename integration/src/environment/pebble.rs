@@ -67,6 +67,8 @@ impl Pebble {
     ///
     /// [`EnvironmentError`], with its last words.
     pub async fn start(settings: &PebbleSettings) -> Result<Self, EnvironmentError> {
+        // What its clients shake hands with; set already where another story was told before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let file =
             |source| EnvironmentError::File { doing: "create a directory in", path: std::env::temp_dir(), source };
         let directory = tempfile::tempdir().map_err(file)?;

@@ -18,6 +18,15 @@ pub struct Programs {
     pub filter: PathBuf,
 }
 
+/// A program of a Debian package, unpacked and not installed.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    /// What is run.
+    pub run: PathBuf,
+    /// What then runs.
+    pub exe: PathBuf,
+}
+
 impl Programs {
     /// Finds them: `$ENVOY`, `$PORTCULLIS` and `$PORTCULLIS_WASM`, or where the recipes leave them.
     ///
@@ -73,6 +82,24 @@ pub fn postgres() -> Result<PathBuf, EnvironmentError> {
     })
 }
 
+/// nginx.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn nginx() -> Result<Unpacked, EnvironmentError> {
+    unpacked("nginx", "NGINX", ".tools/nginx", ".tools/debian/usr/sbin/nginx")
+}
+
+/// HAProxy.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn haproxy() -> Result<Unpacked, EnvironmentError> {
+    unpacked("haproxy", "HAPROXY", ".tools/haproxy", ".tools/debian/usr/sbin/haproxy")
+}
+
 /// OpenBao.
 ///
 /// # Errors
@@ -124,6 +151,20 @@ pub fn stepped_clock() -> Result<PathBuf, EnvironmentError> {
 pub fn checkout() -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.parent().unwrap_or(crate_folder).to_owned()
+}
+
+fn unpacked(
+    what: &'static str,
+    variable: &'static str,
+    place: &str,
+    behind: &str,
+) -> Result<Unpacked, EnvironmentError> {
+    let run = find(what, variable, place, "./just install")?;
+    // Somebody's own is run as it is; ours by a script that brings the libraries.
+    let behind = if env::var_os(variable).is_some() { run.clone() } else { checkout().join(behind) };
+    let file = |source| EnvironmentError::File { doing: "find the program behind", path: run.clone(), source };
+    let exe = fs::canonicalize(behind).map_err(file)?;
+    Ok(Unpacked { run, exe })
 }
 
 fn find(

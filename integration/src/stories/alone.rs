@@ -94,6 +94,11 @@ impl Alone {
         Client::new(gate, &self.own.pem(), Some(&credentials), protocol)
     }
 
+    /// Where its administration is.
+    pub(super) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub(super) fn directory(&self) -> &Path {
         self.directory.path()
     }

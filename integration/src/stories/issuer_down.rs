@@ -42,8 +42,8 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         server_ca = server_ca.display(),
         secret_id = secret_id.display(),
     );
-    // Nearly all of the lifetime is near its end, so that nobody has to wait for it.
-    let asks = "issuer: bao\n    fallback: { issuer: built-in, below: 0.999 }";
+    // All but the first second of the lifetime is near its end, so that nobody has to wait for it.
+    let asks = "issuer: bao\n    fallback: { issuer: built-in, below: 0.99999 }";
     let settings = Settings {
         agent_config: vec![
             ("\ncertificates:\n", format!("\n{issuers}\ncertificates:\n")),

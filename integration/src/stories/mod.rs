@@ -11,6 +11,7 @@ mod detours;
 mod drain;
 mod edge;
 mod failure;
+mod faults;
 mod forged_flood;
 mod forwarder;
 mod four_ways;
@@ -19,6 +20,8 @@ mod hostile_requests;
 mod identity;
 mod impersonation;
 mod issuer_down;
+mod nginx_haproxy;
+mod not_served;
 mod open_streams;
 mod policy_edit;
 mod revoke;
@@ -82,6 +85,12 @@ pub enum Story {
     OpenStreams,
     /// A real database behind the gate.
     TcpPostgres,
+    /// Proxies that read files.
+    NginxHaproxy,
+    /// A proxy that takes no new certificate.
+    NotServed,
+    /// Disks and directories that do not do what they should.
+    Faults,
     /// Clients whose certificates are about to end.
     Drain,
     /// The clock is set while everything runs.
@@ -118,6 +127,9 @@ impl Story {
         Self::Forwarder,
         Self::OpenStreams,
         Self::TcpPostgres,
+        Self::NginxHaproxy,
+        Self::NotServed,
+        Self::Faults,
         Self::Drain,
         Self::ClockStep,
         Self::FourWays,
@@ -152,6 +164,9 @@ impl Story {
             Self::Forwarder => "forwarder",
             Self::OpenStreams => "open-streams",
             Self::TcpPostgres => "tcp-postgres",
+            Self::NginxHaproxy => "nginx-haproxy",
+            Self::NotServed => "not-served",
+            Self::Faults => "faults",
             Self::Drain => "drain",
             Self::ClockStep => "clock-step",
             Self::FourWays => "four-ways",
@@ -185,6 +200,13 @@ impl Story {
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
             Self::TcpPostgres => "a psql session behind the gate ends with its certificate, its role or its revocation",
+            Self::NginxHaproxy => "nginx and HAProxy read new files when they are told, prove it, and lose no request",
+            Self::NotServed => {
+                "a proxy that ignores what it is given: tried again, alarm, those told who can help, one step back"
+            }
+            Self::Faults => {
+                "full disks, planted links, wrong owners: no order is spent, the last good pair stays served"
+            }
             Self::Drain => "who is told that a certificate ends comes back with a new one, and no request fails",
             Self::ClockStep => "the clock is set ahead and back: what has ended ends, and who is revoked stays out",
             Self::FourWays => "library, command line, filter in wasmtime and filter in Envoy decide one table alike",
@@ -226,6 +248,9 @@ impl Story {
             Self::Forwarder => forwarder::tell(report).await,
             Self::OpenStreams => open_streams::tell(report).await,
             Self::TcpPostgres => tcp_postgres::tell(report).await,
+            Self::NginxHaproxy => nginx_haproxy::tell(report).await,
+            Self::NotServed => not_served::tell(report).await,
+            Self::Faults => faults::tell(report).await,
             Self::Drain => drain::tell(report).await,
             Self::ClockStep => clock_step::tell(report).await,
             Self::FourWays => four_ways::tell(report).await,

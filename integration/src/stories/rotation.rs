@@ -106,7 +106,7 @@ pub async fn rotate(
 
 /// Waits until our handshake sees this serial. The agent has seen it at one of Envoy's workers; another may be a moment
 /// behind.
-async fn see(watcher: &Client, serial: &str) -> Result<(), StoryError> {
+pub(super) async fn see(watcher: &Client, serial: &str) -> Result<(), StoryError> {
     let within = Duration::from_secs(5);
     wait::until("the new certificate in a handshake of our own", within, async || {
         let leaf = watcher.leaf().await.map_err(|error| error.kind())?;
