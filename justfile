@@ -151,7 +151,14 @@ stories: build
     @target/release/lab stories
 
 # Watch one story against real parts.
-story NAME: build install
+story NAME: build
+    @case "{{ NAME }}" in \
+        acme) needs=install-pebble ;; \
+        issuer-down) needs=install-openbao ;; \
+        nginx-haproxy) needs='install-nginx install-haproxy' ;; \
+        tcp-postgres) needs=install-postgres ;; \
+        *) exit 0 ;; \
+    esac; "{{ just_executable() }}" --justfile "{{ justfile() }}" $needs
     @target/release/lab story {{ NAME }}
 
 # Measure, side by side with the peers, and print the README's tables.

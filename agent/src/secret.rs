@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::fs;
+use std::fs::File;
 use std::io;
+use std::io::Read as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -33,10 +35,14 @@ impl Secret {
     /// The file's, also for an empty one or one that is no text of one line.
     pub fn read(path: &Path) -> io::Result<Self> {
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-        if fs::metadata(path)?.len() > MAX_BYTES {
+        // A pipe would wait for somebody to write.
+        if !fs::metadata(path)?.is_file() {
+            return Err(invalid("not a file"));
+        }
+        let mut text = Zeroizing::new(String::new());
+        if File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_BYTES {
             return Err(invalid("more than 64 KiB are no secret"));
         }
-        let text = Zeroizing::new(fs::read_to_string(path)?);
         let line = text.trim_end_matches(['\r', '\n']);
         if line.is_empty() || line.contains(['\r', '\n', '\0']) {
             return Err(invalid("not one line of text"));

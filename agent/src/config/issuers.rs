@@ -36,7 +36,7 @@ pub enum IssuerKind {
     /// An ACME server (RFC 8555).
     Acme(Box<Acme>),
     /// The PKI engine of OpenBao or HashiCorp Vault.
-    OpenBao(openbao::Settings),
+    OpenBao(Box<openbao::Settings>),
 }
 
 /// Whom to ask when the issuer of a certificate fails for too long.
@@ -62,7 +62,9 @@ impl Check<'_> {
             }
             let kind = match (issuer.acme, issuer.openbao) {
                 (Some(acme), None) => IssuerKind::Acme(Box::new(self.acme(acme, &format!("{field}.acme"))?)),
-                (None, Some(openbao)) => IssuerKind::OpenBao(self.openbao(openbao, &format!("{field}.openbao"))?),
+                (None, Some(openbao)) => {
+                    IssuerKind::OpenBao(Box::new(self.openbao(openbao, &format!("{field}.openbao"))?))
+                }
                 _ => return Err(self.bad(&field, "say how it is asked: either `acme` or `openbao`")),
             };
             let roots = match &issuer.roots {

@@ -50,7 +50,7 @@ pub struct Issuer {
 enum Kind {
     Acme(Box<Acme>),
     BuiltIn { authority: Arc<Authority>, directory: PathBuf },
-    OpenBao(OpenBao),
+    OpenBao(Box<OpenBao>),
 }
 
 /// Why an issuer did not issue. What was good before still is.
@@ -111,7 +111,7 @@ impl Issuer {
 
     /// A PKI engine whose certificates lead to `roots`.
     pub fn openbao(name: String, roots: Roots, openbao: OpenBao) -> Self {
-        Self { name, roots: Arc::new(roots), kind: Kind::OpenBao(openbao) }
+        Self { name, roots: Arc::new(roots), kind: Kind::OpenBao(Box::new(openbao)) }
     }
 
     /// Its name in the configuration.

@@ -82,7 +82,7 @@ fn make(config: &config::Issuer, store: &Arc<dyn Store>) -> Result<Issuer, Issue
             let acme = Acme::new(name.clone(), settings, Arc::clone(store))?;
             Ok(Issuer::acme(name.clone(), roots, acme))
         }),
-        config::IssuerKind::OpenBao(settings) => OpenBao::new(settings.clone())
+        config::IssuerKind::OpenBao(settings) => OpenBao::new((**settings).clone())
             .map(|openbao| Issuer::openbao(name.clone(), roots, openbao))
             .map_err(Into::into),
     };

@@ -160,7 +160,7 @@ impl Reload {
             Err(error) => return Err(hidden(error)),
         };
         let trusted = [0, rustix::process::geteuid().as_raw(), user];
-        if !trusted.contains(&owner) || mode & 0o002 != 0 {
+        if !trusted.contains(&owner) || mode & 0o022 != 0 {
             return Err(ReloadError::OpenToOthers { pid_file: pid_file(), owner, mode });
         }
         let wanted = fs::canonicalize(&self.exe).unwrap_or_else(|_| self.exe.clone());
@@ -180,7 +180,7 @@ impl Reload {
     /// The number in the file, and the file's owner and mode.
     fn number(&self) -> io::Result<(Pid, u32, u32)> {
         // Not blocking, for whatever may lie there.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(&self.pid_file, flags, Mode::empty())?);
         let metadata = file.metadata()?;
         let mut text = String::new();

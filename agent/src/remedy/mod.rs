@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 use crate::audit::Event;
 use crate::audit::Kind;
@@ -29,6 +30,9 @@ pub use post::Post;
 pub use post::PostError;
 
 pub(crate) use post::WANTED;
+
+/// Remedies that are taken at once, whatever number of certificates fail together.
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -185,7 +189,9 @@ impl Remedies {
     /// Tells a remedy, and then what came meanwhile, until nothing did.
     async fn run(self, key: (String, usize), action: Action, mut report: Report) {
         loop {
+            let permit = AT_ONCE.acquire().await;
             let outcome = action.take(&report).await;
+            drop(permit);
             self.note(&report, &action, outcome);
             let next = self.locked(|state| {
                 let next = state.running.get_mut(&key).and_then(Option::take);

@@ -32,9 +32,9 @@ pub struct Post {
 }
 
 impl fmt::Display for Post {
-    /// Without the query, which is nobody's business.
+    /// The server alone: of many web hooks the path is the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url.as_str().split('?').next().unwrap_or_default())
+        f.write_str(&self.url.origin().ascii_serialization())
     }
 }
 
@@ -45,7 +45,7 @@ pub enum PostError {
     /// No client, TLS included.
     #[error("`{to}` cannot be told")]
     Client {
-        /// The URL without its query.
+        /// The server.
         to: String,
         /// The cause.
         source: FetchError,
@@ -53,7 +53,7 @@ pub enum PostError {
     /// No answer.
     #[error("`{to}` did not answer")]
     Silent {
-        /// The URL without its query.
+        /// The server.
         to: String,
         /// The cause.
         source: reqwest::Error,
@@ -61,7 +61,7 @@ pub enum PostError {
     /// Another status than 2xx.
     #[error("`{to}` answered {status}")]
     Status {
-        /// The URL without its query.
+        /// The server.
         to: String,
         /// What it was.
         status: StatusCode,

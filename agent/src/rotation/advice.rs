@@ -1,10 +1,12 @@
 //! What the issuer says of when to renew (RFC 9773): asked now and then, kept with the certificate.
 
 use portcullis_policy::UnixTime;
+use portcullis_policy::rotation::Edge;
 use portcullis_policy::schedule;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::entry::Credential;
 use super::rotor::Rotor;
 use crate::audit::Event;
 use crate::audit::Kind;
@@ -15,6 +17,9 @@ use crate::leaf;
 /// After an answer that was none, in seconds.
 const ASK_AGAIN: i64 = 3_600;
 
+/// A new certificate is kept for this part of its lifetime at least.
+const SOONEST_PART: i64 = 20;
+
 /// What an issuer said of the stored certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Advice {
@@ -24,10 +29,22 @@ pub(super) struct Advice {
     ask_at: UnixTime,
 }
 
+impl Advice {
+    /// Of a certificate that was gone back to: its issuer has not heard of that.
+    pub(super) const NEVER: Self = Self { window: None, ask_at: UnixTime(i64::MAX) };
+}
+
 impl Rotor {
     /// Whether the issuer of the stored certificate is to be asked.
     pub(super) fn is_advice_due(&self, now: UnixTime) -> bool {
-        let Some(stored) = self.entry.stored.as_ref().filter(|_| self.entry.flight.is_none()) else { return false };
+        // A delivery that hangs keeps nobody from hearing that the certificate has to go.
+        let rests = self.entry.flight.is_none_or(|flight| flight.edge > Edge::Check);
+        // One that the fallback issued is to be replaced by the issuer's, whatever the fallback thinks of it.
+        let own = |stored: &&Credential| rests && stored.issuer == self.config.issuer;
+        let Some(stored) = self.entry.stored.as_ref().filter(own) else { return false };
+        if stored.advice == Some(Advice::NEVER) {
+            return false;
+        }
         let issuer = self.context.issuers.named(&stored.issuer);
         !self.is_paused()
             && issuer.is_ok_and(|issuer| issuer.gives_advice())
@@ -47,8 +64,15 @@ impl Rotor {
             Ok(Some(suggested)) => {
                 let window = Some((suggested.start, suggested.end));
                 if stored.advice.as_ref().and_then(|advice| advice.window) != window {
-                    let draw = keys::draw().unwrap_or_default();
-                    stored.renew_at = schedule::within(suggested.start, suggested.end, stored.leaf.validity, draw);
+                    let (draw, validity) = (keys::draw().unwrap_or_default(), stored.leaf.validity);
+                    let mut at = schedule::within(suggested.start, suggested.end, validity, draw);
+                    if stored.advice.is_none() {
+                        // The first that is heard of a new certificate: an issuer that wants each one replaced at once is wrong
+                        // about something, and would be asked for another without end.
+                        let soonest = UnixTime(stored.issued_ms / 1_000 + validity.lifetime() / SOONEST_PART);
+                        at = at.max(soonest).min(schedule::emergency_at(validity));
+                    }
+                    stored.renew_at = at;
                     let cause = format!("{} asks for a renewal at {}", issuer.name(), leaf::timestamp(stored.renew_at));
                     tracing::info!(certificate = self.config.name, cause, "renewal is planned anew");
                     events.push(

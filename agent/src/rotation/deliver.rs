@@ -120,6 +120,8 @@ impl Rotor {
         if matches!(taken, Err(StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::Publish(_)))) {
             return taken;
         }
+        // The directory may be another one than when it was staged.
+        self.stage().await?;
         if let (Some(generations), Some(stored)) = (self.generations.clone(), &self.entry.stored) {
             let serial = stored.leaf.serial.clone();
             blocking(move || generations.install(&serial)).await?;
@@ -170,6 +172,7 @@ impl Rotor {
 
     /// Waits until every target shows the stored certificate, and says what shows it.
     pub(super) async fn prove(&mut self) -> Result<String, StepError> {
+        self.open_files()?;
         if let (None, Some(generations)) = (self.mend_files().await?, &self.generations) {
             let path = generations.path().to_owned();
             return Err(StepError::Files(GenerationError::NotCurrent { path }));

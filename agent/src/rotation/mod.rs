@@ -292,6 +292,8 @@ impl Rotation {
         if *certificate != rotor.config {
             rotor.reconfigure(certificate.clone());
         }
+        // Its issuer may have other roots by now, or none of its name may be left.
+        rotor.judge_again();
         for ask in asks {
             rotor.ask(ask);
         }

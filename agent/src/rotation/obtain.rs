@@ -8,6 +8,7 @@ use portcullis_policy::rotation::Facts;
 use portcullis_policy::rotation::Fit;
 use portcullis_policy::rotation::Flight;
 use portcullis_policy::schedule;
+use portcullis_policy::schedule::Validity;
 
 use super::check;
 use super::entry::Answer;
@@ -34,6 +35,11 @@ impl Rotor {
         self.entry.stored.as_ref().map_or(Fit::Fits, |stored| self.fit_of(stored))
     }
 
+    /// Looks again whether the stored certificate is what the configuration asks for.
+    pub(super) fn judge_again(&mut self) {
+        self.facts.fit = self.fit();
+    }
+
     /// Whether a certificate is what the configuration asks for.
     pub(super) fn fit_of(&self, credential: &Credential) -> Fit {
         let Credential { chain_pem, key, issuer, leaf, .. } = credential;
@@ -45,6 +51,13 @@ impl Rotor {
             Ok(issuer) => check::fit(chain_pem, key, &self.config.names, issuer.roots(), leaf),
             Err(_) => Fit::OtherIssuer,
         }
+    }
+
+    /// Whether a peer would accept a certificate now.
+    pub(super) fn is_acceptable(&self, credential: &Credential, now: UnixTime) -> bool {
+        let Credential { chain_pem, key, issuer, .. } = credential;
+        let issuer = self.context.issuers.named(issuer);
+        issuer.is_ok_and(|issuer| check::as_peer(chain_pem, key, &self.config.names, issuer.roots(), now).is_ok())
     }
 
     /// Whom to ask now: the issuer, or with the end near and the issuer failing, by turns it and the fallback.
@@ -63,10 +76,11 @@ impl Rotor {
             .is_some_and(|fallback| schedule::falls_back(validity, self.entry.failures, fallback.below, now))
     }
 
-    /// Whether the order under way is given up for one at somebody else.
+    /// Whether the order under way is given up for one at the fallback. One at the fallback itself is gone on with, whatever
+    /// the turn: it may be about to be answered.
     pub(super) fn gives_up_order(&self, now: UnixTime) -> bool {
-        let order = self.entry.order.as_ref();
-        self.falls_back(now) && order.is_some_and(|order| order.issuer() != self.issuer_now(now))
+        let is_of_issuer = self.entry.order.as_ref().is_some_and(|order| order.issuer() == self.config.issuer);
+        is_of_issuer && self.issuer_now(now) != self.config.issuer
     }
 
     /// Makes the order that is written down before anybody is asked.
@@ -103,6 +117,12 @@ impl Rotor {
             }
             Progress::Issued(chain_pem) => {
                 let leaf = first_leaf(&chain_pem).ok_or_else(|| StepError::Answer { issuer: name.to_owned() })?;
+                // It would be ordered anew at once, again and again.
+                let (validity, now) = (leaf.validity, leaf::now());
+                if !validity.is_ahead(now) && now >= schedule::emergency_at(validity) {
+                    let until = leaf::timestamp(validity.not_after);
+                    return Err(StepError::EndsTooSoon { issuer: name.to_owned(), until });
+                }
                 entry.flight = entry.flight.map(|flight| Flight { obtained: Some(leaf.validity), ..flight });
                 events.push(
                     Event::new(Kind::CertificateIssued, &self.config.name)
@@ -126,6 +146,12 @@ impl Rotor {
             .map_err(StepError::Check)?;
         let draw = keys::draw().map_err(StepError::Key)?;
         let mut renew_at = schedule::renew_at(leaf.validity, self.config.renew_after, draw);
+        if renew_at <= now {
+            // An issuer that dates back by much: what counts is what is left.
+            let left = Validity { not_before: now, ..leaf.validity };
+            renew_at =
+                schedule::renew_at(left, self.config.renew_after, draw).min(schedule::emergency_at(leaf.validity));
+        }
         if name != self.config.issuer {
             renew_at = renew_at.min(UnixTime(now.0.saturating_add(BACK_TO_ISSUER)));
         }
@@ -135,8 +161,8 @@ impl Rotor {
         self.facts = Facts::default();
         // One that was refused is nothing to go back to.
         let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
-        entry.previous = old.as_ref().map(|old| old.leaf.clone()).or(entry.previous.take());
-        entry.last_good = old.or(entry.last_good.take());
+        entry.previous = old.as_ref().map(|old| old.leaf.clone()).or_else(|| entry.previous.take());
+        entry.last_good = old.or_else(|| entry.last_good.take());
         Ok(())
     }
 

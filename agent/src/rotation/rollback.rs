@@ -11,6 +11,7 @@ use portcullis_policy::rotation::Fit;
 use portcullis_policy::rotation::Flight;
 use portcullis_policy::schedule;
 
+use super::advice::Advice;
 use super::entry::Credential;
 use super::entry::Entry;
 use super::rotor::RenewReply;
@@ -33,7 +34,7 @@ pub(super) enum NoWayBack {
     #[error("certificate `{name}` has nothing to go back to; `portcullis renew {name}` makes a new one")]
     Nothing { name: String },
     #[error(
-        "certificate `{name}` cannot go back to serial {serial}: it is not what the configuration asks for any more, and would be replaced at once"
+        "certificate `{name}` cannot go back to serial {serial}: it is not what the configuration asks for or peers accept any more, and would be replaced at once"
     )]
     OtherNames { name: String, serial: String },
     #[error("certificate `{name}` cannot go back to serial {serial}: a proxy refused it")]
@@ -120,16 +121,21 @@ impl Rotor {
         if entry.refused.as_ref() == Some(&serial) {
             return Err(NoWayBack::Refused { name, serial });
         }
-        if self.fit_of(&back) != Fit::Fits {
+        // What is above it may have ended since.
+        if self.fit_of(&back) != Fit::Fits || !self.is_acceptable(&back, now) {
             return Err(NoWayBack::OtherNames { name, serial });
         }
         let der = leaf::chain(&back.chain_pem).ok();
         let parsed = der.and_then(|chain| portcullis_policy::Leaf::from_der(chain.first()?).ok());
-        if let Some(reason) = parsed.and_then(|leaf| revoked.judge(&leaf)) {
-            return Err(NoWayBack::Revoked { name, serial, reason });
+        match parsed.map(|leaf| revoked.judge(&leaf)) {
+            Some(None) => {}
+            Some(Some(reason)) => return Err(NoWayBack::Revoked { name, serial, reason }),
+            // Nobody can tell whether it is revoked.
+            None => return Err(NoWayBack::OtherNames { name, serial }),
         }
         // Its own schedule is over. What it gives way to is the renewal that was planned anyway.
         back.renew_at = if stored.renew_at > now { stored.renew_at.min(last) } else { last };
+        back.advice = Some(Advice::NEVER);
         entry.previous = Some(stored.leaf.clone());
         // In use again if a proxy refuses this one.
         entry.last_good = Some(stored);

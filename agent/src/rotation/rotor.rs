@@ -64,6 +64,16 @@ pub enum StepError {
         /// Its name.
         issuer: String,
     },
+    /// The issuer's answer has ended, or is about to.
+    #[error(
+        "what `{issuer}` answered ends at {until}, so soon that it would be replaced at once; look at its clock and at the lifetime of its own certificate"
+    )]
+    EndsTooSoon {
+        /// Its name.
+        issuer: String,
+        /// The end.
+        until: Timestamp,
+    },
     /// The issuer's answer.
     #[error("the certificate was not accepted")]
     Check(#[source] check::CheckError),
@@ -395,11 +405,7 @@ impl Rotor {
         let mut entry = self.entry.clone();
         entry.failures = entry.failures.saturating_add(1);
         let end = entry.stored.as_ref().map(|stored| stored.leaf.validity.not_after);
-        let retry_at = schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default());
-        entry.retry_at = Some(match error {
-            StepError::Issue { source, .. } => schedule::put_off(retry_at, source.retry_after(), now, end),
-            _ => retry_at,
-        });
+        let mut retry_at = schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default());
         let first = entry.last_error.is_none();
         entry.last_error = Some(format!("{} failed: {text}", edge.as_str()));
         let refused = matches!(error, StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::RefusedLate));
@@ -410,17 +416,25 @@ impl Rotor {
         } else {
             // What can never succeed, or not in time, is not asked for again.
             let is_dead = match error {
-                StepError::Answer { .. } => true,
+                StepError::Answer { .. } | StepError::EndsTooSoon { .. } => true,
                 StepError::Issue { source, .. } => source.is_final(),
                 _ => false,
             };
             self.entry.failures = entry.failures;
-            let gives_up = edge == Edge::Obtain && (is_dead || self.gives_up_order(now));
+            let goes_elsewhere = self.gives_up_order(now);
+            let gives_up = edge == Edge::Obtain && (is_dead || goes_elsewhere);
+            // What one issuer asks for is no reason to keep another one waiting.
+            if let StepError::Issue { source, .. } = error
+                && !goes_elsewhere
+            {
+                retry_at = schedule::put_off(retry_at, source.retry_after(), now, end);
+            }
             entry.flight = match entry.flight {
                 Some(flight) if gives_up => Some(Flight::begin(flight.cause)),
                 flight => flight.and_then(|flight| flight.after(rotation::Outcome::Failed)),
             };
         }
+        entry.retry_at = Some(retry_at);
         if entry.flight.is_none_or(|flight| flight.edge == Edge::Journal) {
             entry.order = None;
             entry.answer = None;

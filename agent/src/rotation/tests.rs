@@ -131,14 +131,14 @@ fn unreachable(directory: &Path) -> config::Issuer {
     let address = format!("http://{}", free.expect("a port")).parse().expect("a URL");
     let token = directory.join("token");
     std::fs::write(&token, "s.token").expect("written");
-    let kind = config::IssuerKind::OpenBao(openbao::Settings {
+    let kind = config::IssuerKind::OpenBao(Box::new(openbao::Settings {
         address,
         server_roots: None,
         namespace: None,
         mount: "pki".to_owned(),
         role: "gateway".to_owned(),
         login: openbao::Login::Token { file: token },
-    });
+    }));
     config::Issuer { name: "bao".to_owned(), roots: Roots::these(Vec::new()), kind }
 }
 

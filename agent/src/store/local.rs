@@ -163,7 +163,8 @@ impl LocalStore {
         }
         // It holds the file's lock.
         *database = None;
-        *database = Some(open_database(&self.path)?);
+        // Never a new one in its place: what was in it would be forgotten.
+        *database = Some(guarded(|| Ok(Database::builder().set_check_integrity_on_open(true).open(&self.path)?))?);
         self.failed.store(false, Ordering::Release);
         Ok(())
     }

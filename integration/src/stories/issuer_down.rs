@@ -5,22 +5,19 @@ use std::time::Duration;
 
 use portcullis::status::CertificateStatus;
 
-use super::CHECKOUT;
 use super::within;
-use crate::environment::Ask;
 use crate::environment::Environment;
 use crate::environment::EnvironmentError;
-use crate::environment::Load;
 use crate::environment::OpenBao;
-use crate::environment::Plan;
-use crate::environment::Protocol::Http1;
 use crate::environment::Settings;
+use crate::environment::Upstream;
+use crate::environment::free_port;
 use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
 
-/// The certificate of the service: files, proven by a handshake.
-const NAME: &str = "upstream";
+/// A certificate in files, proven by a handshake with who reads them.
+const NAME: &str = "web";
 /// Until a failing issuer was asked as often as it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,38 +39,44 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         server_ca = server_ca.display(),
         secret_id = secret_id.display(),
     );
+    let listener = free_port()?;
+    let files = bao.directory().join(NAME);
+    fs::create_dir(&files).map_err(|source| EnvironmentError::File { doing: "create", path: files.clone(), source })?;
     // All but the first second of the lifetime is near its end, so that nobody has to wait for it.
-    let asks = "issuer: bao\n    fallback: { issuer: built-in, below: 0.99999 }";
+    let certificate = format!(
+        "  - name: {NAME}\n    issuer: bao\n    fallback: {{ issuer: built-in, below: 0.99999 }}\n    \
+         dns: [web.acme.example]\n    files: {{ directory: {} }}\n    \
+         served_at: [{{ address: \"{listener}\", sni: web.acme.example }}]\n",
+        files.display(),
+    );
     let settings = Settings {
-        agent_config: vec![
-            ("\ncertificates:\n", format!("\n{issuers}\ncertificates:\n")),
-            ("  - name: upstream\n", format!("  - name: upstream\n    {asks}\n")),
-            ("name: upstreams, ca: built-in,", format!("name: upstreams, ca: built-in, also: [{}],", root.display())),
-        ],
+        agent_config: vec![("\ncertificates:\n", format!("\n{issuers}\ncertificates:\n{certificate}"))],
         ..Settings::default()
     };
+    let _service = Upstream::start(listener, files).await?;
     within(settings, report, async |environment, report| {
-        let client = environment.client(CHECKOUT, Http1).await?;
-        let plan = Plan { kept: 1, fresh: 1, every: Duration::from_millis(40), ask: Ask::get("/orders/42") };
-        let load = Load::start(&[client], &plan);
         let first = status(environment).await?;
-        report.holds("OpenBao issued the certificate", first.issuer == "bao", &first.issuer)?;
+        let good = first.issuer == "bao" && is_served(&first);
+        report.holds("OpenBao issued the certificate that is served", good, &first.issuer)?;
 
         report.step("OpenBao is sealed, and a renewal is asked for");
         bao.seal().await?;
         let refused = environment.agent.renew(NAME).await.err().map(|error| error.to_string()).unwrap_or_default();
         report.holds("the answer names who refused, and why", refused.contains("503"), &refused)?;
+        let then = status(environment).await?;
+        report.holds("what is served is still good", is_served(&then) || then.issuer != "bao", &then.state)?;
         let second = issued_by(environment, "built-in").await?;
-        report.holds("the fallback issued", serial(&second) != serial(&first), serial(&second))?;
+        report.holds("the fallback issued another", serial(&second) != serial(&first), serial(&second))?;
         environment.ready().await?;
+        let second = status(environment).await?;
+        report.holds("which is served", is_served(&second), &second.state)?;
 
         report.step("OpenBao is unsealed, and a renewal is asked for");
         bao.unseal().await?;
         environment.agent.renew(NAME).await?;
         let third = status(environment).await?;
-        report.holds("OpenBao issues again", third.issuer == "bao", &third.issuer)?;
-        let tally = load.stop().await;
-        report.holds("no request failed in all that time", tally.failures() == 0, &tally)?;
+        let good = third.issuer == "bao" && is_served(&third);
+        report.holds("OpenBao issues again, and its certificate is served", good, &third.issuer)?;
 
         let secret = fs::read_to_string(&secret_id).unwrap_or_default();
         let log = fs::read_to_string(environment.agent.log()).unwrap_or_default();
@@ -101,6 +104,10 @@ async fn issued_by(environment: &Environment, issuer: &str) -> Result<Certificat
         if status.issuer == issuer { Ok(status) } else { Err(format!("it is of `{}`", status.issuer)) }
     })
     .await
+}
+
+fn is_served(status: &CertificateStatus) -> bool {
+    !status.served.is_empty() && status.served.iter().all(|served| served.current)
 }
 
 fn serial(status: &CertificateStatus) -> &str {

@@ -275,7 +275,7 @@ impl AcmeError {
     /// Whether this order can never succeed: make a new one, with a new key.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Gone { .. } | Self::Invalid { .. } => true,
+            Self::Chain { .. } | Self::Gone { .. } | Self::Invalid { .. } => true,
             Self::Refused { problem, .. } => matches!(problem.kind.as_str(), "badCSR" | "badPublicKey"),
             _ => false,
         }

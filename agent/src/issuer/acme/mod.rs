@@ -86,6 +86,9 @@ pub struct Acme {
 #[serde(default)]
 pub struct AcmeOrder {
     url: Option<String>,
+    /// The directory of the CA that it is at: the name of an issuer may come to mean another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    directory: Option<String>,
     /// The certificate that the CA took it to replace (RFC 9773 §5).
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<String>,
@@ -149,6 +152,11 @@ impl Acme {
         order: &AcmeOrder,
         replaced: Option<&str>,
     ) -> Result<Progress<AcmeOrder>, AcmeError> {
+        let directory = self.settings.directory.url().as_str();
+        if order.url.is_some() && order.directory.as_deref() != Some(directory) {
+            let (host, detail) = (self.settings.directory.host().to_owned(), "it was made elsewhere".to_owned());
+            return Err(AcmeError::Gone { host, detail });
+        }
         let identifiers = identifiers(request)?;
         let names = NameSet::new(identifiers.iter().map(challenge::name_of));
         let of_set = order.url.is_none().then_some(&names);
@@ -252,7 +260,8 @@ impl Acme {
             let (authority_key_identifier, serial) = (key.into(), serial.into());
             new = new.replaces(instant_acme::CertificateIdentifier { authority_key_identifier, serial });
         }
-        let url = |url| AcmeOrder { url: Some(url), ..AcmeOrder::default() };
+        let directory = Some(self.settings.directory.url().to_string());
+        let url = |url| AcmeOrder { url: Some(url), directory: directory.clone(), ..AcmeOrder::default() };
         match patiently!(account.new_order(&new)) {
             Ok(order) => Ok(AcmeOrder { replaces: replaces.map(str::to_owned), ..url(order.into_parts().0) }),
             // Made, but the CA does not say back what is replaced: one order is enough.

@@ -12,10 +12,10 @@ use serde_json::json;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::Answer;
 use super::BaoError;
 use super::Login;
 use super::OpenBao;
+use super::api;
 use crate::secret::Secret;
 
 /// A token is renewed when this part of its life is left.
@@ -79,7 +79,7 @@ impl OpenBao {
     }
 
     async fn log_in_at(&self, client: Client, path: &str, body: &Value) -> Result<Session, BaoError> {
-        let answer = Answer::to(&self.settings, &client, None, Method::POST, path, Some(body)).await?;
+        let answer = api::ask(&self.settings, &client, None, Method::POST, path, Some(body)).await?;
         session_of(&answer, None, path)
     }
 }

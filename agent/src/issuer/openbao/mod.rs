@@ -3,7 +3,7 @@
 //!
 //! The agent's own login is renewed before it is needed: whoever cannot log in any more cannot renew anything else.
 
-mod answer;
+mod api;
 mod login;
 mod settings;
 
@@ -28,7 +28,6 @@ use super::csr::CsrError;
 use crate::leaf;
 use crate::secret::Secret;
 
-use answer::Answer;
 use login::Session;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -154,7 +153,7 @@ impl OpenBao {
 
     async fn ask(&self, token: &Secret, method: Method, path: &str, body: Option<&Value>) -> Result<Value, BaoError> {
         let client = self.client(None)?;
-        Answer::to(&self.settings, &client, Some(token), method, path, body).await
+        api::ask(&self.settings, &client, Some(token), method, path, body).await
     }
 
     /// A connection of its own each time: what is asked for is rare, and a login may need another certificate.

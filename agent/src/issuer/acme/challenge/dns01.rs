@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 use super::TxtRecord;
+use crate::hook::INHERITED;
 use crate::issuer::acme::error::AcmeError;
 use crate::issuer::acme::problem::clean;
 
@@ -100,6 +101,8 @@ impl Hook {
         let program = self.argv.first().cloned().unwrap_or_default();
         let mut command = Command::new(&program);
         command.args(self.argv.get(1..).unwrap_or_default()).args([action, &record.name, &record.value]);
+        // What else the agent was given is not the program's business.
+        command.env_clear().envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Of its own, so that everything that it starts can be ended with it.
         command.process_group(0).kill_on_drop(true);
@@ -166,7 +169,9 @@ async fn last_words(stream: Option<impl AsyncRead + Unpin>) -> String {
         kept.extend_from_slice(&buffer[..read]);
         kept.drain(..kept.len().saturating_sub(LONGEST));
     }
-    clean(String::from_utf8_lossy(&kept).trim())
+    // The last line alone: what a program tells of its doings may hold what it logs in with.
+    let said = String::from_utf8_lossy(&kept);
+    clean(said.trim().lines().next_back().unwrap_or_default())
 }
 
 #[cfg(test)]
