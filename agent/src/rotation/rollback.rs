@@ -85,14 +85,14 @@ impl Rotor {
     /// The same where this is revoked.
     pub(super) async fn step_back_unless(&mut self, revoked: &Revocations, event: Event) -> Result<(), CommandError> {
         let entry = self.one_step_back(revoked).map_err(|error| CommandError::Invalid { what: error.to_string() })?;
+        let event = event.change(self.entry.serial(), entry.serial());
+        let failed = |error| CommandError::Failed { step: "rollback".to_owned(), cause: chain(&error) };
+        self.commit(entry, &[event]).await.map_err(failed)?;
         let superseded = CommandError::Failed {
             step: "renewing".to_owned(),
             cause: "the certificate before was put in its place".to_owned(),
         };
         self.answer(Err(superseded));
-        let event = event.change(self.entry.serial(), entry.serial());
-        let failed = |error| CommandError::Failed { step: "rollback".to_owned(), cause: chain(&error) };
-        self.commit(entry, &[event]).await.map_err(failed)?;
         tracing::warn!(certificate = self.name(), serial = self.entry.serial(), "goes back to the certificate before");
         self.facts = Facts::default();
         self.told = None;

@@ -539,7 +539,19 @@ impl Rotor {
         let json = entry.to_json();
         let notes: Vec<Vec<u8>> = events.iter().map(Event::note).collect();
         let swap = tokio::task::spawn_blocking(move || store.swap(&key, expected, &json, &notes)).await;
-        self.version = Some(swap.expect("the store does not panic").map_err(StepError::Store)?);
+        match swap.expect("the store does not panic") {
+            Ok(version) => self.version = Some(version),
+            Err(error) => {
+                // Nobody else writes this record: a commit before that seemed to fail is there all the same.
+                if matches!(error, StoreError::Conflict { .. })
+                    && let Ok(Some(found)) = self.context.store.read(&Entry::key(&self.config.name))
+                    && let Ok(entry) = Entry::from_json(&found.value)
+                {
+                    (self.version, self.entry) = (Some(found.version), entry);
+                }
+                return Err(StepError::Store(error));
+            }
+        }
         self.entry = entry;
         if !events.is_empty() {
             self.context.noted.notify_one();

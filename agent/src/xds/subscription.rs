@@ -163,6 +163,11 @@ impl Subscription {
             if progress.in_flight.is_some() {
                 continue;
             }
+            // A filter that took the newest keeps it, though another refused it: the one before knows less of who is revoked.
+            let is_newest = |(kind, newest): (Kind, &str)| kind == self.kind && progress.holds(newest);
+            if self.kind == Kind::Filter && catalogue.newest(name).is_some_and(is_newest) {
+                continue;
+            }
             let item = match catalogue.offered(self.kind, name, now) {
                 Some(published) if progress.holds(&published.resource.version) => continue,
                 Some(published) => Item::Present(Arc::clone(published)),

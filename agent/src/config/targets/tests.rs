@@ -75,7 +75,7 @@ fn remedies_are_programs_and_web_hooks() {
     assert_eq!(run.on.iter().copied().collect::<Vec<_>>(), [Failure::NotServed]);
     assert!(matches!(&run.action, Action::Run(hook) if hook.timeout == Duration::from_secs(7)));
     assert!(post.on.is_empty());
-    assert_eq!(post.action.to_string(), "`https://alarms.example/hook`");
+    assert_eq!(post.action.to_string(), "`https://alarms.example`");
     assert_eq!(config.certificates[0].roll_back_after, Some(3));
 }
 

@@ -218,8 +218,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_program_says_is_heard_up_to_a_bound() {
-        let error = run("head -c 50000000 /dev/zero; echo 'no\nzone' >&2; exit 7", Duration::from_secs(60)).await;
+    async fn the_last_line_of_what_a_program_says_is_heard_up_to_a_bound() {
+        let error = run(
+            "head -c 50000000 /dev/zero; echo 'token: s3cret' >&2; echo 'no zone' >&2; exit 7",
+            Duration::from_secs(60),
+        )
+        .await;
         let error = error.expect_err("it failed");
         assert!(
             matches!(&error, HookError::Failed { said, status, .. } if said == "no zone" && status.code() == Some(7))
