@@ -17,6 +17,7 @@ use portcullis::leaf;
 use portcullis::names::Names;
 use portcullis_integration::certificates::Authority;
 use portcullis_integration::environment;
+use rcgen::DnType;
 use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::UnixTime;
@@ -60,7 +61,7 @@ fn verify(chain_pem: &str, root_pem: &str) {
 
 /// A client's certificate for the login, in files.
 fn client(directory: &Path) -> (PathBuf, PathBuf, String) {
-    let leaf = Authority::new("Agents").leaf().uri("spiffe://acme.example/agent").issue();
+    let leaf = Authority::new("Agents").leaf().subject(DnType::CommonName, "agent").issue();
     let (certificate, key) = (directory.join("agent.pem"), directory.join("agent.key"));
     let pem = leaf.pem().to_owned();
     fs::write(&certificate, &pem).expect("written");

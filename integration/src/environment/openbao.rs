@@ -136,8 +136,13 @@ impl OpenBao {
     ///
     /// [`EnvironmentError`].
     pub async fn unseal(&self) -> Result<(), EnvironmentError> {
-        let log = self.process.log();
-        let key = log.lines().find_map(|line| line.trim().strip_prefix("Unseal Key: ")).unwrap_or_default();
+        // It says so a moment after it answers.
+        let key = wait::until("OpenBao's key", START, async || {
+            let log = self.process.log();
+            let key = log.lines().find_map(|line| line.trim().strip_prefix("Unseal Key: ").map(str::to_owned));
+            key.ok_or("nothing")
+        });
+        let key = key.await?;
         self.ask(Method::PUT, "sys/unseal", Some(json!({ "key": key.trim() }))).await.map(drop)
     }
 

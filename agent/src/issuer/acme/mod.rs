@@ -153,7 +153,7 @@ impl Acme {
         replaced: Option<&str>,
     ) -> Result<Progress<AcmeOrder>, AcmeError> {
         let directory = self.settings.directory.url().as_str();
-        if order.url.is_some() && order.directory.as_deref() != Some(directory) {
+        if order.directory.as_deref().is_some_and(|noted| noted != directory) {
             let (host, detail) = (self.settings.directory.host().to_owned(), "it was made elsewhere".to_owned());
             return Err(AcmeError::Gone { host, detail });
         }
