@@ -10,6 +10,7 @@ use portcullis_policy::Reason;
 
 use crate::host::HostError;
 use crate::host::Metric;
+use crate::tally::count;
 
 thread_local! {
     /// Of the VM: a host makes a new metric for each definition, and a VM outlives many configurations.
@@ -113,21 +114,21 @@ impl Counters {
     }
 
     pub(crate) fn allowed(&self, protocol: Protocol) {
-        self.verdicts(protocol).allowed.count();
+        count(self.verdicts(protocol).allowed);
     }
 
     pub(crate) fn denied(&self, protocol: Protocol, reason: Reason) {
-        self.verdicts(protocol).denied.count();
+        count(self.verdicts(protocol).denied);
         if let Some(metric) = self.denied_for.get(&reason) {
-            metric.count();
+            count(*metric);
         }
     }
 
     /// Counts a stream that was ended while it was open.
     pub(crate) fn ended(&self, protocol: Protocol, reason: Reason) {
-        self.verdicts(protocol).ended.count();
+        count(self.verdicts(protocol).ended);
         if let Some(metric) = self.ended_for.get(&reason) {
-            metric.count();
+            count(*metric);
         }
     }
 
@@ -144,59 +145,59 @@ impl Counters {
         for (divergences, other) in verdicts {
             let Some(other) = other else { continue };
             match (decision.is_allowed(), other.is_allowed()) {
-                (true, false) => divergences.would_deny.count(),
-                (false, true) => divergences.would_allow.count(),
-                (true, true) | (false, false) => divergences.other_rule.count(),
+                (true, false) => count(divergences.would_deny),
+                (false, true) => count(divergences.would_allow),
+                (true, true) | (false, false) => count(divergences.other_rule),
             }
         }
     }
 
     pub(crate) fn certificate_cached(&self) {
-        self.certificates_cached.count();
+        count(self.certificates_cached);
     }
 
     pub(crate) fn certificate_parsed(&self) {
-        self.certificates_parsed.count();
+        count(self.certificates_parsed);
     }
 
     /// Counts a signature, good or bad, whose arithmetic was done in here.
     pub(crate) fn signature_by_filter(&self) {
-        self.signatures_by_filter.count();
+        count(self.signatures_by_filter);
     }
 
     /// Counts one that the host's library was asked about and answered.
     pub(crate) fn signature_by_host(&self) {
-        self.signatures_by_host.count();
+        count(self.signatures_by_host);
     }
 
     /// A request that was decided with a set of revocations older than it may be.
     pub(crate) fn revocations_stale(&self) {
-        self.revocations_stale.count();
+        count(self.revocations_stale);
     }
 
     /// Counts a request whose sender is told that the connection's certificate is about to end.
     pub(crate) fn drain_warned(&self) {
-        self.drain_warned.count();
+        count(self.drain_warned);
     }
 
     pub(crate) fn token_cached(&self) {
-        self.tokens_cached.count();
+        count(self.tokens_cached);
     }
 
     pub(crate) fn token_refused(&self) {
-        self.tokens_refused.count();
+        count(self.tokens_refused);
     }
 
     pub(crate) fn token_verified(&self) {
-        self.tokens_verified.count();
+        count(self.tokens_verified);
     }
 
     pub(crate) fn configuration_accepted(&self, rules: usize) {
-        self.configurations_accepted.count();
+        count(self.configurations_accepted);
         self.policy_rules.set(u64::try_from(rules).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn configuration_refused(&self) {
-        self.configurations_refused.count();
+        count(self.configurations_refused);
     }
 }

@@ -398,7 +398,7 @@ pub(crate) fn log(level: LogLevel, line: &str) {
 }
 
 /// A number that the proxy exports. Made once for the life of the VM, never for a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Metric(u32);
 
 impl Metric {
@@ -410,10 +410,10 @@ impl Metric {
         hostcalls::define_metric(MetricType::Gauge, name).map(Self).map_err(HostError::call("define_metric"))
     }
 
-    /// Adds one to a counter.
-    pub(crate) fn count(self) {
+    /// Adds to a counter.
+    pub(crate) fn add(self, count: u32) {
         // A count that is lost is no reason to refuse a request.
-        let _ = hostcalls::increment_metric(self.0, 1);
+        let _ = hostcalls::increment_metric(self.0, i64::from(count));
     }
 
     /// Sets a gauge.

@@ -22,6 +22,7 @@ mod record;
 mod reply;
 mod root;
 mod streams;
+mod tally;
 mod verifier;
 
 proxy_wasm::main! {{

@@ -21,6 +21,7 @@ use crate::host;
 use crate::lineage;
 use crate::log;
 use crate::streams;
+use crate::tally;
 use crate::verifier::SignatureVerifier;
 
 /// Most failing tests that a refusal names.
@@ -43,7 +44,14 @@ impl Root {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_done(&mut self) -> bool {
+        // There may be no tick any more.
+        log::flush();
+        tally::flush();
+        true
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
@@ -107,6 +115,7 @@ impl RootContext for Root {
             streams::judge_again(counters);
         }
         log::flush();
+        tally::flush();
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use portcullis_integration::wasm_host::Connection;
+use portcullis_integration::wasm_host::Vm;
 use portcullis_policy::Reason;
 
 use crate::gate::CART;
@@ -40,6 +41,23 @@ fn requests_are_counted_by_verdict_and_reason() {
     for (name, count) in expected {
         assert_eq!(vm.counter(name), Some(count), "{name}");
     }
+}
+
+#[test]
+fn a_flood_is_counted_several_at_a_time_and_nothing_is_left_out() {
+    const FLOOD: u64 = 1_000;
+    let mut vm = gate();
+    let cart = peer(CART);
+    for _ in 0..FLOOD {
+        get(&mut vm, &cart, "/other");
+    }
+    let denied = |vm: &Vm| vm.counter("portcullis.requests.denied").unwrap_or_default();
+    assert!(denied(&vm) < FLOOD, "each is told at once");
+    vm.tick();
+    assert_eq!(denied(&vm), FLOOD);
+    assert_eq!(vm.counter("portcullis.denied.no_rule_matched"), Some(FLOOD));
+    get(&mut vm, &cart, "/other");
+    assert_eq!(denied(&vm), FLOOD + 1, "at once again");
 }
 
 #[test]

@@ -81,5 +81,6 @@ fn divergences_that_repeat_leave_a_record_now_and_then() {
         get(&mut vm, &checkout, "/orders/1");
     }
     assert_eq!(told(&mut vm).len(), 3);
+    vm.tick();
     assert_eq!(counted(&vm, "shadow"), [Some(0), Some(250), Some(0)]);
 }

@@ -77,36 +77,21 @@ fn is_token_byte(byte: u8) -> bool {
 fn is_token68(token: &[u8]) -> bool {
     let end = token.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
     let (text, _) = token.split_at_checked(end).unwrap_or_default();
-    !text.is_empty() && text.iter().all(|byte| is_good(*byte))
+    // To the end, whatever it is: there is no branch to be guessed then.
+    !text.is_empty()
+        && text.iter().fold(true, |good, &byte| good & GOOD.get(usize::from(byte)).is_some_and(|good| *good))
 }
 
-/// Looked at for every byte of every token, so it is two shifts and no branch to be guessed.
-const fn is_good(byte: u8) -> bool {
-    const LOW: u64 = good_from(0);
-    const HIGH: u64 = good_from(64);
-    let good = if byte < 64 {
-        LOW
-    } else if byte < 128 {
-        HIGH
-    } else {
-        0
-    };
-    good >> (byte & 63) & 1 == 1
-}
-
-/// A bit for each of 64 bytes: whether a token may have it, its padding apart.
-const fn good_from(first: u8) -> u64 {
-    let mut bits = 0;
-    let mut at = 0;
-    while at < 64 {
-        let byte = first + at;
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/') {
-            bits |= 1 << at;
-        }
-        at += 1;
+/// Whether a token may have this byte, its padding apart.
+static GOOD: [bool; 256] = {
+    let mut good = [false; 256];
+    let mut byte: u8 = 0;
+    while byte < 128 {
+        good[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+        byte += 1;
     }
-    bits
-}
+    good
+};
 
 #[cfg(test)]
 mod tests {
