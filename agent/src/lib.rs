@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod board;
 pub mod ca;
+pub mod calendar;
 pub mod cli;
 pub mod command;
 pub mod config;

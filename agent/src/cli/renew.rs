@@ -14,6 +14,7 @@ use super::output::json;
 use super::print;
 use super::wait::duration;
 use crate::command::Renewed;
+use crate::command::Urgency;
 
 /// Renew a certificate now and wait until the new one is proven served.
 #[derive(Debug, clap::Args)]
@@ -26,6 +27,9 @@ pub(super) struct Args {
     /// How long to wait for the agent's answer, as in `30s`, `5m`.
     #[arg(long, default_value = "2m", value_parser = duration)]
     timeout: Duration,
+    /// Renew in a blackout as well.
+    #[arg(long)]
+    emergency: bool,
 }
 
 impl Args {
@@ -35,7 +39,8 @@ impl Args {
             let _ = writeln!(io::stderr(), "renewing `{}`, waiting until it is served", self.name);
         }
         let name = self.name;
-        let renewed = ask(global, Some(self.timeout), async |client| client.renew(name).await)?;
+        let urgency = if self.emergency { Urgency::Emergency } else { Urgency::Planned };
+        let renewed = ask(global, Some(self.timeout), async |client| client.renew_as(name, urgency).await)?;
         print(&match self.output {
             Format::Json => json(&renewed)?,
             Format::Table => render(&renewed),

@@ -12,6 +12,8 @@ use portcullis_policy::schedule::Validity;
 use tempfile::TempDir;
 
 use super::*;
+use crate::calendar::Calendar;
+use crate::calendar::Period;
 use crate::command::Usage;
 use crate::issuer::BUILT_IN;
 use crate::issuer::Roots;
@@ -62,6 +64,7 @@ fn certificate(directory: &Path) -> config::Certificate {
         names: names.expect("names"),
         lifetime: 86_400,
         renew_after: Share::TWO_THIRDS,
+        calendar: Arc::default(),
         files: Some(config::Files {
             directory: directory.join("tls"),
             keep: 1,
@@ -123,6 +126,60 @@ async fn a_clock_that_jumped_ahead_renews_nothing_until_it_is_believed() {
         stored.leaf.validity = Validity { not_before: later(not_before), not_after: later(not_after) };
     }
     assert_eq!(rotor.step(now), Step::Begin(Cause::ClockWentBack));
+}
+
+#[tokio::test]
+async fn in_a_blackout_what_is_due_waits_and_an_operator_says_that_it_is_an_emergency() {
+    let (_directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let stored = rotor.entry.stored.clone().expect("issued");
+    let now = leaf::now();
+    let blackout = Period::Once { from: UnixTime(now.0 - 60), to: UnixTime(now.0 + 3_600) };
+    let calendar = Arc::new(Calendar::new(Vec::new(), vec![blackout], "one".to_owned()));
+    rotor.reconfigure(config::Certificate { calendar, ..rotor.config.clone() });
+    let replanned = rotor.entry.stored.clone().expect("stored");
+    assert!(replanned.renew_at.0 >= now.0 + 3_600, "as it was, or later: {:?}", replanned.renew_at);
+    assert_eq!(replanned.leaf.serial, stored.leaf.serial);
+    if let Some(stored) = &mut rotor.entry.stored {
+        stored.renew_at = now;
+    }
+    assert!(
+        matches!(rotor.step(now), Step::Wait { reason: Wait::Closed, until: Some(UnixTime(until)) } if until == now.0 + 3_600)
+    );
+    assert_eq!(rotor.status().waits_for.as_deref(), Some("closed"));
+    assert_eq!(rotor.step(UnixTime(now.0 + 3_600)), Step::Begin(Cause::Due));
+
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    rotor.ask(Ask::Renew(reply, Urgency::Planned));
+    let error = answer.await.expect("an answer").expect_err("a blackout").to_string();
+    assert!(error.contains("blackout until") && error.contains("--emergency"), "{error}");
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    rotor.ask(Ask::Renew(reply, Urgency::Emergency));
+    assert_eq!(rotor.step(now), Step::Begin(Cause::Requested));
+    rotor.drive().await;
+    drop(answer);
+    assert_ne!(rotor.entry.serial(), Some(stored.leaf.serial.as_str()), "renewed all the same");
+    let renewed = rotor.entry.stored.as_ref().expect("stored").renew_at;
+    assert!(renewed.0 >= now.0 + 3_600);
+}
+
+#[tokio::test]
+async fn a_renewal_is_planned_in_a_window_and_keeps_its_draw() {
+    let (_directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let validity = rotor.entry.stored.as_ref().expect("issued").leaf.validity;
+    let hours = |from: i64, to: i64| {
+        let at = |hours| UnixTime(validity.not_before.0 + hours * 3_600);
+        Period::Once { from: at(from), to: at(to) }
+    };
+    let calendar = Arc::new(Calendar::new(vec![hours(8, 10)], Vec::new(), "window".to_owned()));
+    let config = config::Certificate { calendar, ..rotor.config.clone() };
+    rotor.reconfigure(config.clone());
+    let planned = rotor.entry.stored.as_ref().expect("stored").renew_at;
+    let after = planned.0 - validity.not_before.0;
+    assert!((8 * 3_600..10 * 3_600).contains(&after), "{after}");
+    rotor.reconfigure(config);
+    assert_eq!(rotor.entry.stored.as_ref().expect("stored").renew_at, planned, "drawn once");
 }
 
 /// An issuer whose server is not there: nobody listens on a port that was given back.
