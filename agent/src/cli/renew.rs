@@ -1,8 +1,5 @@
 //! `portcullis renew`.
 
-use std::io;
-use std::io::IsTerminal as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +9,7 @@ use super::client::ask;
 use super::output::Format;
 use super::output::json;
 use super::print;
+use super::progress::Progress;
 use super::wait::duration;
 use crate::command::Renewed;
 use crate::command::Urgency;
@@ -34,13 +32,12 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        if io::stderr().is_terminal() {
-            // Standard error may be closed; then nobody waits for the news.
-            let _ = writeln!(io::stderr(), "renewing `{}`, waiting until it is served", self.name);
-        }
         let name = self.name;
         let urgency = if self.emergency { Urgency::Emergency } else { Urgency::Planned };
-        let renewed = ask(global, Some(self.timeout), async |client| client.renew_as(name, urgency).await)?;
+        let renewed = ask(global, Some(self.timeout), async |client| {
+            let renewal = client.renew_as(name.clone(), urgency);
+            Progress::on_stderr().of(&client, &name, "renewing", renewal).await
+        })?;
         print(&match self.output {
             Format::Json => json(&renewed)?,
             Format::Table => render(&renewed),
