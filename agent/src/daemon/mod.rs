@@ -290,7 +290,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     reload.follow_policy(policy_file).await;
     // Ends after everything that writes events.
     let told = CancellationToken::new();
-    let writer = tokio::spawn(write_audit_log(log, store, noted, told.clone()));
+    let writer = tokio::spawn(write_audit_log(log, store, noted, metrics, told.clone()));
     tracing::info!(
         config = %config.file.display(), certificates = config.certificates.len(), metrics = %config.listen.metrics,
         "the agent runs"
@@ -356,7 +356,13 @@ async fn renew_lists(trust: Trust, shutdown: CancellationToken) {
 }
 
 /// Carries notes of the store into the audit log, whenever there are some.
-async fn write_audit_log(mut log: audit::Log, store: Arc<dyn Store>, noted: Arc<Notify>, shutdown: CancellationToken) {
+async fn write_audit_log(
+    mut log: audit::Log,
+    store: Arc<dyn Store>,
+    noted: Arc<Notify>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
     let mut ending = false;
     while !ending {
         tokio::select! {
@@ -371,6 +377,7 @@ async fn write_audit_log(mut log: audit::Log, store: Arc<dyn Store>, noted: Arc<
         });
         let Ok((back, outcome)) = flushed.await else { return };
         log = back;
+        metrics.audit(outcome.is_ok());
         if let Err(error) = outcome {
             tracing::error!(error = chain(&error), "events wait in the store");
         }

@@ -182,6 +182,9 @@ impl Rotor {
             draw: keys::draw().unwrap_or_default(),
         };
         rotor.reconfigure(rotor.config.clone());
+        if let Some(stored) = rotor.entry.stored.as_ref().filter(|_| rotor.entry.flight.is_none()) {
+            rotor.context.metrics.succeeded_before(&rotor.config.name, stored.issued_ms / 1_000);
+        }
         if let Some(stored) = &rotor.entry.stored
             && stored.leaf.validity.holds(leaf::now())
             && rotor.facts.fit != Fit::Unusable
