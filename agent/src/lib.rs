@@ -35,6 +35,7 @@ pub mod revocation;
 pub mod room;
 pub mod rotation;
 pub mod secret;
+pub mod service_manager;
 pub mod simulation;
 pub mod state_dir;
 pub mod status;
