@@ -44,6 +44,7 @@ struct Inner {
     nacks: Family<ResourceLabels, Counter>,
     last_success: Family<NameLabels, Gauge>,
     audit_broken: Gauge,
+    clock_offset: Gauge,
     keys_not_fetched: Family<CauseLabels, Counter>,
     lists_refused: Family<RefusalLabels, Counter>,
 }
@@ -193,6 +194,12 @@ impl Metrics {
             "Whether events wait because the audit log cannot be written",
             audit_broken.clone(),
         );
+        let clock_offset = Gauge::default();
+        registry.register(
+            "clock_offset_seconds",
+            "By how much an issuer's clock was ahead when it was last asked, which is after a jump of ours",
+            clock_offset.clone(),
+        );
         let keys_not_fetched = Family::default();
         registry.register(
             "jwks_fetch_failures",
@@ -214,6 +221,7 @@ impl Metrics {
             nacks,
             last_success,
             audit_broken,
+            clock_offset,
             keys_not_fetched,
             lists_refused,
         }))
@@ -262,6 +270,11 @@ impl Metrics {
     /// Says whether the audit log can be written.
     pub fn audit(&self, is_written: bool) {
         self.0.audit_broken.set((!is_written).into());
+    }
+
+    /// Notes by how many seconds an issuer's clock is ahead.
+    pub fn clock_offset(&self, seconds: i64) {
+        self.0.clock_offset.set(seconds);
     }
 
     /// The exposition in OpenMetrics text, of type [`CONTENT_TYPE`].

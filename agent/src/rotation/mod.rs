@@ -5,6 +5,7 @@
 //! answered or an operator asked.
 
 mod advice;
+mod ask_clock;
 mod check;
 mod clock;
 mod deliver;
@@ -204,6 +205,8 @@ impl Rotation {
             Ok(()) => self.context.noted.notify_one(),
             Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log"),
         }
+        // Ends when the clock jumps again, for then another one is begun.
+        tokio::spawn(ask_clock::until_known(Arc::clone(&self.context)));
     }
 
     /// Starts work on every certificate that needs some.

@@ -244,7 +244,13 @@ impl Rotor {
             return Step::Wait { until: None, reason: Wait::BackOff };
         }
         let lifetime = self.entry.stored.as_ref().map_or(0, |stored| stored.leaf.validity.lifetime());
-        let clock_in_doubt = self.context.clock.is_in_doubt(lifetime, self.draw);
+        let clock_in_doubt = match (self.context.clock.held(), &self.entry.stored) {
+            // A clock that is known to be wrong makes nothing due; the issuer's does, when it comes to the worst.
+            (Some(offset), Some(stored)) => {
+                UnixTime(now.0.saturating_add(offset)) < schedule::emergency_at(stored.leaf.validity)
+            }
+            _ => self.context.clock.is_in_doubt(lifetime, self.draw),
+        };
         let closed_until = self.closed_until(now);
         rotation::next(&self.entry.record(), &Facts { clock_in_doubt, closed_until, ..self.facts }, now)
     }

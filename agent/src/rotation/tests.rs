@@ -128,6 +128,77 @@ async fn a_clock_that_jumped_ahead_renews_nothing_until_it_is_believed() {
     assert_eq!(rotor.step(now), Step::Begin(Cause::ClockWentBack));
 }
 
+/// A server that answers everything with this date, as a sealed OpenBao does.
+async fn dated(offset: Arc<std::sync::atomic::AtomicI64>) -> std::net::SocketAddr {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4_096]).await;
+            let seconds = leaf::now().0 + offset.load(std::sync::atomic::Ordering::Relaxed);
+            let date = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs());
+            let date = httpdate::fmt_http_date(date);
+            let answer =
+                format!("HTTP/1.1 503 Sealed\r\ndate: {date}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_whether_a_clock_that_jumped_is_right() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let context = Arc::clone(&rotor.context);
+    let jump = |seconds: i64| {
+        let now = Reading::now();
+        context.clock.look(now);
+        context.clock.look(Reading { wall: now.wall + seconds, ..now });
+    };
+    let in_doubt = |rotor: &Rotor, at: UnixTime| matches!(rotor.step(at), Step::Wait { reason: Wait::Clock, .. });
+    let now = leaf::now();
+    let ahead = UnixTime(now.0 + YEAR);
+
+    // Nobody to ask: the doubt has its time.
+    jump(YEAR);
+    assert_eq!(ask_clock::once(&context, context.clock.verdict().0).await, None);
+    assert!(in_doubt(&rotor, ahead));
+
+    // The CA has the old time: what the jump made due waits, for as long as that is so.
+    let offset = Arc::new(std::sync::atomic::AtomicI64::new(-YEAR));
+    let address = dated(Arc::clone(&offset)).await;
+    let mut bao = unreachable(directory.path());
+    if let config::IssuerKind::OpenBao(settings) = &mut bao.kind {
+        settings.address = format!("http://{address}").parse().expect("a URL");
+    }
+    context.issuers.configure(&[bao]).expect("configured");
+    let (jumps, _) = context.clock.verdict();
+    assert!(
+        matches!(ask_clock::once(&context, jumps).await, Some(clock::Verdict::Differs(by)) if (by + YEAR).abs() < 30)
+    );
+    assert!(in_doubt(&rotor, ahead), "held");
+    // By the CA's clock it ends, so it is renewed whatever ours says.
+    let end = rotor.entry.stored.as_ref().expect("stored").leaf.validity.not_after;
+    assert!(!in_doubt(&rotor, UnixTime(end.0 + YEAR)));
+    let notes = |kind: &str| {
+        let notes = context.store.notes().expect("notes");
+        notes.iter().filter(|note| String::from_utf8_lossy(&note.text).contains(kind)).count()
+    };
+    assert_eq!((notes("the clock is wrong"), notes("alarm_cleared")), (1, 0));
+    assert!(ask_clock::once(&context, jumps).await.is_some());
+    assert_eq!(notes("the clock is wrong"), 1, "said once");
+
+    // The CA agrees with the new time: the old one was wrong, and nothing waits.
+    offset.store(0, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(ask_clock::once(&context, jumps).await, Some(clock::Verdict::Agrees));
+    assert_eq!(rotor.step(ahead), Step::Begin(Cause::Expired));
+    assert_eq!(notes("alarm_cleared"), 1);
+}
+
 #[tokio::test]
 async fn in_a_blackout_what_is_due_waits_and_an_operator_says_that_it_is_an_emergency() {
     let (_directory, mut rotor) = world(room::at).await;
