@@ -57,9 +57,9 @@ build-fuzz:
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
-# Install what is missing: the Wasm target, Envoy, and for the tests HAProxy, nginx, OpenBao, Pebble and PostgreSQL. No root;
-# everything goes below .tools.
-install: install-target install-envoy install-haproxy install-nginx install-openbao install-pebble install-postgres
+# Install what is missing: the Wasm target, Envoy, and for the tests HAProxy, nginx, OpenBao, Pebble, PostgreSQL and promtool. No
+# root; everything goes below .tools.
+install: install-target install-envoy install-haproxy install-nginx install-openbao install-pebble install-postgres install-promtool
 
 [private]
 install-target:
@@ -99,6 +99,11 @@ install-haproxy:
     @test -n "${HAPROXY:-}" || test -x .tools/haproxy || \
         tools/install-debian haproxy usr/sbin/haproxy haproxy \
             liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libssl3 libpcre2-8-0 libcrypt1
+
+# What Prometheus checks alerts with.
+[private]
+install-promtool:
+    @test -n "${PROMTOOL:-}" || test -x .tools/promtool || tools/install-debian promtool usr/bin/promtool prometheus
 
 # Build dist/portcullis and dist/portcullis.wasm.
 build: install-target install-envoy build-filter
@@ -153,7 +158,7 @@ stories: build
 # Watch one story against real parts.
 story NAME: build
     @case "{{ NAME }}" in \
-        acme) needs=install-pebble ;; \
+        acme | acme-down) needs=install-pebble ;; \
         issuer-down) needs=install-openbao ;; \
         nginx-haproxy) needs='install-nginx install-haproxy' ;; \
         tcp-postgres) needs=install-postgres ;; \

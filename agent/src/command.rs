@@ -1,5 +1,6 @@
 //! What the control socket asks of the loop.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -11,6 +12,8 @@ pub enum Command {
     Renew {
         /// Name of the certificate.
         name: String,
+        /// Whether it can wait for the end of a blackout.
+        urgency: Urgency,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Renewed, CommandError>>,
     },
@@ -35,6 +38,17 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Issued, CommandError>>,
     },
+}
+
+/// How urgent an operator's renewal is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Urgency {
+    /// It waits for nothing, blackouts included.
+    Emergency,
+    /// It is refused in a blackout.
+    #[default]
+    Planned,
 }
 
 /// Outcome of a renewal, or of a step back.
@@ -100,6 +114,16 @@ impl std::fmt::Debug for Issued {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandError {
+    /// Nothing is renewed now.
+    #[error(
+        "certificate `{name}` is in a blackout until {until}; nothing was renewed, `--emergency` renews all the same"
+    )]
+    Blackout {
+        /// The name asked for.
+        name: String,
+        /// Its end.
+        until: Timestamp,
+    },
     /// No such name in the configuration.
     #[error("no certificate is called `{name}`; the configuration has {known}")]
     UnknownName {

@@ -34,6 +34,7 @@ use crate::command::CommandError;
 use crate::command::IssueRequest;
 use crate::command::Issued;
 use crate::command::Renewed;
+use crate::command::Urgency;
 use crate::peer;
 use crate::revocation::ChangeRequest;
 use crate::revocation::Changed;
@@ -57,10 +58,21 @@ pub const REVOCATIONS: &str = "/v1/revocations";
 /// Bytes of a request about revocations: more than the most targets that one may have.
 const REVOCATIONS_MAX: usize = 32 << 20;
 
-/// Body of a request to renew, or to take one step back.
+/// Body of a request to renew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
+    /// Name of the certificate.
+    pub name: String,
+    /// Whether it can wait for the end of a blackout.
+    #[serde(default)]
+    pub urgency: Urgency,
+}
+
+/// Body of a request to take one step back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
     /// Name of the certificate.
     pub name: String,
 }
@@ -132,6 +144,7 @@ struct Refusal(CommandError);
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self.0 {
+            CommandError::Blackout { .. } => StatusCode::CONFLICT,
             CommandError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             CommandError::Invalid { .. } => StatusCode::BAD_REQUEST,
             CommandError::Removed { .. } | CommandError::UnknownName { .. } => StatusCode::NOT_FOUND,
@@ -180,14 +193,14 @@ async fn show(State(state): State<Loop>) -> Json<Status> {
 
 async fn renew(
     State(state): State<Loop>,
-    Body(RenewRequest { name }): Body<RenewRequest>,
+    Body(RenewRequest { name, urgency }): Body<RenewRequest>,
 ) -> Result<Json<Renewed>, Refusal> {
-    state.ask(|reply| Command::Renew { name, reply }).await.map(Json)
+    state.ask(|reply| Command::Renew { name, urgency, reply }).await.map(Json)
 }
 
 async fn rollback(
     State(state): State<Loop>,
-    Body(RenewRequest { name }): Body<RenewRequest>,
+    Body(RollbackRequest { name }): Body<RollbackRequest>,
 ) -> Result<Json<Renewed>, Refusal> {
     state.ask(|reply| Command::Rollback { name, reply }).await.map(Json)
 }

@@ -20,8 +20,10 @@ use crate::command::CommandError;
 use crate::command::IssueRequest;
 use crate::command::Issued;
 use crate::command::Renewed;
+use crate::command::Urgency;
 use crate::control;
 use crate::control::RenewRequest;
+use crate::control::RollbackRequest;
 use crate::control::VerifyRequest;
 use crate::revocation::ChangeRequest;
 use crate::revocation::Changed;
@@ -118,7 +120,16 @@ impl ControlClient {
     ///
     /// [`ControlError`].
     pub async fn renew(&self, name: String) -> Result<Renewed, ControlError> {
-        self.send(Method::POST, control::RENEW, &RenewRequest { name }).await
+        self.renew_as(name, Urgency::Planned).await
+    }
+
+    /// Renews now; in a blackout only if it is an emergency. Returns when the new certificate is proven served.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn renew_as(&self, name: String, urgency: Urgency) -> Result<Renewed, ControlError> {
+        self.send(Method::POST, control::RENEW, &RenewRequest { name, urgency }).await
     }
 
     /// Puts the certificate before the stored one in its place. Returns when it is proven served.
@@ -127,7 +138,7 @@ impl ControlClient {
     ///
     /// [`ControlError`].
     pub async fn rollback(&self, name: String) -> Result<Renewed, ControlError> {
-        self.send(Method::POST, control::ROLLBACK, &RenewRequest { name }).await
+        self.send(Method::POST, control::ROLLBACK, &RollbackRequest { name }).await
     }
 
     /// Has the listeners looked at now, and returns the picture after it.
@@ -246,12 +257,12 @@ mod tests {
     async fn answer(mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Renew { name, reply } if name == "gateway" => {
+                Command::Renew { name, reply, .. } if name == "gateway" => {
                     let renewed =
                         Renewed { name, old_serial: None, new_serial: "2a".to_owned(), issued_to_served_ms: Some(7) };
                     reply.send(Ok(renewed)).unwrap();
                 }
-                Command::Renew { name, reply } | Command::Rollback { name, reply } => {
+                Command::Renew { name, reply, .. } | Command::Rollback { name, reply } => {
                     reply.send(Err(CommandError::UnknownName { name, known: "`gateway`".to_owned() })).unwrap();
                 }
                 Command::Verify { name, reply } => {

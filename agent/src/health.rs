@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
@@ -26,7 +27,13 @@ const PATIENCE: i64 = 180;
 
 /// A sign of life: the loop beats it at every tick, `/healthz` looks how long ago that was.
 #[derive(Clone, Debug)]
-pub struct Heartbeat(Arc<AtomicI64>);
+pub struct Heartbeat(Arc<Beats>);
+
+#[derive(Debug)]
+struct Beats {
+    count: AtomicU64,
+    last: AtomicI64,
+}
 
 impl Default for Heartbeat {
     fn default() -> Self {
@@ -37,17 +44,23 @@ impl Default for Heartbeat {
 impl Heartbeat {
     /// Beaten now.
     pub fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(Timestamp::now().as_second())))
+        Self(Arc::new(Beats { count: AtomicU64::new(0), last: AtomicI64::new(Timestamp::now().as_second()) }))
     }
 
     /// Call at every tick of the loop.
     pub fn beat(&self) {
-        self.0.store(Timestamp::now().as_second(), Ordering::Relaxed);
+        self.0.last.store(Timestamp::now().as_second(), Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was beaten, which no clock has a part in.
+    pub fn beats(&self) -> u64 {
+        self.0.count.load(Ordering::Relaxed)
     }
 
     /// Seconds since the last beat; none while the clock says that it lies ahead.
     fn age(&self, now: Timestamp) -> Option<i64> {
-        Some(now.as_second() - self.0.load(Ordering::Relaxed)).filter(|age| *age >= 0)
+        Some(now.as_second() - self.0.last.load(Ordering::Relaxed)).filter(|age| *age >= 0)
     }
 }
 
@@ -143,10 +156,10 @@ mod tests {
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
 
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
-        heartbeat.0.fetch_sub(PATIENCE + 1, Ordering::Relaxed);
+        heartbeat.0.last.fetch_sub(PATIENCE + 1, Ordering::Relaxed);
         let answer = get(address, "/healthz").await;
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("has not ticked for"), "{answer}");
-        heartbeat.0.fetch_add(10 * PATIENCE, Ordering::Relaxed);
+        heartbeat.0.last.fetch_add(10 * PATIENCE, Ordering::Relaxed);
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "), "the clock was set back");
 
         let answer = get(address, "/metrics").await;

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod board;
 pub mod ca;
+pub mod calendar;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -34,6 +35,8 @@ pub mod revocation;
 pub mod room;
 pub mod rotation;
 pub mod secret;
+pub mod service_manager;
+pub mod simulation;
 pub mod state_dir;
 pub mod status;
 pub mod store;

@@ -43,6 +43,8 @@ struct Inner {
     rotations: Family<RotationLabels, Counter>,
     nacks: Family<ResourceLabels, Counter>,
     last_success: Family<NameLabels, Gauge>,
+    audit_broken: Gauge,
+    clock_offset: Gauge,
     keys_not_fetched: Family<CauseLabels, Counter>,
     lists_refused: Family<RefusalLabels, Counter>,
 }
@@ -52,6 +54,7 @@ struct Inner {
 struct Gauges {
     not_after: Family<NameLabels, Gauge>,
     not_before: Family<NameLabels, Gauge>,
+    renew_at: Family<NameLabels, Gauge>,
     served_not_after: Family<ServedLabels, Gauge>,
     served_current: Family<ServedLabels, Gauge>,
     served_expired: Family<AddressLabels, Gauge>,
@@ -185,6 +188,18 @@ impl Metrics {
             "When a rotation of the certificate was last completed",
             last_success.clone(),
         );
+        let audit_broken = Gauge::default();
+        registry.register(
+            "audit_broken",
+            "Whether events wait because the audit log cannot be written",
+            audit_broken.clone(),
+        );
+        let clock_offset = Gauge::default();
+        registry.register(
+            "clock_offset_seconds",
+            "By how much an issuer's clock was ahead when it was last asked, which is after a jump of ours",
+            clock_offset.clone(),
+        );
         let keys_not_fetched = Family::default();
         registry.register(
             "jwks_fetch_failures",
@@ -205,6 +220,8 @@ impl Metrics {
             rotations,
             nacks,
             last_success,
+            audit_broken,
+            clock_offset,
             keys_not_fetched,
             lists_refused,
         }))
@@ -244,6 +261,22 @@ impl Metrics {
         }
     }
 
+    /// Dates the last success of a certificate that was found in the store, where nothing newer is known.
+    pub fn succeeded_before(&self, name: &str, at: i64) {
+        let gauge = self.0.last_success.get_or_create_owned(&NameLabels { name: name.to_owned() });
+        gauge.set(gauge.get().max(at));
+    }
+
+    /// Says whether the audit log can be written.
+    pub fn audit(&self, is_written: bool) {
+        self.0.audit_broken.set((!is_written).into());
+    }
+
+    /// Notes by how many seconds an issuer's clock is ahead.
+    pub fn clock_offset(&self, seconds: i64) {
+        self.0.clock_offset.set(seconds);
+    }
+
     /// The exposition in OpenMetrics text, of type [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let registry = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -265,6 +298,11 @@ impl Gauges {
             "certificate_not_before_timestamp_seconds",
             "Start of validity of the stored certificate",
             self.not_before.clone(),
+        );
+        registry.register(
+            "certificate_renew_at_timestamp_seconds",
+            "When the renewal of the stored certificate is planned",
+            self.renew_at.clone(),
         );
         registry.register(
             "certificate_served_not_after_timestamp_seconds",
@@ -345,6 +383,7 @@ impl Gauges {
     fn set(&self, status: &Status, now: Timestamp) {
         self.not_after.clear();
         self.not_before.clear();
+        self.renew_at.clear();
         self.served_not_after.clear();
         self.served_current.clear();
         self.served_expired.clear();
@@ -397,6 +436,9 @@ impl Gauges {
         if let Some(stored) = &certificate.stored {
             self.not_after.get_or_create(&labels).set(stored.not_after.as_second());
             self.not_before.get_or_create(&labels).set(stored.not_before.as_second());
+        }
+        if let Some(renew_at) = certificate.renew_at {
+            self.renew_at.get_or_create(&labels).set(renew_at.as_second());
         }
         if let Some(next_attempt) = certificate.next_attempt {
             self.next_attempt.get_or_create(&labels).set(next_attempt.as_second());
@@ -474,6 +516,9 @@ mod tests {
                 installed: None,
                 served: vec![served("a", 1_999), served("b", 3_000)],
                 next_attempt: Some(Timestamp::constant(2_500, 0)),
+                renew_at: Some(Timestamp::constant(2_400, 0)),
+                waits_for: None,
+                is_fallback: false,
                 last_error: None,
                 rotations: 1,
                 failures: 2,
@@ -548,7 +593,9 @@ mod tests {
         for (series, want) in [
             (format!("portcullis_certificate_not_after_timestamp_seconds{{{NAME}}}"), 3_000.0),
             (format!("portcullis_certificate_not_before_timestamp_seconds{{{NAME}}}"), 1_000.0),
+            (format!("portcullis_certificate_renew_at_timestamp_seconds{{{NAME}}}"), 2_400.0),
             (format!("portcullis_certificate_served_not_after_timestamp_seconds{{{served},sni=\"a\"}}"), 1_999.0),
+            ("portcullis_audit_broken".to_owned(), 0.0),
             (format!("portcullis_certificate_served_current{{{served},sni=\"b\"}}"), 0.0),
             (format!("portcullis_served_expired{{{served}}}"), 1.0),
             (format!("portcullis_certificate_issued_to_served_seconds{{{NAME}}}"), 0.012),
@@ -589,6 +636,11 @@ mod tests {
     #[test]
     fn a_success_is_dated() {
         let metrics = Metrics::new();
+        metrics.succeeded_before("a", 1_000);
+        metrics.succeeded_before("a", 900);
+        assert_eq!(parse(&metrics.encode())["portcullis_last_success_timestamp_seconds{name=\"a\"}"], 1_000.0);
+        metrics.audit(false);
+        assert_eq!(parse(&metrics.encode())["portcullis_audit_broken"], 1.0);
         let before = Timestamp::now().as_second();
         metrics.rotation("a", "retire", RotationResult::Success);
         let samples = parse(&metrics.encode());

@@ -48,6 +48,16 @@ pub struct CertificateStatus {
     pub served: Vec<ServedStatus>,
     /// When the next attempt is due.
     pub next_attempt: Option<Timestamp>,
+    /// When the renewal of the stored leaf is planned.
+    #[serde(default)]
+    pub renew_at: Option<Timestamp>,
+    /// What is waited for: `renewal`, `closed` (a window, or the end of a blackout), `back_off`, `clock`, `listener`,
+    /// `not_yet_valid`; none while something is done.
+    #[serde(default)]
+    pub waits_for: Option<String>,
+    /// Whether the fallback issued the stored leaf.
+    #[serde(default)]
+    pub is_fallback: bool,
     /// The last failure, if the last attempt failed.
     pub last_error: Option<String>,
     /// Completed rotations since the store was made.

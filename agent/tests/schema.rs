@@ -350,6 +350,8 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
         ("a bundle", "/properties/bundles/items", "/bundles/0"),
         ("revocation", "/properties/revocation", "/revocation"),
         ("a revocation list", "/properties/revocation/properties/lists/items", "/revocation/lists/0"),
+        ("a window", "/$defs/period", "/renew_window/0"),
+        ("a blackout of a certificate", "/$defs/period", "/certificates/0/blackout/0"),
         ("the filter", "/properties/filter", "/filter"),
         ("the proxy", "/properties/envoy", "/envoy"),
     ];
@@ -360,6 +362,8 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
             config["bundles"] = json!([{"name": "b"}]);
             config["filter"] = json!({"name": "f", "wasm": "w"});
             config["envoy"] = json!({});
+            config["renew_window"] = json!([{"cron": "* * * * *", "for": "1h"}]);
+            config["certificates"][0]["blackout"] = json!([{"from": "2026-12-20", "to": "2026-12-21"}]);
             config["revocation"] = json!({"lists": [{"name": "l", "ca": "c", "file": "f"}]});
             let bao =
                 |login: Value| json!({"name": "i", "openbao": {"address": "https://a", "role": "r", "login": login}});
@@ -419,6 +423,12 @@ fn the_schema_of_the_configuration_says_what_is_wrong() {
         ("a share that is text", "/certificates/0/renew_after", json!("0.5")),
         ("another CA", "/bundles", json!([{"name": "b", "ca": "acme"}])),
         ("no trust domain", "/ca", json!({})),
+        ("a window without an end", "/certificates/0/renew_window", json!([{"cron": "* * * * *"}])),
+        (
+            "a window of both kinds",
+            "/certificates/0/blackout",
+            json!([{"cron": "* * * * *", "for": "1h", "from": "2026-12-20", "to": "2026-12-21"}]),
+        ),
     ];
     for (name, place, value) in cases {
         let (parent, field) = place.rsplit_once('/').expect("a place has a parent");

@@ -69,6 +69,11 @@ fn acme() {
 }
 
 #[test]
+fn acme_down() {
+    tell(Story::AcmeDown);
+}
+
+#[test]
 fn issuer_down() {
     tell(Story::IssuerDown);
 }

@@ -25,6 +25,7 @@ mod index;
 mod json_object;
 mod memory;
 mod network;
+pub mod opening;
 mod pages;
 mod path;
 mod pattern;

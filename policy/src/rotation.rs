@@ -293,6 +293,8 @@ pub struct Facts {
     pub clock_in_doubt: bool,
     /// The last delivery found nobody to deliver to, and nobody has come since.
     pub nobody_listens: bool,
+    /// Until then no planned renewal begins: it is outside of its windows, or closed. None where it may begin now.
+    pub closed_until: Option<UnixTime>,
 }
 
 /// What to do next.
@@ -318,12 +320,28 @@ pub enum Wait {
     BackOff,
     /// The clock to be believed again.
     Clock,
+    /// A time at which a renewal that is due may begin, or the emergency, which asks nobody.
+    Closed,
     /// Somebody to deliver to.
     Listener,
     /// The answer's validity to begin; until then it is not handed to anybody.
     NotYetValid,
     /// The next renewal.
     Renewal,
+}
+
+impl Wait {
+    /// The stable code.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BackOff => "back_off",
+            Self::Clock => "clock",
+            Self::Closed => "closed",
+            Self::Listener => "listener",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Renewal => "renewal",
+        }
+    }
 }
 
 /// The next step. Pure: equal arguments, equal answer. Ask again after every step, whenever a fact changes and at the
@@ -336,7 +354,10 @@ pub fn next(record: &Record, facts: &Facts, now: UnixTime) -> Step {
         Edge::Journal | Edge::Obtain if facts.clock_in_doubt && flight.cause.is_of_the_clock() => {
             return Step::Wait { until: None, reason: Wait::Clock };
         }
-        Edge::Journal | Edge::Obtain => Step::Take(flight.edge),
+        Edge::Journal | Edge::Obtain => match closed(record, facts, now).filter(|_| flight.cause == Cause::Due) {
+            Some(wait) => return wait,
+            None => Step::Take(flight.edge),
+        },
         Edge::Check => match flight.obtained {
             None => return Step::Begin(flight.cause),
             Some(validity) if validity.has_ended(now) => return Step::Begin(Cause::Expired),
@@ -399,12 +420,19 @@ fn at_rest(record: &Record, facts: &Facts, now: UnixTime) -> Step {
         return Step::Begin(Cause::Emergency);
     }
     if now >= stored.renew_at {
-        return Step::Begin(Cause::Due);
+        return closed(record, facts, now).unwrap_or(Step::Begin(Cause::Due));
     }
     if facts.seen == Seen::Other {
         return Step::Begin(Cause::NotServed);
     }
     Step::Wait { until: Some(stored.renew_at.min(emergency_at(stored.validity))), reason: Wait::Renewal }
+}
+
+/// The wait of what is due and may not begin yet. It ends with the emergency at the latest.
+fn closed(record: &Record, facts: &Facts, now: UnixTime) -> Option<Step> {
+    let emergency = emergency_at(record.stored?.validity);
+    let until = facts.closed_until.filter(|until| now < *until && now < emergency)?;
+    Some(Step::Wait { until: Some(until.min(emergency)), reason: Wait::Closed })
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const LONGEST_WAIT: i64 = 3600;
 const LONGEST_PUT_OFF: i64 = 86_400;
 /// How long a clock that jumped is doubted at most, apart from the spread.
 const LONGEST_DOUBT: i64 = 60;
+/// After this time the issuer is asked again that should have issued what the fallback did.
+const BACK_TO_ISSUER: i64 = 3_600;
 /// What a wait may be when nothing is left to lose: no certificate, or one that has ended.
 const WAIT_WITHOUT_CERTIFICATE: i64 = 30;
 
@@ -96,6 +98,22 @@ pub fn within(start: UnixTime, end: UnixTime, validity: Validity, draw: u32) -> 
     UnixTime(start.0.saturating_add(scaled(width, draw))).min(emergency_at(validity))
 }
 
+/// Chooses when to renew a certificate that is taken into use `now`. Call it once, and store the answer: [`renew_at`], and for one
+/// that the issuer dated back by so much that this has passed, the same part of what is left.
+pub fn plan(validity: Validity, after: Share, now: UnixTime, draw: u32) -> UnixTime {
+    let at = renew_at(validity, after, draw);
+    if at > now {
+        return at;
+    }
+    let left = Validity { not_before: now, ..validity };
+    renew_at(left, after, draw).min(emergency_at(validity))
+}
+
+/// What the fallback issued is tried to be replaced after this time at the latest, at the issuer that should have.
+pub fn back_to_issuer(renew_at: UnixTime, now: UnixTime) -> UnixTime {
+    renew_at.min(UnixTime(now.0.saturating_add(BACK_TO_ISSUER)))
+}
+
 /// From when on the end is so near that renewing overrides whatever the schedule says.
 pub fn emergency_at(validity: Validity) -> UnixTime {
     let margin = (validity.lifetime() / EMERGENCY).max(1);
@@ -129,6 +147,21 @@ pub fn falls_back(validity: Option<Validity>, failures: u32, below: Share, now: 
     failures > 0 && validity.is_none_or(is_near)
 }
 
+/// Whom to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The other one.
+    Fallback,
+    /// The one that should issue.
+    Issuer,
+}
+
+/// Whom to ask now: with the end near and the issuer failing, by turns it and the fallback, which is asked with less than
+/// `below` of the lifetime left.
+pub fn turn(validity: Option<Validity>, failures: u32, below: Share, now: UnixTime) -> Turn {
+    if falls_back(validity, failures, below, now) && failures % 2 == 1 { Turn::Fallback } else { Turn::Issuer }
+}
+
 /// Whether a wait until `until` is still to be waited for. An instant that [`put_off`] cannot have chosen comes from a
 /// clock that was ahead then: nobody waits for it.
 pub fn is_waiting(now: UnixTime, until: UnixTime) -> bool {
@@ -144,7 +177,7 @@ pub fn doubt(lifetime: i64, draw: u32) -> i64 {
 }
 
 /// `draw` as a part of `seconds`.
-fn scaled(seconds: i64, draw: u32) -> i64 {
+pub(crate) fn scaled(seconds: i64, draw: u32) -> i64 {
     let part = i128::from(seconds) * i128::from(draw) / i128::from(u32::MAX);
     i64::try_from(part).unwrap_or(seconds)
 }

@@ -6,8 +6,11 @@
 //! Beside the log stands its *head*: number and hash of the last line, without which a log that was cut off at a line's
 //! end would look whole.
 
+mod read;
 mod verify;
 
+pub use read::Events;
+pub use read::events;
 pub use verify::Verified;
 pub use verify::VerifyError;
 pub use verify::verify;

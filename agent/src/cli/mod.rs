@@ -6,14 +6,17 @@ mod audit;
 mod ca;
 mod client;
 mod config;
+mod history;
 mod init;
 mod issue;
 mod output;
 mod policy;
+mod progress;
 mod renew;
 mod revocation;
 mod rollback;
 mod run;
+mod simulate;
 mod status;
 mod token;
 mod verify;
@@ -59,6 +62,8 @@ enum Command {
     Ca(ca::Args),
     /// Describe the agent's configuration.
     Config(config::Args),
+    /// Show what became of a certificate so far, from the audit log.
+    History(history::Args),
     /// Write a configuration and a policy to begin with.
     Init(init::Args),
     /// Believe nothing that an authority issued before an instant.
@@ -77,6 +82,8 @@ enum Command {
     Rollback(rollback::Args),
     /// Run the agent in the foreground.
     Run(run::Args),
+    /// Run a certificate's calendar ahead, with its issuer down for a while, and show the margin.
+    Simulate(simulate::Args),
     /// Show what the running agent holds, serves and plans.
     Status(status::Args),
     /// Verify bearer tokens, offline.
@@ -102,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => args.run(&cli.global),
         Command::Ca(args) => args.run(&cli.global),
         Command::Config(args) => args.run(&cli.global),
+        Command::History(args) => args.run(&cli.global),
         Command::Init(args) => args.run(&cli.global),
         Command::Distrust(args) => args.run(&cli.global),
         Command::Issue(args) => args.run(&cli.global),
@@ -111,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Revoke(args) => args.run(&cli.global),
         Command::Rollback(args) => args.run(&cli.global),
         Command::Run(args) => args.run(&cli.global),
+        Command::Simulate(args) => args.run(&cli.global),
         Command::Status(args) => args.run(&cli.global),
         Command::Token(args) => args.run(&cli.global),
         Command::Unrevoke(args) => args.run(&cli.global),

@@ -1,8 +1,5 @@
 //! `portcullis renew`.
 
-use std::io;
-use std::io::IsTerminal as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,8 +9,10 @@ use super::client::ask;
 use super::output::Format;
 use super::output::json;
 use super::print;
+use super::progress::Progress;
 use super::wait::duration;
 use crate::command::Renewed;
+use crate::command::Urgency;
 
 /// Renew a certificate now and wait until the new one is proven served.
 #[derive(Debug, clap::Args)]
@@ -26,16 +25,19 @@ pub(super) struct Args {
     /// How long to wait for the agent's answer, as in `30s`, `5m`.
     #[arg(long, default_value = "2m", value_parser = duration)]
     timeout: Duration,
+    /// Renew in a blackout as well.
+    #[arg(long)]
+    emergency: bool,
 }
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        if io::stderr().is_terminal() {
-            // Standard error may be closed; then nobody waits for the news.
-            let _ = writeln!(io::stderr(), "renewing `{}`, waiting until it is served", self.name);
-        }
         let name = self.name;
-        let renewed = ask(global, Some(self.timeout), async |client| client.renew(name).await)?;
+        let urgency = if self.emergency { Urgency::Emergency } else { Urgency::Planned };
+        let renewed = ask(global, Some(self.timeout), async |client| {
+            let renewal = client.renew_as(name.clone(), urgency);
+            Progress::on_stderr().of(&client, &name, "renewing", renewal).await
+        })?;
         print(&match self.output {
             Format::Json => json(&renewed)?,
             Format::Table => render(&renewed),

@@ -9,6 +9,7 @@ use super::client::ask;
 use super::output::Format;
 use super::output::json;
 use super::print;
+use super::progress::Progress;
 use super::wait::duration;
 use crate::command::Renewed;
 
@@ -31,7 +32,10 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let name = self.name;
-        let back = ask(global, Some(self.timeout), async |client| client.rollback(name).await)?;
+        let back = ask(global, Some(self.timeout), async |client| {
+            let way_back = client.rollback(name.clone());
+            Progress::on_stderr().of(&client, &name, "going back with", way_back).await
+        })?;
         print(&match self.output {
             Format::Json => json(&back)?,
             Format::Table => render(&back),

@@ -24,6 +24,10 @@ use crate::status::PolicyStatus;
 use crate::status::RevocationStatus;
 use crate::status::Status;
 
+/// With less than this part of the lifetime left it stands out; with less than that, it is an emergency.
+const LATE: i64 = 4;
+const EMERGENCY: i64 = 20;
+
 /// Show what the running agent holds, serves and plans.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -63,7 +67,7 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
         rows.push([
             (Tone::Plain, certificate.name.clone()),
             (Tone::Plain, certificate.identity.clone()),
-            (Tone::Plain, certificate.issuer.clone()),
+            issuer(certificate),
             expires_in(certificate, now),
             next_step(certificate, now),
             served(certificate, now),
@@ -131,13 +135,30 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
     text
 }
 
+/// Who issued it; one that should not have is marked.
+fn issuer(certificate: &CertificateStatus) -> (Tone, String) {
+    if certificate.is_fallback {
+        return (Tone::Waiting, format!("{} (fallback)", certificate.issuer));
+    }
+    (Tone::Plain, certificate.issuer.clone())
+}
+
 fn expires_in(certificate: &CertificateStatus, now: Timestamp) -> (Tone, String) {
     match &certificate.stored {
         None => (Tone::Waiting, "-".to_owned()),
         Some(leaf) if leaf.not_after.as_second() < now.as_second() => {
             (Tone::Bad, format!("expired {} ago", span(leaf.not_after, now)))
         }
-        Some(leaf) => (Tone::Plain, span(now, leaf.not_after)),
+        Some(leaf) => {
+            let lifetime = leaf.not_after.as_second() - leaf.not_before.as_second();
+            let left = leaf.not_after.as_second() - now.as_second();
+            let tone = match left {
+                left if left < lifetime / EMERGENCY => Tone::Bad,
+                left if left < lifetime / LATE => Tone::Waiting,
+                _ => Tone::Plain,
+            };
+            (tone, span(now, leaf.not_after))
+        }
     }
 }
 
@@ -148,6 +169,15 @@ fn next_step(certificate: &CertificateStatus, now: Timestamp) -> (Tone, String) 
     match (&certificate.last_error, due) {
         (Some(_), Some(due)) => (Tone::Bad, format!("retry {due} ({} failed)", certificate.failures)),
         (Some(_), None) => (Tone::Bad, format!("{} failed", certificate.failures)),
+        (None, Some(due)) if certificate.waits_for.as_deref() == Some("closed") => {
+            (Tone::Waiting, format!("due, window {due}"))
+        }
+        (None, _) if certificate.waits_for.as_deref() == Some("clock") => {
+            (Tone::Waiting, "waits: the clock is in doubt".to_owned())
+        }
+        (None, _) if certificate.waits_for.as_deref() == Some("listener") => {
+            (Tone::Waiting, "waits for a proxy".to_owned())
+        }
         (None, Some(due)) if matches!(certificate.state.as_str(), "served" | "retired") => {
             (Tone::Plain, format!("renew {due}"))
         }
@@ -234,6 +264,9 @@ mod tests {
             installed: Some("2a".to_owned()),
             served: Vec::new(),
             next_attempt: Some(Timestamp::constant(1_039, 0)),
+            renew_at: None,
+            waits_for: None,
+            is_fallback: false,
             last_error: None,
             rotations: 3,
             failures: 0,
@@ -352,6 +385,16 @@ proxy   gateway-1, pid 42
             ("healthy", new.clone(), "renew in 39 s"),
             ("due", CertificateStatus { next_attempt: Some(NOW), ..new.clone() }, "renew now"),
             ("under way", CertificateStatus { state: "staged".to_owned(), ..new.clone() }, "staged"),
+            (
+                "due and closed",
+                CertificateStatus { waits_for: Some("closed".to_owned()), ..new.clone() },
+                "due, window in 39 s",
+            ),
+            (
+                "nobody to give it to",
+                CertificateStatus { waits_for: Some("listener".to_owned()), state: "staged".to_owned(), ..new.clone() },
+                "waits for a proxy",
+            ),
             (
                 "failing",
                 CertificateStatus { last_error: Some("x".to_owned()), failures: 2, ..new.clone() },

@@ -10,6 +10,7 @@ use tokio::time::timeout_at;
 use super::Global;
 use super::Outcome;
 use super::client::ask;
+use super::progress::Progress;
 use super::verify::is_current;
 use crate::config::parse_duration;
 use crate::control_client::ControlClient;
@@ -59,6 +60,7 @@ impl Args {
     /// Asks until the goal is reached. An agent that does not run yet is waited for as well.
     async fn wait(&self, client: &ControlClient) -> Result<Option<TimedOut>, ControlError> {
         let deadline = Instant::now() + self.timeout;
+        let mut progress = Progress::on_stderr();
         loop {
             let why = match timeout_at(deadline, client.status()).await {
                 Err(_) => "the agent does not answer".to_owned(),
@@ -74,6 +76,7 @@ impl Args {
             if Instant::now() >= deadline {
                 return Ok(Some(TimedOut { goal: self.goal.name(), timeout: self.timeout, why }));
             }
+            progress.tell(&format!("waiting until {}: {why}", self.goal.name()));
             tokio::time::sleep(PERIOD).await;
         }
     }

@@ -25,8 +25,10 @@ use super::ListSource;
 use super::Listen;
 use super::Revocation;
 use super::RevocationList;
+use super::calendar::Calendars;
 use super::raw;
 use crate::command::Usage;
+use crate::issuer::BUILT_IN;
 use crate::leaf;
 use crate::names::Names;
 use crate::proof::ServedAt;
@@ -66,10 +68,11 @@ impl Check<'_> {
         let mut taken = BTreeMap::new();
         let mut certificates = Vec::with_capacity(raw.certificates.len());
         let mut directories = BTreeMap::new();
+        let mut calendars = Calendars::new(self, &raw.renew_window, &raw.blackout)?;
         for (at, certificate) in raw.certificates.into_iter().enumerate() {
             let field = format!("certificates[{at}]");
             self.name(&mut taken, &certificate.name, &field)?;
-            let certificate = self.certificate(certificate, &field, &ca, &issuers)?;
+            let certificate = self.certificate(certificate, &field, &ca, &issuers, &mut calendars)?;
             if let Some(files) = &certificate.files
                 && let Some(other) = directories.insert(files.directory.clone(), certificate.name.clone())
             {
@@ -204,6 +207,7 @@ impl Check<'_> {
         field: &str,
         ca: &Ca,
         issuers: &[Issuer],
+        calendars: &mut Calendars,
     ) -> Result<Certificate, Located> {
         let (issuer, fallback) = self.issuer_of(raw.issuer, raw.fallback, field, issuers)?;
         let usage = if raw.usage.is_empty() { vec![Usage::Server] } else { raw.usage };
@@ -221,6 +225,9 @@ impl Check<'_> {
                 self.bad(&format!("{field}.renew_after"), &message)
             })?,
         };
+        // What others issue lives as long as they say, if nothing is asked for.
+        let known = raw.lifetime.as_ref().map(|_| lifetime).or_else(|| (issuer == BUILT_IN).then_some(lifetime));
+        let calendar = calendars.of(self, raw.renew_window.as_deref(), raw.blackout.as_deref(), known, field)?;
         let files = raw.files.map(|files| self.files(files, &format!("{field}.files"))).transpose()?;
         if !raw.served_at.is_empty() && !names.usage().contains(&Usage::Server) {
             let message = "only a certificate with usage `server` is served at a listener";
@@ -248,6 +255,7 @@ impl Check<'_> {
             names,
             lifetime,
             renew_after,
+            calendar,
             files,
             hooks,
             reload,

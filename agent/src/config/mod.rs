@@ -5,6 +5,7 @@
 
 mod account;
 mod acme;
+mod calendar;
 mod check;
 mod issuers;
 mod raw;
@@ -15,6 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_policy::Protocol;
@@ -23,6 +25,7 @@ use portcullis_policy::schedule::Share;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 
+use crate::calendar::Calendar;
 use crate::hook::Hook;
 use crate::names::Names;
 use crate::proof::ServedAt;
@@ -115,6 +118,8 @@ pub struct Certificate {
     pub lifetime: i64,
     /// Share of the lifetime after which it is renewed.
     pub renew_after: Share,
+    /// When a planned renewal may begin.
+    pub calendar: Arc<Calendar>,
     /// Files to be written beside the delivery over xDS.
     pub files: Option<Files>,
     /// Programs that are told of a new one, in their order.

@@ -35,6 +35,21 @@ pub(super) struct Document {
     pub(super) filter: Option<Filter>,
     pub(super) envoy: Option<Envoy>,
     pub(super) verify_every: Option<String>,
+    #[serde(default)]
+    pub(super) renew_window: Vec<Period>,
+    #[serde(default)]
+    pub(super) blackout: Vec<Period>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Period {
+    pub(super) cron: Option<String>,
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<String>,
+    pub(super) from: Option<String>,
+    pub(super) to: Option<String>,
+    pub(super) zone: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -155,6 +170,8 @@ pub(super) struct Certificate {
     pub(super) usage: Vec<Usage>,
     pub(super) lifetime: Option<String>,
     pub(super) renew_after: Option<f64>,
+    pub(super) renew_window: Option<Vec<Period>>,
+    pub(super) blackout: Option<Vec<Period>>,
     pub(super) files: Option<Files>,
     #[serde(default)]
     pub(super) hooks: Vec<Hook>,

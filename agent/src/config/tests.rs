@@ -94,6 +94,40 @@ fn what_is_wrong_is_named_with_its_line_and_field() {
 }
 
 #[test]
+fn windows_are_those_of_all_unless_a_certificate_has_its_own() {
+    let all = "renew_window: [{ cron: \"0 2 * * *\", for: 3h, zone: Europe/Berlin }]\n";
+    let config = parse(&format!("{GOOD}{all}")).expect("good");
+    let of = |config: &Config, name: &str| config.certificate(name).expect("there").calendar.clone();
+    assert_eq!(of(&config, "gateway"), of(&config, "client"));
+    assert!(Arc::ptr_eq(&of(&config, "gateway"), &of(&config, "client")), "found out once");
+    assert!(!of(&config, "client").is_empty());
+    let own = "usage: [client], renew_window: [] }";
+    let config = parse(&format!("{}{all}", GOOD.replace("usage: [client] }", own))).expect("good");
+    assert!(of(&config, "client").is_empty() && !of(&config, "gateway").is_empty());
+}
+
+#[test]
+fn windows_that_are_none_or_too_few_are_refused() {
+    let cases = [
+        ("not a pattern", "renew_window: [{ cron: \"0 2 * *\", for: 3h }]", "yaml:22:", "five fields"),
+        ("not a zone", "renew_window: [{ cron: \"0 2 * * *\", for: 3h, zone: Mars }]", "yaml:22:", "Europe/Berlin"),
+        ("no end", "blackout: [{ from: 2026-12-20 }]", "yaml:22:", "`from` and `to`"),
+        ("both", "blackout: [{ cron: \"0 2 * * *\", for: 3h, to: 2026-12-20 }]", "yaml:22:", "either"),
+        ("turned around", "blackout: [{ from: 2026-12-20, to: 2026-12-19 }]", "yaml:22:", "is not after"),
+        ("not a date", "blackout: [{ from: 2026-12-20, to: soon }]", "yaml:22:", "blackout[0].to"),
+        ("an unknown key", "blackout: [{ form: 2026-12-20 }]", "yaml:22:", "form"),
+        ("too seldom", "renew_window: [{ cron: \"0 2 * * 1\", for: 3h }]", "yaml:7:", "up to 6 d 21 h"),
+        ("closed for too long", "blackout: [{ from: 2126-12-20, to: 2126-12-22 }]", "yaml:7:", "up to 2 d"),
+        ("never", "renew_window: [{ from: 2020-12-20, to: 2020-12-22 }]", "yaml:7:", "no planned renewal may ever"),
+    ];
+    for (name, line, place, word) in cases {
+        let error = parse(&format!("{GOOD}{line}\n")).expect_err(name).to_string();
+        assert!(error.contains(place) && error.contains(word), "{name}: {error}");
+        assert!(!error.contains('\n'), "{name}: one line");
+    }
+}
+
+#[test]
 fn a_policy_that_nothing_reads_is_remarked_on() {
     assert_eq!(parse(GOOD).expect("good").remarks, []);
     let text = GOOD.replace("filter: { name: portcullis, wasm: portcullis.wasm }\n", "");

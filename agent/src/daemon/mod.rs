@@ -55,6 +55,7 @@ use crate::rotation::Clock;
 use crate::rotation::Context;
 use crate::rotation::Rotation;
 use crate::rotation::StepError;
+use crate::service_manager::ServiceManager;
 use crate::state_dir::DirectoryError;
 use crate::state_dir::StateDir;
 use crate::state_dir::ca_directory;
@@ -156,6 +157,7 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
 ///
 /// [`DaemonError`], before anything is served.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
+    let manager = ServiceManager::from_environment();
     let state = StateDir::open(&config.state_dir).map_err(DaemonError::Directory)?;
     config.warn();
     check_wasm(&config)?;
@@ -263,6 +265,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let status = board.watch();
     tasks.spawn(report("xDS server", xds::serve(publisher.clone(), xds_listener, end())));
     tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), revoker, end())));
+    tasks.spawn(manager.clone().follow(status.clone(), heartbeat.clone(), shutdown.clone()));
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
     let answers = outcomes::follow(
@@ -290,19 +293,25 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     reload.follow_policy(policy_file).await;
     // Ends after everything that writes events.
     let told = CancellationToken::new();
-    let writer = tokio::spawn(write_audit_log(log, store, noted, told.clone()));
+    let writer = tokio::spawn(write_audit_log(log, store, noted, metrics, told.clone()));
     tracing::info!(
         config = %config.file.display(), certificates = config.certificates.len(), metrics = %config.listen.metrics,
         "the agent runs"
     );
+    manager.ready(&board.watch().borrow());
 
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload.reload().await,
+            _ = hangup.recv() => {
+                manager.reloading();
+                reload.reload().await;
+                manager.ready(&board.watch().borrow());
+            }
         }
     }
+    manager.stopping();
     tracing::info!("the agent ends");
     reload.shutdown.cancel();
     tasks.close();
@@ -356,7 +365,13 @@ async fn renew_lists(trust: Trust, shutdown: CancellationToken) {
 }
 
 /// Carries notes of the store into the audit log, whenever there are some.
-async fn write_audit_log(mut log: audit::Log, store: Arc<dyn Store>, noted: Arc<Notify>, shutdown: CancellationToken) {
+async fn write_audit_log(
+    mut log: audit::Log,
+    store: Arc<dyn Store>,
+    noted: Arc<Notify>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
     let mut ending = false;
     while !ending {
         tokio::select! {
@@ -371,6 +386,7 @@ async fn write_audit_log(mut log: audit::Log, store: Arc<dyn Store>, noted: Arc<
         });
         let Ok((back, outcome)) = flushed.await else { return };
         log = back;
+        metrics.audit(outcome.is_ok());
         if let Err(error) = outcome {
             tracing::error!(error = chain(&error), "events wait in the store");
         }

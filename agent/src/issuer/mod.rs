@@ -17,6 +17,7 @@ use portcullis_policy::UnixTime;
 
 use crate::ca::Authority;
 use crate::ca::CaError;
+use crate::errors::chain;
 use crate::keys::KeyError;
 use crate::keys::PrivateKey;
 use crate::names::Names;
@@ -170,6 +171,20 @@ impl Issuer {
             // It has another kind of issuer's name now.
             (_, order) => Err(IssueError::Gone { name: order.issuer().to_owned() }),
         }
+    }
+
+    /// Asks by how many seconds its clock is ahead of ours (RFC 9110 §6.6.1); none where there is no clock but ours, nothing is
+    /// said, or nobody answers.
+    pub async fn ask_clock(&self) -> Option<i64> {
+        let asked = match &self.kind {
+            Kind::Acme(acme) => acme.ask_clock().await.map_err(IssueError::Acme),
+            Kind::BuiltIn { .. } => Ok(None),
+            Kind::OpenBao(openbao) => openbao.ask_clock().await.map_err(IssueError::OpenBao),
+        };
+        asked.unwrap_or_else(|error| {
+            tracing::warn!(issuer = self.name, error = chain(&error), "its clock cannot be asked for");
+            None
+        })
     }
 
     /// Whether it says when it wants a certificate renewed.

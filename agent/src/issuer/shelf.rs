@@ -54,6 +54,12 @@ impl Issuers {
         Ok(())
     }
 
+    /// Everybody but the built-in CA.
+    pub fn others(&self) -> Vec<Arc<Issuer>> {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        others.values().map(|(_, issuer)| Arc::clone(issuer)).collect()
+    }
+
     fn known(&self, config: &config::Issuer) -> Option<Arc<Issuer>> {
         let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
         let (old, issuer) = others.get(&config.name)?;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::entry::Credential;
+use super::plan;
 use super::rotor::Rotor;
 use crate::audit::Event;
 use crate::audit::Kind;
@@ -27,11 +28,20 @@ pub(super) struct Advice {
     window: Option<(UnixTime, UnixTime)>,
     /// When to ask again.
     ask_at: UnixTime,
+    /// Whether the window was over when it was named, as an issuer does that is about to revoke (RFC 9773 §4.2): then no window
+    /// of ours is waited for.
+    #[serde(default)]
+    is_urgent: bool,
 }
 
 impl Advice {
     /// Of a certificate that was gone back to: its issuer has not heard of that.
-    pub(super) const NEVER: Self = Self { window: None, ask_at: UnixTime(i64::MAX) };
+    pub(super) const NEVER: Self = Self { window: None, ask_at: UnixTime(i64::MAX), is_urgent: false };
+
+    /// Whether the certificate is to be renewed at once, by the word of its issuer.
+    pub(super) const fn is_urgent(&self) -> bool {
+        self.is_urgent
+    }
 }
 
 impl Rotor {
@@ -63,6 +73,7 @@ impl Rotor {
         match issuer.advice(&stored.chain_pem).await {
             Ok(Some(suggested)) => {
                 let window = Some((suggested.start, suggested.end));
+                let mut is_urgent = stored.advice.as_ref().is_some_and(Advice::is_urgent);
                 if stored.advice.as_ref().and_then(|advice| advice.window) != window {
                     let (draw, validity) = (keys::draw().unwrap_or_default(), stored.leaf.validity);
                     let mut at = schedule::within(suggested.start, suggested.end, validity, draw);
@@ -71,6 +82,10 @@ impl Rotor {
                         // about something, and would be asked for another without end.
                         let soonest = UnixTime(stored.issued_ms / 1_000 + validity.lifetime() / SOONEST_PART);
                         at = at.max(soonest).min(schedule::emergency_at(validity));
+                    }
+                    is_urgent = suggested.end <= now && stored.advice.is_some();
+                    if !is_urgent {
+                        at = plan::in_window(&self.config, at, validity, keys::draw().unwrap_or_default());
                     }
                     stored.renew_at = at;
                     let cause = format!("{} asks for a renewal at {}", issuer.name(), leaf::timestamp(stored.renew_at));
@@ -81,14 +96,16 @@ impl Rotor {
                             .change(self.entry.serial(), None),
                     );
                 }
-                stored.advice = Some(Advice { window, ask_at: suggested.ask_again });
+                stored.advice = Some(Advice { window, ask_at: suggested.ask_again, is_urgent });
             }
-            Ok(None) => stored.advice = Some(Advice { window: None, ask_at: UnixTime(now.0 + ASK_AGAIN) }),
+            Ok(None) => {
+                stored.advice = Some(Advice { window: None, ask_at: UnixTime(now.0 + ASK_AGAIN), is_urgent: false });
+            }
             Err(error) => {
                 // The lifetime says when, then.
                 tracing::warn!(certificate = self.config.name, error = chain(&error), "no renewal information");
-                let window = stored.advice.and_then(|advice| advice.window);
-                stored.advice = Some(Advice { window, ask_at: UnixTime(now.0 + ASK_AGAIN) });
+                let before = stored.advice.unwrap_or(Advice::NEVER);
+                stored.advice = Some(Advice { ask_at: UnixTime(now.0 + ASK_AGAIN), ..before });
             }
         }
         let mut entry = self.entry.clone();

@@ -5,12 +5,14 @@
 //! answered or an operator asked.
 
 mod advice;
+mod ask_clock;
 mod check;
 mod clock;
 mod deliver;
 mod entry;
 pub mod failpoint;
 mod obtain;
+pub(crate) mod plan;
 mod preflight;
 mod remedy;
 mod rollback;
@@ -39,6 +41,7 @@ use crate::board::Board;
 use crate::ca::Authority;
 use crate::command::Command;
 use crate::command::CommandError;
+use crate::command::Urgency;
 use crate::config;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
@@ -123,7 +126,7 @@ pub struct Rotation {
 /// Something that an operator waits for.
 #[derive(Debug)]
 enum Ask {
-    Renew(rotor::RenewReply),
+    Renew(rotor::RenewReply, Urgency),
     Rollback(rotor::RenewReply),
     Verify(mpsc::Sender<()>),
 }
@@ -202,6 +205,8 @@ impl Rotation {
             Ok(()) => self.context.noted.notify_one(),
             Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log"),
         }
+        // Ends when the clock jumps again, for then another one is begun.
+        tokio::spawn(ask_clock::until_known(Arc::clone(&self.context)));
     }
 
     /// Starts work on every certificate that needs some.
@@ -309,9 +314,9 @@ impl Rotation {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Renew { name, reply } => {
+            Command::Renew { name, urgency, reply } => {
                 if self.wanted.certificate(&name).is_some() {
-                    self.ask(name, Ask::Renew(reply));
+                    self.ask(name, Ask::Renew(reply, urgency));
                 } else {
                     let _ = reply.send(Err(self.unknown(name)));
                 }
@@ -385,7 +390,7 @@ pub fn stored_leaf(store: &dyn Store, name: &str) -> Option<Vec<u8>> {
 /// Answers those who wait for what will not be done. Who waits for a look is told by dropping his end.
 fn refuse(asks: Vec<Ask>, error: &CommandError) {
     for ask in asks {
-        if let Ask::Renew(reply) | Ask::Rollback(reply) = ask {
+        if let Ask::Renew(reply, _) | Ask::Rollback(reply) = ask {
             let _ = reply.send(Err(error.clone()));
         }
     }

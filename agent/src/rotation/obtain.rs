@@ -14,6 +14,7 @@ use super::check;
 use super::entry::Answer;
 use super::entry::Credential;
 use super::entry::Entry;
+use super::plan;
 use super::rotor::Rotor;
 use super::rotor::StepError;
 use crate::audit::Event;
@@ -23,11 +24,9 @@ use crate::issuer::IssueError;
 use crate::issuer::Order;
 use crate::issuer::Progress;
 use crate::keys;
+use crate::keys::KeyError;
 use crate::leaf;
 use crate::leaf::Leaf;
-
-/// What the fallback issued is tried to be replaced after this time, in seconds, at the issuer that should have.
-const BACK_TO_ISSUER: i64 = 3_600;
 
 impl Rotor {
     /// Whether the stored certificate is what the configuration asks for.
@@ -60,20 +59,15 @@ impl Rotor {
         issuer.is_ok_and(|issuer| check::as_peer(chain_pem, key, &self.config.names, issuer.roots(), now).is_ok())
     }
 
-    /// Whom to ask now: the issuer, or with the end near and the issuer failing, by turns it and the fallback.
+    /// Whom to ask now.
     fn issuer_now(&self, now: UnixTime) -> &str {
-        match self.config.fallback.as_ref().filter(|_| self.falls_back(now)) {
-            Some(fallback) if self.entry.failures % 2 == 1 => &fallback.issuer,
-            _ => &self.config.issuer,
-        }
+        let validity = self.entry.stored.as_ref().map(|stored| stored.leaf.validity);
+        plan::issuer(&self.config, validity, self.entry.failures, now)
     }
 
-    fn falls_back(&self, now: UnixTime) -> bool {
-        let validity = self.entry.stored.as_ref().map(|stored| stored.leaf.validity);
-        self.config
-            .fallback
-            .as_ref()
-            .is_some_and(|fallback| schedule::falls_back(validity, self.entry.failures, fallback.below, now))
+    /// Chooses when to renew a certificate that is taken into use `now`.
+    pub(super) fn plan(&self, validity: Validity, issuer: &str, now: UnixTime) -> Result<UnixTime, KeyError> {
+        Ok(plan::renewal(&self.config, validity, issuer, now, [keys::draw()?, keys::draw()?]))
     }
 
     /// Whether the order under way is given up for one at the fallback. One at the fallback itself is gone on with, whatever
@@ -144,17 +138,7 @@ impl Rotor {
         let issuer = self.context.issuers.named(name).map_err(|error| failed(name, error))?;
         let leaf = check::as_peer(&answer.chain_pem, order.key(), order.names(), issuer.roots(), now)
             .map_err(StepError::Check)?;
-        let draw = keys::draw().map_err(StepError::Key)?;
-        let mut renew_at = schedule::renew_at(leaf.validity, self.config.renew_after, draw);
-        if renew_at <= now {
-            // An issuer that dates back by much: what counts is what is left.
-            let left = Validity { not_before: now, ..leaf.validity };
-            renew_at =
-                schedule::renew_at(left, self.config.renew_after, draw).min(schedule::emergency_at(leaf.validity));
-        }
-        if name != self.config.issuer {
-            renew_at = renew_at.min(UnixTime(now.0.saturating_add(BACK_TO_ISSUER)));
-        }
+        let renew_at = self.plan(leaf.validity, name, now).map_err(StepError::Key)?;
         let Answer { chain_pem, issued_ms } = answer;
         let (key, issuer) = (order.key().clone(), name.to_owned());
         let new = Credential { chain_pem, key, issuer, leaf, renew_at, advice: None, issued_ms };

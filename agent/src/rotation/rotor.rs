@@ -21,17 +21,20 @@ use tokio::time::Instant;
 
 use super::Ask;
 use super::Context;
+use super::advice::Advice;
 use super::check;
 use super::clock::Reading;
 use super::deliver;
 use super::deliver::DeliveryError;
 use super::deliver::Installed;
+use super::entry::Credential;
 use super::entry::Entry;
 use super::failpoint;
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::command::CommandError;
 use crate::command::Renewed;
+use crate::command::Urgency;
 use crate::config;
 use crate::errors::chain;
 use crate::generation::GenerationError;
@@ -179,6 +182,9 @@ impl Rotor {
             draw: keys::draw().unwrap_or_default(),
         };
         rotor.reconfigure(rotor.config.clone());
+        if let Some(stored) = rotor.entry.stored.as_ref().filter(|_| rotor.entry.flight.is_none()) {
+            rotor.context.metrics.succeeded_before(&rotor.config.name, stored.issued_ms / 1_000);
+        }
         if let Some(stored) = &rotor.entry.stored
             && stored.leaf.validity.holds(leaf::now())
             && rotor.facts.fit != Fit::Unusable
@@ -196,12 +202,23 @@ impl Rotor {
             // Let go of the old directory's lock first: it may be the same directory.
             self.generations = None;
         }
-        if let Some(stored) = self.entry.stored.as_mut().filter(|_| config.renew_after != self.config.renew_after) {
-            let draw = keys::draw().unwrap_or_default();
-            stored.renew_at = schedule::renew_at(stored.leaf.validity, config.renew_after, draw);
-            stored.advice = None;
-        }
+        let is_replanned = config.renew_after != self.config.renew_after || config.calendar != self.config.calendar;
         self.config = config;
+        if let Some(stored) = self.entry.stored.clone().filter(|_| is_replanned)
+            // One that the issuer wants away at once keeps its time.
+            && !stored.advice.as_ref().is_some_and(Advice::is_urgent)
+        {
+            let validity = stored.leaf.validity;
+            // As at issuance: a new share does not make everything due that it would have renewed by now.
+            let issued = UnixTime(stored.issued_ms / 1_000).max(validity.not_before);
+            match self.plan(validity, &stored.issuer, issued) {
+                Ok(renew_at) => {
+                    let advice = stored.advice.filter(|advice| *advice == Advice::NEVER);
+                    self.entry.stored = Some(Credential { renew_at, advice, ..stored });
+                }
+                Err(error) => tracing::error!(certificate = self.config.name, error = chain(&error), "not replanned"),
+            }
+        }
         if let Err(error) = self.open_files() {
             // The next look finds no files, and the delivery that it leads to tries again and says so.
             tracing::error!(certificate = self.config.name, error = chain(&error), "files are not written yet");
@@ -227,8 +244,24 @@ impl Rotor {
             return Step::Wait { until: None, reason: Wait::BackOff };
         }
         let lifetime = self.entry.stored.as_ref().map_or(0, |stored| stored.leaf.validity.lifetime());
-        let clock_in_doubt = self.context.clock.is_in_doubt(lifetime, self.draw);
-        rotation::next(&self.entry.record(), &Facts { clock_in_doubt, ..self.facts }, now)
+        let clock_in_doubt = match (self.context.clock.held(), &self.entry.stored) {
+            // A clock that is known to be wrong makes nothing due; the issuer's does, when it comes to the worst.
+            (Some(offset), Some(stored)) => {
+                UnixTime(now.0.saturating_add(offset)) < schedule::emergency_at(stored.leaf.validity)
+            }
+            _ => self.context.clock.is_in_doubt(lifetime, self.draw),
+        };
+        let closed_until = self.closed_until(now);
+        rotation::next(&self.entry.record(), &Facts { clock_in_doubt, closed_until, ..self.facts }, now)
+    }
+
+    /// Until when what is due may not begin.
+    fn closed_until(&self, now: UnixTime) -> Option<UnixTime> {
+        let stored = self.entry.stored.as_ref().filter(|stored| stored.renew_at <= now)?;
+        if stored.advice.as_ref().is_some_and(Advice::is_urgent) {
+            return None;
+        }
+        self.config.calendar.closed_until(now)
     }
 
     /// Whether there is something to do other than waiting.
@@ -257,7 +290,13 @@ impl Rotor {
 
     pub(super) fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Renew(reply) => {
+            Ask::Renew(reply, urgency) => {
+                let closed = self.config.calendar.blackout_until(leaf::now());
+                if let Some(until) = closed.filter(|_| urgency == Urgency::Planned) {
+                    let (name, until) = (self.config.name.clone(), leaf::timestamp(until));
+                    let _ = reply.send(Err(CommandError::Blackout { name, until }));
+                    return;
+                }
                 self.renewals.push(reply);
                 // A certificate that is being made anyway is new enough.
                 let under_way = self.entry.flight.is_some_and(|flight| flight.edge <= Edge::Check);
@@ -579,9 +618,9 @@ impl Rotor {
 
     pub(super) fn status(&self) -> CertificateStatus {
         let entry = &self.entry;
-        let next = match self.step(leaf::now()) {
-            Step::Wait { until, .. } => until.map(leaf::timestamp),
-            Step::Begin(_) | Step::Take(_) => Some(Timestamp::now()),
+        let (next, waits_for) = match self.step(leaf::now()) {
+            Step::Wait { until, reason } => (until.map(leaf::timestamp), Some(reason.as_str().to_owned())),
+            Step::Begin(_) | Step::Take(_) => (Some(Timestamp::now()), None),
         };
         CertificateStatus {
             name: self.config.name.clone(),
@@ -592,6 +631,11 @@ impl Rotor {
             installed: entry.installed().map(str::to_owned),
             served: self.seen(),
             next_attempt: next,
+            renew_at: entry.stored.as_ref().map(|stored| leaf::timestamp(stored.renew_at)),
+            waits_for,
+            is_fallback: entry.stored.as_ref().is_some_and(|stored| {
+                self.config.fallback.as_ref().is_some_and(|fallback| fallback.issuer == stored.issuer)
+            }),
             last_error: entry.last_error.clone(),
             rotations: entry.rotations,
             failures: u64::from(entry.failures),

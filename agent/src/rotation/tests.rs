@@ -12,6 +12,8 @@ use portcullis_policy::schedule::Validity;
 use tempfile::TempDir;
 
 use super::*;
+use crate::calendar::Calendar;
+use crate::calendar::Period;
 use crate::command::Usage;
 use crate::issuer::BUILT_IN;
 use crate::issuer::Roots;
@@ -62,6 +64,7 @@ fn certificate(directory: &Path) -> config::Certificate {
         names: names.expect("names"),
         lifetime: 86_400,
         renew_after: Share::TWO_THIRDS,
+        calendar: Arc::default(),
         files: Some(config::Files {
             directory: directory.join("tls"),
             keep: 1,
@@ -123,6 +126,131 @@ async fn a_clock_that_jumped_ahead_renews_nothing_until_it_is_believed() {
         stored.leaf.validity = Validity { not_before: later(not_before), not_after: later(not_after) };
     }
     assert_eq!(rotor.step(now), Step::Begin(Cause::ClockWentBack));
+}
+
+/// A server that answers everything with this date, as a sealed OpenBao does.
+async fn dated(offset: Arc<std::sync::atomic::AtomicI64>) -> std::net::SocketAddr {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4_096]).await;
+            let seconds = leaf::now().0 + offset.load(std::sync::atomic::Ordering::Relaxed);
+            let date = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs());
+            let date = httpdate::fmt_http_date(date);
+            let answer =
+                format!("HTTP/1.1 503 Sealed\r\ndate: {date}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_whether_a_clock_that_jumped_is_right() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let context = Arc::clone(&rotor.context);
+    let jump = |seconds: i64| {
+        let now = Reading::now();
+        context.clock.look(now);
+        context.clock.look(Reading { wall: now.wall + seconds, ..now });
+    };
+    let in_doubt = |rotor: &Rotor, at: UnixTime| matches!(rotor.step(at), Step::Wait { reason: Wait::Clock, .. });
+    let now = leaf::now();
+    let ahead = UnixTime(now.0 + YEAR);
+
+    // Nobody to ask: the doubt has its time.
+    jump(YEAR);
+    assert_eq!(ask_clock::once(&context, context.clock.verdict().0).await, None);
+    assert!(in_doubt(&rotor, ahead));
+
+    // The CA has the old time: what the jump made due waits, for as long as that is so.
+    let offset = Arc::new(std::sync::atomic::AtomicI64::new(-YEAR));
+    let address = dated(Arc::clone(&offset)).await;
+    let mut bao = unreachable(directory.path());
+    if let config::IssuerKind::OpenBao(settings) = &mut bao.kind {
+        settings.address = format!("http://{address}").parse().expect("a URL");
+    }
+    context.issuers.configure(&[bao]).expect("configured");
+    let (jumps, _) = context.clock.verdict();
+    assert!(
+        matches!(ask_clock::once(&context, jumps).await, Some(clock::Verdict::Differs(by)) if (by + YEAR).abs() < 30)
+    );
+    assert!(in_doubt(&rotor, ahead), "held");
+    // By the CA's clock it ends, so it is renewed whatever ours says.
+    let end = rotor.entry.stored.as_ref().expect("stored").leaf.validity.not_after;
+    assert!(!in_doubt(&rotor, UnixTime(end.0 + YEAR)));
+    let notes = |kind: &str| {
+        let notes = context.store.notes().expect("notes");
+        notes.iter().filter(|note| String::from_utf8_lossy(&note.text).contains(kind)).count()
+    };
+    assert_eq!((notes("the clock is wrong"), notes("alarm_cleared")), (1, 0));
+    assert!(ask_clock::once(&context, jumps).await.is_some());
+    assert_eq!(notes("the clock is wrong"), 1, "said once");
+
+    // The CA agrees with the new time: the old one was wrong, and nothing waits.
+    offset.store(0, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(ask_clock::once(&context, jumps).await, Some(clock::Verdict::Agrees));
+    assert_eq!(rotor.step(ahead), Step::Begin(Cause::Expired));
+    assert_eq!(notes("alarm_cleared"), 1);
+}
+
+#[tokio::test]
+async fn in_a_blackout_what_is_due_waits_and_an_operator_says_that_it_is_an_emergency() {
+    let (_directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let stored = rotor.entry.stored.clone().expect("issued");
+    let now = leaf::now();
+    let blackout = Period::Once { from: UnixTime(now.0 - 60), to: UnixTime(now.0 + 3_600) };
+    let calendar = Arc::new(Calendar::new(Vec::new(), vec![blackout], "one".to_owned()));
+    rotor.reconfigure(config::Certificate { calendar, ..rotor.config.clone() });
+    let replanned = rotor.entry.stored.clone().expect("stored");
+    assert!(replanned.renew_at.0 >= now.0 + 3_600, "as it was, or later: {:?}", replanned.renew_at);
+    assert_eq!(replanned.leaf.serial, stored.leaf.serial);
+    if let Some(stored) = &mut rotor.entry.stored {
+        stored.renew_at = now;
+    }
+    assert!(
+        matches!(rotor.step(now), Step::Wait { reason: Wait::Closed, until: Some(UnixTime(until)) } if until == now.0 + 3_600)
+    );
+    assert_eq!(rotor.status().waits_for.as_deref(), Some("closed"));
+    assert_eq!(rotor.step(UnixTime(now.0 + 3_600)), Step::Begin(Cause::Due));
+
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    rotor.ask(Ask::Renew(reply, Urgency::Planned));
+    let error = answer.await.expect("an answer").expect_err("a blackout").to_string();
+    assert!(error.contains("blackout until") && error.contains("--emergency"), "{error}");
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    rotor.ask(Ask::Renew(reply, Urgency::Emergency));
+    assert_eq!(rotor.step(now), Step::Begin(Cause::Requested));
+    rotor.drive().await;
+    drop(answer);
+    assert_ne!(rotor.entry.serial(), Some(stored.leaf.serial.as_str()), "renewed all the same");
+    let renewed = rotor.entry.stored.as_ref().expect("stored").renew_at;
+    assert!(renewed.0 >= now.0 + 3_600);
+}
+
+#[tokio::test]
+async fn a_renewal_is_planned_in_a_window_and_keeps_its_draw() {
+    let (_directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let validity = rotor.entry.stored.as_ref().expect("issued").leaf.validity;
+    let hours = |from: i64, to: i64| {
+        let at = |hours| UnixTime(validity.not_before.0 + hours * 3_600);
+        Period::Once { from: at(from), to: at(to) }
+    };
+    let calendar = Arc::new(Calendar::new(vec![hours(8, 10)], Vec::new(), "window".to_owned()));
+    let config = config::Certificate { calendar, ..rotor.config.clone() };
+    rotor.reconfigure(config.clone());
+    let planned = rotor.entry.stored.as_ref().expect("stored").renew_at;
+    let after = planned.0 - validity.not_before.0;
+    assert!((8 * 3_600..10 * 3_600).contains(&after), "{after}");
+    rotor.reconfigure(config);
+    assert_eq!(rotor.entry.stored.as_ref().expect("stored").renew_at, planned, "drawn once");
 }
 
 /// An issuer whose server is not there: nobody listens on a port that was given back.

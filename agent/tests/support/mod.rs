@@ -91,12 +91,16 @@ impl Desk {
 
     /// An agent that dies at a failpoint.
     pub(crate) fn start_with(&self, failpoint: Option<&str>) -> Agent {
+        let failpoint = failpoint.map(|failpoint| ("PORTCULLIS_FAILPOINT", failpoint));
+        self.start_as(failpoint.as_slice())
+    }
+
+    /// An agent with more environment variables.
+    pub(crate) fn start_as(&self, variables: &[(&str, &str)]) -> Agent {
         let log = self.path("agent.log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let mut command = self.command(&["run"]);
-        if let Some(failpoint) = failpoint {
-            command.env("PORTCULLIS_FAILPOINT", failpoint);
-        }
+        command.envs(variables.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().expect("started");
         Agent { child, log }
     }

@@ -5,6 +5,7 @@
 //! words of the program that it is about.
 
 mod agent;
+mod barrier;
 mod challenge_server;
 pub mod client;
 mod credentials;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub use agent::Agent;
+pub use barrier::Barrier;
 pub use challenge_server::ChallengeServer;
 pub use client::Answer;
 pub use client::Ask;

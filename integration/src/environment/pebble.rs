@@ -44,6 +44,8 @@ pub struct PebbleSettings {
     pub alternate_roots: u8,
     /// Seconds that it asks to stay away while something is being done.
     pub retry_after: Option<u32>,
+    /// Seconds that certificates of the profile `shortlived` live, six days if nothing is said.
+    pub lifetime: Option<u32>,
 }
 
 /// A running Pebble with its DNS. Both end when it is dropped.
@@ -96,7 +98,7 @@ impl Pebble {
             "keyAlgorithm": "ecdsa",
             "profiles": {
                 "default": { "description": "90 days", "validityPeriod": 7_776_000 },
-                "shortlived": { "description": "6 days", "validityPeriod": 518_400 },
+                "shortlived": { "description": "short", "validityPeriod": settings.lifetime.unwrap_or(518_400) },
             },
         });
         if let Some((id, key)) = settings.external_account {
@@ -130,6 +132,11 @@ impl Pebble {
     /// URL of its directory.
     pub fn directory(&self) -> String {
         format!("{}/dir", self.origin())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The CA of its own TLS, PEM. Not one of those that it issues with.

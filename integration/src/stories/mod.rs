@@ -2,6 +2,7 @@
 //! `lab story NAME` alike, and holds only if every claim in it holds.
 
 mod acme;
+mod acme_down;
 mod agent_crash;
 mod alone;
 mod bound_tokens;
@@ -65,6 +66,8 @@ pub enum Story {
     AgentCrash,
     /// Certificates from an ACME server.
     Acme,
+    /// An ACME server that is gone for a day.
+    AcmeDown,
     /// An issuer goes away and comes back.
     IssuerDown,
     /// Clients pretend to be others.
@@ -117,6 +120,7 @@ impl Story {
         Self::RevokeTenThousand,
         Self::AgentCrash,
         Self::Acme,
+        Self::AcmeDown,
         Self::IssuerDown,
         Self::Impersonation,
         Self::HostileRequests,
@@ -154,6 +158,7 @@ impl Story {
             Self::RevokeTenThousand => "revoke-ten-thousand",
             Self::AgentCrash => "agent-crash",
             Self::Acme => "acme",
+            Self::AcmeDown => "acme-down",
             Self::IssuerDown => "issuer-down",
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
@@ -192,6 +197,9 @@ impl Story {
                 "of 10,000 open streams, one command ends the 1,000 of whom it revokes, and no other"
             }
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
+            Self::AcmeDown => {
+                "the CA is gone for a day: the fallback takes over in time, the CA is not stormed, and takes back what is its own"
+            }
             Self::Acme => "a real ACME server issues, refuses nonces, and says when it wants a certificate renewed",
             Self::IssuerDown => {
                 "OpenBao is sealed when a certificate is due: the fallback issues it, and nobody notices"
@@ -238,6 +246,7 @@ impl Story {
             Self::RevokeTenThousand => revoke_ten_thousand::tell(report).await,
             Self::AgentCrash => agent_crash::tell(report).await,
             Self::Acme => acme::tell(report).await,
+            Self::AcmeDown => acme_down::tell(report).await,
             Self::IssuerDown => issuer_down::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,

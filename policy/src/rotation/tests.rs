@@ -31,8 +31,7 @@ fn wait(until: i64, reason: Wait) -> Step {
 #[test]
 fn at_rest_the_first_cause_in_order_decides() {
     let facts = Facts::default();
-    let all_wrong =
-        Facts { fit: Fit::OtherNames, seen: Seen::Other, requested: true, clock_in_doubt: false, nobody_listens: true };
+    let all_wrong = Facts { fit: Fit::OtherNames, seen: Seen::Other, requested: true, nobody_listens: true, ..facts };
     let cases = [
         ("nothing stored", Record::default(), all_wrong, Step::Begin(Cause::Missing)),
         ("unreadable", good(), Facts { fit: Fit::Unusable, ..all_wrong }, Step::Begin(Cause::Unusable)),
@@ -182,6 +181,41 @@ fn edges_lead_from_planned_to_retired_and_failures_never_ahead() {
         assert!(after.edge <= edge, "{edge:?}");
     }
     assert_eq!(Flight::begin(Cause::NotServed).edge, Edge::Stage, "delivering again issues nothing");
+}
+
+#[test]
+fn what_is_due_waits_for_its_time_and_nothing_else_does() {
+    let closed = Facts { closed_until: Some(UnixTime(1_500)), ..Facts::default() };
+    let due = Record { stored: stored(0, 3_000, 900), ..good() };
+    let flying = |cause, edge| Record { flight: Some(Flight { cause, edge, obtained: None }), ..due };
+    for (name, record, facts, want) in [
+        ("due", due, closed, wait(1_500, Wait::Closed)),
+        ("due, and open", due, Facts { closed_until: None, ..closed }, Step::Begin(Cause::Due)),
+        ("due, and open since now", due, Facts { closed_until: Some(NOW), ..closed }, Step::Begin(Cause::Due)),
+        ("not due", good(), closed, wait(2_000, Wait::Renewal)),
+        (
+            "closed until after the emergency",
+            due,
+            Facts { closed_until: Some(UnixTime(9_000)), ..closed },
+            wait(2_850, Wait::Closed),
+        ),
+        ("emergency", Record { stored: stored(0, 1_020, 900), ..good() }, closed, Step::Begin(Cause::Emergency)),
+        ("ended", Record { stored: stored(0, 999, 900), ..good() }, closed, Step::Begin(Cause::Expired)),
+        ("none", Record::default(), closed, Step::Begin(Cause::Missing)),
+        ("asked for", due, Facts { requested: true, ..closed }, Step::Begin(Cause::Requested)),
+        ("other names", due, Facts { fit: Fit::OtherNames, ..closed }, Step::Begin(Cause::NamesChanged)),
+        ("begun and not ordered", flying(Cause::Due, Edge::Journal), closed, wait(1_500, Wait::Closed)),
+        ("begun and not answered", flying(Cause::Due, Edge::Obtain), closed, wait(1_500, Wait::Closed)),
+        ("begun for an operator", flying(Cause::Requested, Edge::Obtain), closed, Step::Take(Edge::Obtain)),
+        (
+            "begun, and an emergency by now",
+            Record { stored: stored(0, 1_020, 900), ..flying(Cause::Due, Edge::Obtain) },
+            closed,
+            Step::Take(Edge::Obtain),
+        ),
+    ] {
+        assert_eq!(next(&record, &facts, NOW), want, "{name}");
+    }
 }
 
 #[test]

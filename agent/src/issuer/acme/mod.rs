@@ -137,6 +137,16 @@ impl Acme {
         self.transport.clock_offset()
     }
 
+    /// Asks for the directory, and says by how many seconds the CA's clock is ahead of ours; none if it does not say.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError::Network`].
+    pub async fn ask_clock(&self) -> Result<Option<i64>, AcmeError> {
+        let answer = Conversation::new(Arc::clone(&self.transport)).get(self.settings.directory.url().as_str()).await?;
+        Ok(headers::date(&answer.headers).map(|date| date.0 - answer.at.0))
+    }
+
     /// One step: makes the order, or goes on with it as far as it goes. `replaced` is the chain of the certificate that it is
     /// to replace, for CAs that want to know.
     ///

@@ -10,11 +10,13 @@ mod settings;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use portcullis_policy::UnixTime;
 use reqwest::Client;
 use reqwest::Method;
 use reqwest::StatusCode;
+use reqwest::header::DATE;
 use serde_json::Value;
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -149,6 +151,21 @@ impl OpenBao {
         };
         drop(session);
         chain(&answer).ok_or(BaoError::Malformed { path, wanted: "a certificate in `data.certificate`" })
+    }
+
+    /// Asks for its health, whatever that is, and says by how many seconds its clock is ahead of ours; none if it does not say.
+    ///
+    /// # Errors
+    ///
+    /// [`BaoError::Connect`].
+    pub async fn ask_clock(&self) -> Result<Option<i64>, BaoError> {
+        let address = self.settings.address.to_string();
+        let url = format!("{}/v1/sys/health", address.trim_end_matches('/'));
+        let answer = self.client(None)?.get(url).send().await;
+        let answer = answer.map_err(|source| BaoError::Connect { address, source: source.without_url() })?;
+        let date = answer.headers().get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let seconds = date.and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
+        Ok(seconds.and_then(|seconds| i64::try_from(seconds.as_secs()).ok()).map(|date| date - leaf::now().0))
     }
 
     async fn ask(&self, token: &Secret, method: Method, path: &str, body: Option<&Value>) -> Result<Value, BaoError> {

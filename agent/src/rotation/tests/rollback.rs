@@ -12,7 +12,7 @@ type Answer = Result<Renewed, CommandError>;
 
 async fn renewed(rotor: &mut Rotor) -> Renewed {
     let (reply, answer) = oneshot::channel();
-    rotor.ask(Ask::Renew(reply));
+    rotor.ask(Ask::Renew(reply, Urgency::Planned));
     rotor.drive().await;
     answer.await.expect("answered").expect("renewed")
 }
@@ -116,7 +116,7 @@ async fn while_a_new_one_does_not_arrive_the_one_before_it_is_the_way_back() {
         when: crate::hook::When::Installed,
     }];
     let (reply, answer) = oneshot::channel();
-    rotor.ask(Ask::Renew(reply));
+    rotor.ask(Ask::Renew(reply, Urgency::Planned));
     rotor.drive().await;
     answer.await.expect("answered").expect_err("not told");
     let third = rotor.entry.serial().expect("stored").to_owned();
