@@ -25,6 +25,7 @@ use crate::support::Scene;
 use crate::support::install_provider;
 use crate::support::issue;
 use crate::support::request;
+use crate::support::step;
 use crate::support::store;
 
 #[tokio::test]
@@ -252,7 +253,7 @@ async fn a_replacement_is_left_out_once_where_the_ca_does_not_like_it() {
     let replaced = replaced();
     fake.say("/order", Reply::problem(409, "alreadyReplaced", "somebody was faster"));
     let wanted = request(&["a.acme.example"]);
-    let error = fake.acme(&store).advance(&wanted, &AcmeOrder::default(), Some(&replaced)).await.expect_err("both");
+    let error = issue(&fake.acme(&store), &wanted, Some(&replaced)).await.expect_err("both");
     assert!(error.to_string().contains("somebody was faster"), "{error}");
     let said: Vec<bool> = fake.asked("/order").iter().map(|asked| asked.payload.get("replaces").is_some()).collect();
     assert_eq!(said, [true, false]);
@@ -260,8 +261,9 @@ async fn a_replacement_is_left_out_once_where_the_ca_does_not_like_it() {
     // A CA that makes the order, and says nothing of the replacement: it is one order.
     let made = Reply::json(201, &fake.order("pending")).with("Location", fake.url("/order/7"));
     fake.say("/order", made);
-    let Ok(Progress::Journal(noted)) = fake.acme(&store).advance(&wanted, &AcmeOrder::default(), Some(&replaced)).await
-    else {
+    let acme = fake.acme(&store);
+    let asked = step(&acme, &wanted, &AcmeOrder::default()).await;
+    let Ok(Progress::Journal(noted)) = acme.advance(&wanted, &asked, Some(&replaced)).await else {
         panic!("the order was made");
     };
     assert_eq!((noted.url(), noted.replaces()), (Some(fake.url("/order/7").as_str()), None));
@@ -298,7 +300,7 @@ async fn a_ca_that_does_not_say_when_to_renew_is_no_failure_and_one_that_says_ha
 }
 
 async fn refused(acme: &Acme, names: &[&str]) -> AcmeError {
-    match acme.advance(&request(names), &AcmeOrder::default(), None).await {
+    match issue(acme, &request(names), None).await {
         Ok(_) => panic!("not refused"),
         Err(error) => error,
     }
