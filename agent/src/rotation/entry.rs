@@ -58,6 +58,8 @@ pub(super) struct Entry {
     pub(super) back: Option<Credential>,
     /// Serial of the last one that a proxy refused.
     pub(super) refused: Option<String>,
+    /// Serial of the one that was gone back from: not taken again by itself.
+    pub(super) left: Option<String>,
     /// The rotation under way.
     pub(super) flight: Option<Flight>,
     /// What the flight has asked for.

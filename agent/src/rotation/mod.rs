@@ -11,6 +11,7 @@ mod deliver;
 mod entry;
 pub mod failpoint;
 mod obtain;
+mod offer;
 mod preflight;
 mod remedy;
 mod rollback;
@@ -208,6 +209,7 @@ impl Rotation {
     fn set_to_work(&mut self) {
         let now = leaf::now();
         let every = self.wanted.verify_every;
+        self.idle.values_mut().for_each(Rotor::hear);
         let busy = self.idle.iter().filter(|(_, rotor)| rotor.needs_work(now, every));
         let names: Vec<String> = busy.map(|(name, _)| name.clone()).collect();
         for name in names {

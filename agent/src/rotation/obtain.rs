@@ -142,8 +142,9 @@ impl Rotor {
         let answer = entry.answer.take().ok_or_else(|| self.lacks(Edge::Check))?;
         let name = order.issuer();
         let issuer = self.context.issuers.named(name).map_err(|error| failed(name, error))?;
-        let leaf = check::as_peer(&answer.chain_pem, order.key(), order.names(), issuer.roots(), now)
-            .map_err(StepError::Check)?;
+        let key = order.key().ok_or_else(|| self.lacks(Edge::Check))?;
+        let leaf =
+            check::as_peer(&answer.chain_pem, key, order.names(), issuer.roots(), now).map_err(StepError::Check)?;
         let draw = keys::draw().map_err(StepError::Key)?;
         let mut renew_at = schedule::renew_at(leaf.validity, self.config.renew_after, draw);
         if renew_at <= now {
@@ -156,7 +157,7 @@ impl Rotor {
             renew_at = renew_at.min(UnixTime(now.0.saturating_add(BACK_TO_ISSUER)));
         }
         let Answer { chain_pem, issued_ms } = answer;
-        let (key, issuer) = (order.key().clone(), name.to_owned());
+        let (key, issuer) = (key.clone(), name.to_owned());
         let new = Credential { chain_pem, key, issuer, leaf, renew_at, advice: None, issued_ms };
         self.facts = Facts::default();
         // One that was refused is nothing to go back to.

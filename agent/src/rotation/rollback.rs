@@ -137,6 +137,7 @@ impl Rotor {
         back.renew_at = if stored.renew_at > now { stored.renew_at.min(last) } else { last };
         back.advice = Some(Advice::NEVER);
         entry.previous = Some(stored.leaf.clone());
+        entry.left = Some(stored.leaf.serial.clone());
         // In use again if a proxy refuses this one.
         entry.last_good = Some(stored);
         entry.stored = Some(back);

@@ -121,6 +121,10 @@ pub(super) struct Rotor {
     pub(super) told: Option<String>,
     version: Option<Version>,
     pub(super) facts: Facts,
+    /// SHA-256 of what the issuer offered and was not taken, while this agent runs.
+    pub(super) declined: Option<String>,
+    /// What is wrong with what the issuer offers.
+    pub(super) complaint: Option<String>,
     /// Asked for, and not looked at yet.
     rollback: Option<RenewReply>,
     /// Who waits for the renewal, and what was stored when it began.
@@ -168,6 +172,8 @@ impl Rotor {
             told: None,
             version,
             facts: Facts::default(),
+            declined: None,
+            complaint: None,
             rollback: None,
             renewals: Vec::new(),
             renewed_from: None,
@@ -202,6 +208,8 @@ impl Rotor {
             stored.advice = None;
         }
         self.config = config;
+        // It may be what the configuration asks for by now.
+        self.declined = None;
         if let Err(error) = self.open_files() {
             // The next look finds no files, and the delivery that it leads to tries again and says so.
             tracing::error!(certificate = self.config.name, error = chain(&error), "files are not written yet");
@@ -258,6 +266,11 @@ impl Rotor {
     pub(super) fn ask(&mut self, ask: Ask) {
         match ask {
             Ask::Renew(reply) => {
+                self.hear();
+                if let Some(error) = self.nobody_to_ask() {
+                    let _ = reply.send(Err(error));
+                    return;
+                }
                 self.renewals.push(reply);
                 // A certificate that is being made anyway is new enough.
                 let under_way = self.entry.flight.is_some_and(|flight| flight.edge <= Edge::Check);
@@ -318,6 +331,7 @@ impl Rotor {
         self.commit(entry, &[]).await.map_err(|error| (Edge::Journal, error))?;
         if cause.issues() {
             self.facts.requested = false;
+            self.facts.offered = false;
             self.renewed_from = self.entry.serial().map(str::to_owned);
         }
         Ok(())
@@ -406,7 +420,8 @@ impl Rotor {
         entry.failures = entry.failures.saturating_add(1);
         let end = entry.stored.as_ref().map(|stored| stored.leaf.validity.not_after);
         let mut retry_at = schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default());
-        let first = entry.last_error.is_none();
+        let is_offered = entry.flight.is_some_and(|flight| flight.cause == Cause::Offered) && edge <= Edge::Check;
+        let first = entry.last_error.is_none() || is_offered;
         entry.last_error = Some(format!("{} failed: {text}", edge.as_str()));
         let refused = matches!(error, StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::RefusedLate));
         if refused {
@@ -435,6 +450,12 @@ impl Rotor {
             };
         }
         entry.retry_at = Some(retry_at);
+        // Nobody asked for it, and what is in use is as good as before.
+        let declines = is_offered
+            && matches!(error, StepError::Check(_) | StepError::Issue { .. } | StepError::EndsTooSoon { .. });
+        if declines {
+            (entry.flight, entry.retry_at) = (None, None);
+        }
         if entry.flight.is_none_or(|flight| flight.edge == Edge::Journal) {
             entry.order = None;
             entry.answer = None;
@@ -442,6 +463,9 @@ impl Rotor {
         // One line a series of failures; the metrics count them all.
         let alarm = Event::new(Kind::Alarm, &self.config.name).because(format!("{}: {text}", edge.as_str()));
         let events = if first { vec![alarm] } else { Vec::new() };
+        if declines {
+            self.decline();
+        }
         let store_failed = matches!(error, StepError::Store(_));
         if store_failed || self.commit(entry.clone(), &events).await.is_err() {
             self.paused = Some(Instant::now() + PAUSE);
@@ -592,7 +616,7 @@ impl Rotor {
             installed: entry.installed().map(str::to_owned),
             served: self.seen(),
             next_attempt: next,
-            last_error: entry.last_error.clone(),
+            last_error: entry.last_error.clone().or_else(|| self.complaint.clone()),
             rotations: entry.rotations,
             failures: u64::from(entry.failures),
             issued_to_served_ms: entry.issued_to_served_ms,
