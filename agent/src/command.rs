@@ -11,6 +11,8 @@ pub enum Command {
     Renew {
         /// Name of the certificate.
         name: String,
+        /// What becomes of a wait that the issuer asked for.
+        wait: IssuerWait,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Renewed, CommandError>>,
     },
@@ -35,6 +37,17 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Issued, CommandError>>,
     },
+}
+
+/// What becomes of a wait that an issuer asked for, as by `Retry-After`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IssuerWait {
+    /// It is waited for.
+    #[default]
+    Kept,
+    /// The issuer is asked all the same.
+    Overridden,
 }
 
 /// Outcome of a renewal, or of a step back.

@@ -33,6 +33,7 @@ use crate::command::Command;
 use crate::command::CommandError;
 use crate::command::IssueRequest;
 use crate::command::Issued;
+use crate::command::IssuerWait;
 use crate::command::Renewed;
 use crate::peer;
 use crate::revocation::ChangeRequest;
@@ -57,10 +58,21 @@ pub const REVOCATIONS: &str = "/v1/revocations";
 /// Bytes of a request about revocations: more than the most targets that one may have.
 const REVOCATIONS_MAX: usize = 32 << 20;
 
-/// Body of a request to renew, or to take one step back.
+/// Body of a request to renew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
+    /// Name of the certificate.
+    pub name: String,
+    /// What becomes of a wait that the issuer asked for.
+    #[serde(default)]
+    pub wait: IssuerWait,
+}
+
+/// Body of a request to take one step back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
     /// Name of the certificate.
     pub name: String,
 }
@@ -180,14 +192,14 @@ async fn show(State(state): State<Loop>) -> Json<Status> {
 
 async fn renew(
     State(state): State<Loop>,
-    Body(RenewRequest { name }): Body<RenewRequest>,
+    Body(RenewRequest { name, wait }): Body<RenewRequest>,
 ) -> Result<Json<Renewed>, Refusal> {
-    state.ask(|reply| Command::Renew { name, reply }).await.map(Json)
+    state.ask(|reply| Command::Renew { name, wait, reply }).await.map(Json)
 }
 
 async fn rollback(
     State(state): State<Loop>,
-    Body(RenewRequest { name }): Body<RenewRequest>,
+    Body(RollbackRequest { name }): Body<RollbackRequest>,
 ) -> Result<Json<Renewed>, Refusal> {
     state.ask(|reply| Command::Rollback { name, reply }).await.map(Json)
 }

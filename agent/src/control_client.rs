@@ -19,9 +19,11 @@ use tokio::net::UnixStream;
 use crate::command::CommandError;
 use crate::command::IssueRequest;
 use crate::command::Issued;
+use crate::command::IssuerWait;
 use crate::command::Renewed;
 use crate::control;
 use crate::control::RenewRequest;
+use crate::control::RollbackRequest;
 use crate::control::VerifyRequest;
 use crate::revocation::ChangeRequest;
 use crate::revocation::Changed;
@@ -117,8 +119,8 @@ impl ControlClient {
     /// # Errors
     ///
     /// [`ControlError`].
-    pub async fn renew(&self, name: String) -> Result<Renewed, ControlError> {
-        self.send(Method::POST, control::RENEW, &RenewRequest { name }).await
+    pub async fn renew(&self, name: String, wait: IssuerWait) -> Result<Renewed, ControlError> {
+        self.send(Method::POST, control::RENEW, &RenewRequest { name, wait }).await
     }
 
     /// Puts the certificate before the stored one in its place. Returns when it is proven served.
@@ -127,7 +129,7 @@ impl ControlClient {
     ///
     /// [`ControlError`].
     pub async fn rollback(&self, name: String) -> Result<Renewed, ControlError> {
-        self.send(Method::POST, control::ROLLBACK, &RenewRequest { name }).await
+        self.send(Method::POST, control::ROLLBACK, &RollbackRequest { name }).await
     }
 
     /// Has the listeners looked at now, and returns the picture after it.
@@ -246,12 +248,12 @@ mod tests {
     async fn answer(mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Renew { name, reply } if name == "gateway" => {
+                Command::Renew { name, reply, .. } if name == "gateway" => {
                     let renewed =
                         Renewed { name, old_serial: None, new_serial: "2a".to_owned(), issued_to_served_ms: Some(7) };
                     reply.send(Ok(renewed)).unwrap();
                 }
-                Command::Renew { name, reply } | Command::Rollback { name, reply } => {
+                Command::Renew { name, reply, .. } | Command::Rollback { name, reply } => {
                     reply.send(Err(CommandError::UnknownName { name, known: "`gateway`".to_owned() })).unwrap();
                 }
                 Command::Verify { name, reply } => {
@@ -284,14 +286,14 @@ mod tests {
         publish.send_modify(|status| status.reasons = vec!["starting".to_owned()]);
         assert_eq!(client.status().await.unwrap().reasons, ["starting"]);
         assert_eq!(client.verify(None).await.unwrap().reasons, ["starting"]);
-        let renewed = client.renew("gateway".to_owned()).await.unwrap();
+        let renewed = client.renew("gateway".to_owned(), IssuerWait::Kept).await.unwrap();
         assert_eq!((renewed.new_serial.as_str(), renewed.issued_to_served_ms), ("2a", Some(7)));
     }
 
     #[tokio::test]
     async fn an_error_of_the_loop_arrives_as_it_is() {
         let (_directory, client, _publish) = start();
-        let error = client.renew("gatway".to_owned()).await.unwrap_err();
+        let error = client.renew("gatway".to_owned(), IssuerWait::Kept).await.unwrap_err();
         assert_eq!(error.to_string(), "no certificate is called `gatway`; the configuration has `gateway`");
         let request = IssueRequest {
             spiffe: None,
@@ -343,7 +345,7 @@ mod tests {
         for error in [
             client.status().await.map(drop).unwrap_err(),
             client.verify(None).await.map(drop).unwrap_err(),
-            client.renew("gateway".to_owned()).await.map(drop).unwrap_err(),
+            client.renew("gateway".to_owned(), IssuerWait::Kept).await.map(drop).unwrap_err(),
         ] {
             assert!(matches!(error, ControlError::TimedOut { .. }), "{error}");
             assert!(error.to_string().contains("within 20ms") && error.to_string().contains("--timeout"), "{error}");

@@ -13,6 +13,7 @@ use super::output::Format;
 use super::output::json;
 use super::print;
 use super::wait::duration;
+use crate::command::IssuerWait;
 use crate::command::Renewed;
 
 /// Renew a certificate now and wait until the new one is proven served.
@@ -20,6 +21,9 @@ use crate::command::Renewed;
 pub(super) struct Args {
     /// Name of the certificate in the configuration.
     name: String,
+    /// Ask the issuer although it asked to be left alone until later. Refused while it has paused the account.
+    #[arg(long)]
+    override_wait: bool,
     /// What to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -35,7 +39,8 @@ impl Args {
             let _ = writeln!(io::stderr(), "renewing `{}`, waiting until it is served", self.name);
         }
         let name = self.name;
-        let renewed = ask(global, Some(self.timeout), async |client| client.renew(name).await)?;
+        let wait = if self.override_wait { IssuerWait::Overridden } else { IssuerWait::Kept };
+        let renewed = ask(global, Some(self.timeout), async |client| client.renew(name, wait).await)?;
         print(&match self.output {
             Format::Json => json(&renewed)?,
             Format::Table => render(&renewed),

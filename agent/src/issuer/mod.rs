@@ -197,6 +197,25 @@ impl Issuer {
         }
     }
 
+    /// Has the next order for these names made although the issuer asked to be left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::Acme`], if that is of no use.
+    pub async fn override_wait(&self, names: &Names) -> Result<(), IssueError> {
+        match &self.kind {
+            Kind::Acme(acme) => acme.override_wait(names).await.map_err(IssueError::Acme),
+            Kind::BuiltIn { .. } | Kind::Directory(_) | Kind::OpenBao(_) => Ok(()),
+        }
+    }
+
+    /// Takes away what an order left elsewhere that nobody goes on with.
+    pub async fn abandon(&self, order: &Order) {
+        if let (Kind::Acme(acme), Order::Acme { order, .. }) = (&self.kind, order) {
+            acme.abandon(order).await;
+        }
+    }
+
     /// The leaf that somebody offers without being asked, or what is wrong with what they offer; none where one has to ask.
     pub fn offered(&self) -> Option<Result<Leaf, String>> {
         match &self.kind {

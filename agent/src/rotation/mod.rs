@@ -40,6 +40,7 @@ use crate::board::Board;
 use crate::ca::Authority;
 use crate::command::Command;
 use crate::command::CommandError;
+use crate::command::IssuerWait;
 use crate::config;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
@@ -124,7 +125,7 @@ pub struct Rotation {
 /// Something that an operator waits for.
 #[derive(Debug)]
 enum Ask {
-    Renew(rotor::RenewReply),
+    Renew(rotor::RenewReply, IssuerWait),
     Rollback(rotor::RenewReply),
     Verify(mpsc::Sender<()>),
 }
@@ -311,9 +312,9 @@ impl Rotation {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Renew { name, reply } => {
+            Command::Renew { name, wait, reply } => {
                 if self.wanted.certificate(&name).is_some() {
-                    self.ask(name, Ask::Renew(reply));
+                    self.ask(name, Ask::Renew(reply, wait));
                 } else {
                     let _ = reply.send(Err(self.unknown(name)));
                 }
@@ -387,7 +388,7 @@ pub fn stored_leaf(store: &dyn Store, name: &str) -> Option<Vec<u8>> {
 /// Answers those who wait for what will not be done. Who waits for a look is told by dropping his end.
 fn refuse(asks: Vec<Ask>, error: &CommandError) {
     for ask in asks {
-        if let Ask::Renew(reply) | Ask::Rollback(reply) = ask {
+        if let Ask::Renew(reply, _) | Ask::Rollback(reply) = ask {
             let _ = reply.send(Err(error.clone()));
         }
     }

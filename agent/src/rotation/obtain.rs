@@ -63,7 +63,7 @@ impl Rotor {
     /// Whom to ask now: the issuer, or with the end near and the issuer failing, by turns it and the fallback.
     fn issuer_now(&self, now: UnixTime) -> &str {
         match self.config.fallback.as_ref().filter(|_| self.falls_back(now)) {
-            Some(fallback) if self.entry.failures % 2 == 1 => &fallback.issuer,
+            Some(fallback) if self.entry.unissued % 2 == 1 => &fallback.issuer,
             _ => &self.config.issuer,
         }
     }
@@ -73,7 +73,7 @@ impl Rotor {
         self.config
             .fallback
             .as_ref()
-            .is_some_and(|fallback| schedule::falls_back(validity, self.entry.failures, fallback.below, now))
+            .is_some_and(|fallback| schedule::falls_back(validity, self.entry.unissued, fallback.below, now))
     }
 
     /// Whether the order under way is given up for one at the fallback. One at the fallback itself is gone on with, whatever
@@ -158,12 +158,12 @@ impl Rotor {
         }
         let Answer { chain_pem, issued_ms } = answer;
         let (key, issuer) = (key.clone(), name.to_owned());
-        let new = Credential { chain_pem, key, issuer, leaf, renew_at, advice: None, issued_ms };
+        let new = Credential { chain_pem, key, proven: false, issuer, leaf, renew_at, advice: None, issued_ms };
         self.facts = Facts::default();
-        // One that was refused is nothing to go back to.
+        // One that was refused, or never seen in use, is nothing to go back to.
         let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
         entry.previous = old.as_ref().map(|old| old.leaf.clone()).or_else(|| entry.previous.take());
-        entry.last_good = old.or_else(|| entry.last_good.take());
+        entry.last_good = old.filter(|old| old.proven).or_else(|| entry.last_good.take());
         Ok(())
     }
 

@@ -84,6 +84,30 @@ impl Rotor {
         self.context.board.certificate(self.status());
     }
 
+    /// Has the issuer forget that it asked to be left alone; who wants that is told if it is of no use.
+    pub(super) async fn override_wait(&mut self) {
+        let Ok(issuer) = self.context.issuers.named(&self.config.issuer) else { return };
+        match issuer.override_wait(&self.config.names).await {
+            Ok(()) => self.note(&Event::new(Kind::WaitOverridden, self.name()).by("operator").because(issuer.name())),
+            Err(error) => {
+                let cause = crate::errors::chain(&error);
+                self.answer(Err(CommandError::Failed { step: "overriding the wait".to_owned(), cause }));
+            }
+        }
+    }
+
+    /// Takes away what the order under way left elsewhere. To be called before it is forgotten.
+    pub(super) async fn abandon(&self) {
+        let Some(order) = &self.entry.order else { return };
+        match self.context.issuers.named(order.issuer()) {
+            Ok(issuer) => issuer.abandon(order).await,
+            Err(error) => {
+                let error = crate::errors::chain(&error);
+                tracing::warn!(certificate = self.name(), error, "what its order left in the DNS, if anything, stays");
+            }
+        }
+    }
+
     /// Why it is of no use to ask for a renewal, where somebody else has to make it.
     pub(super) fn nobody_to_ask(&self) -> Option<CommandError> {
         let issuer = self.context.issuers.named(&self.config.issuer).ok()?;

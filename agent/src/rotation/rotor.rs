@@ -31,6 +31,7 @@ use super::failpoint;
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::command::CommandError;
+use crate::command::IssuerWait;
 use crate::command::Renewed;
 use crate::config;
 use crate::errors::chain;
@@ -121,6 +122,8 @@ pub(super) struct Rotor {
     pub(super) told: Option<String>,
     version: Option<Version>,
     pub(super) facts: Facts,
+    /// Whether an operator wants the issuer asked although it asked to be left alone.
+    overrides: bool,
     /// SHA-256 of what the issuer offered and was not taken, while this agent runs.
     pub(super) declined: Option<String>,
     /// What is wrong with what the issuer offers.
@@ -172,6 +175,7 @@ impl Rotor {
             told: None,
             version,
             facts: Facts::default(),
+            overrides: false,
             declined: None,
             complaint: None,
             rollback: None,
@@ -265,13 +269,14 @@ impl Rotor {
 
     pub(super) fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Renew(reply) => {
+            Ask::Renew(reply, wait) => {
                 self.hear();
                 if let Some(error) = self.nobody_to_ask() {
                     let _ = reply.send(Err(error));
                     return;
                 }
                 self.renewals.push(reply);
+                self.overrides |= wait == IssuerWait::Overridden;
                 // A certificate that is being made anyway is new enough.
                 let under_way = self.entry.flight.is_some_and(|flight| flight.edge <= Edge::Check);
                 self.facts.requested = !under_way;
@@ -298,6 +303,9 @@ impl Rotor {
         if let Some(reply) = self.rollback.take() {
             self.roll_back(reply).await;
         }
+        if std::mem::take(&mut self.overrides) {
+            self.override_wait().await;
+        }
         loop {
             if self.is_refused() && !self.is_paused() {
                 self.fail(Edge::Install, &StepError::Delivery(DeliveryError::RefusedLate)).await;
@@ -322,6 +330,7 @@ impl Rotor {
     }
 
     async fn begin(&mut self, cause: Cause) -> Result<(), (Edge, StepError)> {
+        self.abandon().await;
         let mut entry = self.entry.clone();
         entry.flight = Some(Flight::begin(cause));
         entry.order = None;
@@ -344,6 +353,9 @@ impl Rotor {
             Taken::Done { mut entry, events } => {
                 failpoint::after(edge);
                 entry.retry_at = None;
+                if edge == Edge::Check {
+                    entry.unissued = 0;
+                }
                 // Handing over again what is then not served is no progress, nor is another certificate when the one
                 // before was refused: the back-off has to grow all the same.
                 let progress =
@@ -418,6 +430,12 @@ impl Rotor {
         self.context.metrics.rotation(&self.config.name, edge.as_str(), RotationResult::Failure);
         let mut entry = self.entry.clone();
         entry.failures = entry.failures.saturating_add(1);
+        if matches!(
+            error,
+            StepError::Answer { .. } | StepError::Check(_) | StepError::EndsTooSoon { .. } | StepError::Issue { .. }
+        ) {
+            entry.unissued = entry.unissued.saturating_add(1);
+        }
         let end = entry.stored.as_ref().map(|stored| stored.leaf.validity.not_after);
         let mut retry_at = schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default());
         let is_offered = entry.flight.is_some_and(|flight| flight.cause == Cause::Offered) && edge <= Edge::Check;
@@ -436,6 +454,7 @@ impl Rotor {
                 _ => false,
             };
             self.entry.failures = entry.failures;
+            self.entry.unissued = entry.unissued;
             let goes_elsewhere = self.gives_up_order(now);
             let gives_up = edge == Edge::Obtain && (is_dead || goes_elsewhere);
             // What one issuer asks for is no reason to keep another one waiting.
@@ -457,6 +476,7 @@ impl Rotor {
             (entry.flight, entry.retry_at) = (None, None);
         }
         if entry.flight.is_none_or(|flight| flight.edge == Edge::Journal) {
+            self.abandon().await;
             entry.order = None;
             entry.answer = None;
         }
@@ -470,6 +490,7 @@ impl Rotor {
         if store_failed || self.commit(entry.clone(), &events).await.is_err() {
             self.paused = Some(Instant::now() + PAUSE);
             self.entry.failures = entry.failures;
+            self.entry.unissued = entry.unissued;
             self.entry.last_error = entry.last_error;
         }
         // What could not even be written down is asked for still.

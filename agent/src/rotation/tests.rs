@@ -20,6 +20,7 @@ use crate::names::Names;
 use crate::room::Room;
 use crate::store::LocalStore;
 
+mod advice;
 mod rollback;
 
 const YEAR: i64 = 365 * 86_400;

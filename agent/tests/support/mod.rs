@@ -17,6 +17,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use portcullis::command::IssuerWait;
 use portcullis::control_client::ControlClient;
 use portcullis::control_client::ControlError;
 use portcullis::status::Status;
@@ -110,7 +111,7 @@ impl Desk {
     }
 
     pub(crate) fn renew(&self, name: &str) -> Result<portcullis::command::Renewed, ControlError> {
-        block_on(self.client().renew(name.to_owned()))
+        block_on(self.client().renew(name.to_owned(), IssuerWait::Kept))
     }
 
     pub(crate) fn verify(&self) -> Result<Status, ControlError> {

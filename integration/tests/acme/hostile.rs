@@ -104,6 +104,35 @@ async fn a_paused_account_and_new_terms_are_shown_with_their_links() {
 }
 
 #[tokio::test]
+async fn an_operator_overrides_a_wait_and_not_a_pause() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let acme = fake.acme(&store);
+    let wanted = request(&["a.acme.example"]);
+    fake.say("/order", Reply::problem(429, "rateLimited", "too many").with("Retry-After", "600"));
+    assert!(matches!(refused(&acme, &["a.acme.example"]).await, AcmeError::RateLimited { .. }));
+    assert!(matches!(refused(&acme, &["a.acme.example"]).await, AcmeError::Waiting { .. }));
+    assert_eq!(fake.asked("/order").len(), 1);
+    acme.override_wait(&wanted.names).await.expect("an operator may");
+    assert!(matches!(refused(&acme, &["a.acme.example"]).await, AcmeError::RateLimited { .. }));
+    assert_eq!(fake.asked("/order").len(), 2);
+
+    let words = "Your account is temporarily prevented from requesting certificates: https://ca.example/unpause";
+    fake.say("/order", Reply::problem(429, "rateLimited", words));
+    acme.override_wait(&wanted.names).await.expect("not paused yet");
+    assert!(matches!(refused(&acme, &["a.acme.example"]).await, AcmeError::Paused { .. }));
+    // Also after a restart.
+    let error = fake.acme(&store).override_wait(&wanted.names).await.expect_err("paused");
+    assert!(matches!(&error, AcmeError::Paused { detail, .. } if detail.contains("unpause")), "{error}");
+    acme.override_wait(&request(&["b.acme.example"]).names).await.expect("it is paused for others");
+    // Somebody said at the CA's that it should go on: asking as always finds that out.
+    fake.say("/order", Reply::json(201, &fake.order("pending")).with("Location", fake.url("/order/1")));
+    let asked = step(&acme, &wanted, &AcmeOrder::default()).await;
+    step(&acme, &wanted, &asked).await;
+    acme.override_wait(&wanted.names).await.expect("not any more");
+}
+
+#[tokio::test]
 async fn a_server_that_stays_silent_is_not_waited_for() {
     let (store, _directory) = store();
     let fake = Fake::start().await;

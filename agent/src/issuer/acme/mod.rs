@@ -42,7 +42,6 @@ use instant_acme::NewOrder;
 use serde::Deserialize;
 use serde::Serialize;
 
-pub use challenge::HookError;
 pub use error::AcmeError;
 pub use error::RenewalProblem;
 pub use problem::Failure;
@@ -59,6 +58,7 @@ pub use settings::SettingsError;
 use super::Progress;
 use super::Request;
 use crate::leaf;
+use crate::names::Names;
 use crate::rotation::failpoint;
 use crate::store::Store;
 use account::Accounts;
@@ -175,7 +175,7 @@ impl Acme {
             let (host, detail) = (self.settings.directory.host().to_owned(), "it was made elsewhere".to_owned());
             return Err(AcmeError::Gone { host, detail });
         }
-        let identifiers = identifiers(request)?;
+        let identifiers = identifiers(&request.names)?;
         let names = NameSet::new(identifiers.iter().map(challenge::name_of));
         let of_set = order.url.is_none().then_some(&names);
         if let Some(until) = self.ledger.not_before(of_set, leaf::now()).await? {
@@ -195,9 +195,32 @@ impl Acme {
                 self.ledger.stay_away(Some(&names), *until).await?;
             }
             Err(AcmeError::Busy { until: Some(until), .. }) => self.ledger.stay_away(None, *until).await?,
+            Err(AcmeError::Paused { detail, .. }) => self.ledger.pause(&names, Some(detail.clone())).await?,
+            Ok(Progress::Journal(made)) if order.url.is_none() && made.url.is_some() => {
+                self.ledger.pause(&names, None).await?;
+            }
             _ => {}
         }
         outcome
+    }
+
+    /// Takes the records out of the DNS that an order may have left there. To be called before the order is forgotten.
+    pub async fn abandon(&self, order: &AcmeOrder) {
+        self.challenger.clean_up(&order.records).await;
+    }
+
+    /// Asks the CA although it asked to be left alone, when the next order for these names is made.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError::Paused`]: asking is of no use before somebody has said at the CA's that it should go on.
+    pub async fn override_wait(&self, names: &Names) -> Result<(), AcmeError> {
+        let identifiers = identifiers(names)?;
+        let names = NameSet::new(identifiers.iter().map(challenge::name_of));
+        if let Some(detail) = self.ledger.paused(&names).await? {
+            return Err(AcmeError::Paused { host: self.settings.directory.host().to_owned(), detail });
+        }
+        self.ledger.override_wait(&names).await
     }
 
     /// When the CA wants a certificate renewed; none where it does not say such things.
@@ -338,8 +361,7 @@ impl Acme {
 }
 
 /// The names as ACME writes them.
-fn identifiers(request: &Request) -> Result<Vec<Identifier>, AcmeError> {
-    let names = &request.names;
+fn identifiers(names: &Names) -> Result<Vec<Identifier>, AcmeError> {
     if let Some(id) = names.spiffe() {
         return Err(AcmeError::Spiffe { id: id.to_owned() });
     }
