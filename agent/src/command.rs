@@ -12,8 +12,8 @@ pub enum Command {
     Renew {
         /// Name of the certificate.
         name: String,
-        /// Whether it can wait for the end of a blackout.
-        urgency: Urgency,
+        /// What it sets aside.
+        insistence: Insistence,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Renewed, CommandError>>,
     },
@@ -40,6 +40,16 @@ pub enum Command {
     },
 }
 
+/// What an operator's renewal sets aside; nothing, if nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Insistence {
+    /// Blackouts.
+    pub urgency: Urgency,
+    /// The issuer's own wishes.
+    pub wait: IssuerWait,
+}
+
 /// How urgent an operator's renewal is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,6 +59,17 @@ pub enum Urgency {
     /// It is refused in a blackout.
     #[default]
     Planned,
+}
+
+/// What becomes of a wait that an issuer asked for, as by `Retry-After`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IssuerWait {
+    /// It is waited for.
+    #[default]
+    Kept,
+    /// The issuer is asked all the same.
+    Overridden,
 }
 
 /// Outcome of a renewal, or of a step back.

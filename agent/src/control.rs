@@ -31,10 +31,10 @@ use tokio::sync::watch;
 
 use crate::command::Command;
 use crate::command::CommandError;
+use crate::command::Insistence;
 use crate::command::IssueRequest;
 use crate::command::Issued;
 use crate::command::Renewed;
-use crate::command::Urgency;
 use crate::peer;
 use crate::revocation::ChangeRequest;
 use crate::revocation::Changed;
@@ -64,9 +64,9 @@ const REVOCATIONS_MAX: usize = 32 << 20;
 pub struct RenewRequest {
     /// Name of the certificate.
     pub name: String,
-    /// Whether it can wait for the end of a blackout.
+    /// What it sets aside.
     #[serde(default)]
-    pub urgency: Urgency,
+    pub insistence: Insistence,
 }
 
 /// Body of a request to take one step back.
@@ -193,9 +193,9 @@ async fn show(State(state): State<Loop>) -> Json<Status> {
 
 async fn renew(
     State(state): State<Loop>,
-    Body(RenewRequest { name, urgency }): Body<RenewRequest>,
+    Body(RenewRequest { name, insistence }): Body<RenewRequest>,
 ) -> Result<Json<Renewed>, Refusal> {
-    state.ask(|reply| Command::Renew { name, urgency, reply }).await.map(Json)
+    state.ask(|reply| Command::Renew { name, insistence, reply }).await.map(Json)
 }
 
 async fn rollback(

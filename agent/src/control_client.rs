@@ -17,10 +17,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::command::CommandError;
+use crate::command::Insistence;
 use crate::command::IssueRequest;
 use crate::command::Issued;
 use crate::command::Renewed;
-use crate::command::Urgency;
 use crate::control;
 use crate::control::RenewRequest;
 use crate::control::RollbackRequest;
@@ -119,17 +119,8 @@ impl ControlClient {
     /// # Errors
     ///
     /// [`ControlError`].
-    pub async fn renew(&self, name: String) -> Result<Renewed, ControlError> {
-        self.renew_as(name, Urgency::Planned).await
-    }
-
-    /// Renews now; in a blackout only if it is an emergency. Returns when the new certificate is proven served.
-    ///
-    /// # Errors
-    ///
-    /// [`ControlError`].
-    pub async fn renew_as(&self, name: String, urgency: Urgency) -> Result<Renewed, ControlError> {
-        self.send(Method::POST, control::RENEW, &RenewRequest { name, urgency }).await
+    pub async fn renew(&self, name: String, insistence: Insistence) -> Result<Renewed, ControlError> {
+        self.send(Method::POST, control::RENEW, &RenewRequest { name, insistence }).await
     }
 
     /// Puts the certificate before the stored one in its place. Returns when it is proven served.
@@ -295,14 +286,14 @@ mod tests {
         publish.send_modify(|status| status.reasons = vec!["starting".to_owned()]);
         assert_eq!(client.status().await.unwrap().reasons, ["starting"]);
         assert_eq!(client.verify(None).await.unwrap().reasons, ["starting"]);
-        let renewed = client.renew("gateway".to_owned()).await.unwrap();
+        let renewed = client.renew("gateway".to_owned(), Insistence::default()).await.unwrap();
         assert_eq!((renewed.new_serial.as_str(), renewed.issued_to_served_ms), ("2a", Some(7)));
     }
 
     #[tokio::test]
     async fn an_error_of_the_loop_arrives_as_it_is() {
         let (_directory, client, _publish) = start();
-        let error = client.renew("gatway".to_owned()).await.unwrap_err();
+        let error = client.renew("gatway".to_owned(), Insistence::default()).await.unwrap_err();
         assert_eq!(error.to_string(), "no certificate is called `gatway`; the configuration has `gateway`");
         let request = IssueRequest {
             spiffe: None,
@@ -354,7 +345,7 @@ mod tests {
         for error in [
             client.status().await.map(drop).unwrap_err(),
             client.verify(None).await.map(drop).unwrap_err(),
-            client.renew("gateway".to_owned()).await.map(drop).unwrap_err(),
+            client.renew("gateway".to_owned(), Insistence::default()).await.map(drop).unwrap_err(),
         ] {
             assert!(matches!(error, ControlError::TimedOut { .. }), "{error}");
             assert!(error.to_string().contains("within 20ms") && error.to_string().contains("--timeout"), "{error}");

@@ -23,6 +23,8 @@ use serde::Serialize;
 use serde::Serializer;
 use zeroize::Zeroizing;
 
+use crate::leaf;
+
 /// A private key, PKCS#8 in PEM. Serialising it is for the store alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKey(Zeroizing<String>);
@@ -80,6 +82,21 @@ impl PrivateKey {
         let key = Self(pem);
         key.pair()?;
         Ok(key)
+    }
+
+    /// Takes the first key of somebody else's PEM, of whatever kind (PKCS#8, PKCS#1, SEC1). Only [`Self::der`] is sure to take it.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Unreadable`].
+    pub(crate) fn of_somebody(pem: &Zeroizing<String>) -> Result<Self, KeyError> {
+        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::Unreadable)?;
+        let label = match &der {
+            PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+            PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+            _ => "PRIVATE KEY",
+        };
+        Ok(Self(Zeroizing::new(leaf::pem(label, der.secret_der()))))
     }
 
     /// For signing.

@@ -340,6 +340,7 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
             "/properties/issuers/items/properties/openbao/properties/login/properties/token",
             "/issuers/0/openbao/login/token",
         ),
+        ("a directory", "/properties/issuers/items/properties/directory", "/issuers/4/directory"),
         ("a fallback", "/$defs/certificate/properties/fallback", "/certificates/0/fallback"),
         ("a certificate", "/$defs/certificate", "/certificates/0"),
         ("its files", "/$defs/certificate/properties/files", "/certificates/0/files"),
@@ -372,6 +373,7 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
                 bao(json!({"approle": {"role_id": "r", "secret_id_file": "f"}})),
                 bao(json!({"certificate": {"certificate": "c", "key": "k"}})),
                 {"name": "i", "acme": {"directory": "d", "challenge": {"http01": "l"}, "external_account": {"key_id": "i", "key_file": "f"}}},
+                {"name": "i", "directory": {"path": "p"}},
             ]);
             config["certificates"][0]["fallback"] = json!({"issuer": "built-in"});
             config["certificates"][0]["files"] = json!({"directory": "d"});

@@ -79,6 +79,11 @@ fn issuer_down() {
 }
 
 #[test]
+fn kill_everywhere() {
+    tell(Story::KillEverywhere);
+}
+
+#[test]
 fn impersonation() {
     tell(Story::Impersonation);
 }

@@ -152,6 +152,8 @@ pub enum Cause {
     NotServed,
     /// A target said no to what is stored: it is not handed to anybody again.
     Refused,
+    /// Somebody else made a new one, and put it where it is looked for.
+    Offered,
     /// An operator asked.
     Requested,
     /// An operator had the certificate before put in its place: deliver that, issue nothing.
@@ -172,6 +174,7 @@ impl Cause {
             Self::Missing => "missing",
             Self::NamesChanged => "names_changed",
             Self::NotServed => "not_served",
+            Self::Offered => "offered",
             Self::Refused => "refused",
             Self::Requested => "requested",
             Self::RolledBack => "rolled_back",
@@ -289,6 +292,8 @@ pub struct Facts {
     pub seen: Seen,
     /// An operator asked for a renewal.
     pub requested: bool,
+    /// Somebody else made a new one, which was not looked at yet.
+    pub offered: bool,
     /// The clock jumped a moment ago, and may jump back: what it alone makes due waits.
     pub clock_in_doubt: bool,
     /// The last delivery found nobody to deliver to, and nobody has come since.
@@ -408,6 +413,9 @@ fn at_rest(record: &Record, facts: &Facts, now: UnixTime) -> Step {
     }
     if facts.requested {
         return Step::Begin(Cause::Requested);
+    }
+    if facts.offered {
+        return Step::Begin(Cause::Offered);
     }
     if stored.validity.is_ahead(now) {
         return Step::Begin(Cause::ClockWentBack);

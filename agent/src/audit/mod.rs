@@ -88,6 +88,8 @@ pub enum Kind {
     Served,
     /// What was revoked is believed again.
     Unrevoked,
+    /// An operator had an issuer asked that wanted to be left alone; the cause says which.
+    WaitOverridden,
 }
 
 /// One thing that happened.

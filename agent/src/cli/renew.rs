@@ -11,6 +11,8 @@ use super::output::json;
 use super::print;
 use super::progress::Progress;
 use super::wait::duration;
+use crate::command::Insistence;
+use crate::command::IssuerWait;
 use crate::command::Renewed;
 use crate::command::Urgency;
 
@@ -19,6 +21,9 @@ use crate::command::Urgency;
 pub(super) struct Args {
     /// Name of the certificate in the configuration.
     name: String,
+    /// Ask the issuer although it asked to be left alone until later. Refused while it has paused the account.
+    #[arg(long)]
+    override_wait: bool,
     /// What to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -33,9 +38,12 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let name = self.name;
-        let urgency = if self.emergency { Urgency::Emergency } else { Urgency::Planned };
+        let insistence = Insistence {
+            urgency: if self.emergency { Urgency::Emergency } else { Urgency::Planned },
+            wait: if self.override_wait { IssuerWait::Overridden } else { IssuerWait::Kept },
+        };
         let renewed = ask(global, Some(self.timeout), async |client| {
-            let renewal = client.renew_as(name.clone(), urgency);
+            let renewal = client.renew(name.clone(), insistence);
             Progress::on_stderr().of(&client, &name, "renewing", renewal).await
         })?;
         print(&match self.output {

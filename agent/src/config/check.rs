@@ -21,6 +21,7 @@ use super::Certificate;
 use super::Config;
 use super::Filter;
 use super::Issuer;
+use super::IssuerKind;
 use super::ListSource;
 use super::Listen;
 use super::Revocation;
@@ -218,6 +219,9 @@ impl Check<'_> {
             Some(given) => self.duration(given, &format!("{field}.lifetime"), SHORTEST_LIFETIME, LONGEST_LIFETIME)?,
         };
         let renew_after = match raw.renew_after {
+            None if issuers.iter().any(|of| of.name == issuer && matches!(of.kind, IssuerKind::Directory(_))) => {
+                Share::FOUR_FIFTHS
+            }
             None => Share::TWO_THIRDS,
             Some(given) => Share::new(given).filter(|_| given >= LEAST_SHARE).ok_or_else(|| {
                 let message =

@@ -11,6 +11,7 @@ use super::raw;
 use crate::issuer::BUILT_IN;
 use crate::issuer::Roots;
 use crate::issuer::RootsError;
+use crate::issuer::directory;
 use crate::issuer::openbao;
 use crate::leaf;
 use crate::yaml::Located;
@@ -35,6 +36,8 @@ pub struct Issuer {
 pub enum IssuerKind {
     /// An ACME server (RFC 8555).
     Acme(Box<Acme>),
+    /// A directory that somebody else writes to.
+    Directory(Box<directory::Settings>),
     /// The PKI engine of OpenBao or HashiCorp Vault.
     OpenBao(Box<openbao::Settings>),
 }
@@ -60,12 +63,15 @@ impl Check<'_> {
             if issuers.iter().any(|other| other.name == issuer.name) {
                 return Err(self.bad(&place, "another issuer has this name"));
             }
-            let kind = match (issuer.acme, issuer.openbao) {
-                (Some(acme), None) => IssuerKind::Acme(Box::new(self.acme(acme, &format!("{field}.acme"))?)),
-                (None, Some(openbao)) => {
+            let kind = match (issuer.acme, issuer.openbao, issuer.directory) {
+                (Some(acme), None, None) => IssuerKind::Acme(Box::new(self.acme(acme, &format!("{field}.acme"))?)),
+                (None, Some(openbao), None) => {
                     IssuerKind::OpenBao(Box::new(self.openbao(openbao, &format!("{field}.openbao"))?))
                 }
-                _ => return Err(self.bad(&field, "say how it is asked: either `acme` or `openbao`")),
+                (None, None, Some(given)) => {
+                    IssuerKind::Directory(Box::new(self.directory(given, &format!("{field}.directory"))?))
+                }
+                _ => return Err(self.bad(&field, "say how it is asked: one of `acme`, `openbao` and `directory`")),
             };
             let roots = match &issuer.roots {
                 Some(file) => self.roots(file, &format!("{field}.roots"))?,
@@ -84,6 +90,15 @@ impl Check<'_> {
             };
             self.bad(field, &cause)
         })
+    }
+
+    fn directory(&self, raw: raw::Directory, field: &str) -> Result<directory::Settings, Located> {
+        let files = match (raw.certificate, raw.key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some([certificate, key]),
+            _ => return Err(self.bad(field, "name both files, `certificate` and `key`, or neither")),
+        };
+        Ok(directory::Settings { path: self.path(&raw.path), files })
     }
 
     fn openbao(&self, raw: raw::OpenBao, field: &str) -> Result<openbao::Settings, Located> {

@@ -74,6 +74,15 @@ pub(super) struct Issuer {
     pub(super) roots: Option<PathBuf>,
     pub(super) acme: Option<Acme>,
     pub(super) openbao: Option<OpenBao>,
+    pub(super) directory: Option<Directory>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]

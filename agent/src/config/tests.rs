@@ -250,6 +250,29 @@ certificates:";
 }
 
 #[test]
+fn a_directory_is_an_issuer_whose_certificates_are_late_later() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("portcullis.yaml");
+    let root = rcgen::CertificateParams::default();
+    let root = root.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("signed").pem();
+    std::fs::write(directory.path().join("roots.pem"), root).expect("written");
+    let load = |settings: &str| {
+        let issuers =
+            format!("issuers:\n  - {{ name: live, roots: roots.pem, directory: {{ {settings} }} }}\ncertificates:");
+        let text = GOOD.replace("certificates:", &issuers).replace("    renew_after: 0.5\n", "    issuer: live\n");
+        std::fs::write(&file, text).expect("written");
+        Config::load(&file)
+    };
+    let config = load("path: live").expect("good");
+    let IssuerKind::Directory(settings) = &config.issuers[0].kind else { panic!("{:?}", config.issuers[0]) };
+    assert_eq!((settings.path.clone(), settings.files.is_none()), (directory.path().join("live"), true));
+    let shares = config.certificates.iter().map(|certificate| certificate.renew_after).collect::<Vec<_>>();
+    assert_eq!(shares[..2], [Share::FOUR_FIFTHS, Share::TWO_THIRDS]);
+    let error = load("path: live, key: own.key").expect_err("one of two").to_string();
+    assert!(error.contains("issuers[0].directory") && error.contains("both files"), "{error}");
+}
+
+#[test]
 fn a_missing_file_says_how_to_get_one() {
     let error = Config::load(Path::new("/nowhere/portcullis.yaml")).expect_err("missing");
     assert!(error.to_string().contains("portcullis init"), "{error}");

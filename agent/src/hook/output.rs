@@ -8,7 +8,7 @@ use rustix::io::retry_on_intr;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-/// Bytes that are kept; the rest is read and forgotten.
+/// Bytes that are kept, the last ones; the rest is read and forgotten.
 const KEPT: usize = 64 * 1024;
 /// Reads of what is left when the program has ended; more than a pipe holds.
 const LAST_READS: usize = 64;
@@ -54,10 +54,10 @@ impl Output {
     }
 }
 
-/// Keeps what there is room for.
+/// Keeps the end: what a program says last is why it ended.
 fn keep(kept: &mut Vec<u8>, more: &[u8]) {
-    let room = KEPT - kept.len();
-    kept.extend_from_slice(&more[..more.len().min(room)]);
+    kept.extend_from_slice(more);
+    kept.drain(..kept.len().saturating_sub(KEPT));
 }
 
 /// The last line that says something, on one line. Nothing of a text with a key in it is repeated.

@@ -1,15 +1,17 @@
-//! Who signs certificates: the built-in CA, an ACME server, OpenBao or Vault. One order at a time, each step of it written down
+//! Who signs certificates: the built-in CA, an ACME server, OpenBao or Vault, or somebody who puts them into a directory. One order at a time, each step of it written down
 //! by the caller before the next is taken, so that a crash never orders twice.
 //!
 //! Absent: when to issue, and what becomes of the answer; nobody here trusts an answer, which is checked as a peer would.
 
 pub mod acme;
 mod csr;
+pub mod directory;
 pub mod openbao;
 mod order;
 mod roots;
 mod shelf;
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use crate::ca::CaError;
 use crate::errors::chain;
 use crate::keys::KeyError;
 use crate::keys::PrivateKey;
+use crate::leaf::Leaf;
 use crate::names::Names;
 
 pub use csr::CsrError;
@@ -35,6 +38,9 @@ use acme::Acme;
 use acme::AcmeError;
 use acme::AcmeOrder;
 use acme::Suggested;
+use directory::Awaited;
+use directory::Directory;
+use directory::DirectoryError;
 use openbao::BaoError;
 use openbao::OpenBao;
 
@@ -51,6 +57,7 @@ pub struct Issuer {
 enum Kind {
     Acme(Box<Acme>),
     BuiltIn { authority: Arc<Authority>, directory: PathBuf },
+    Directory(Box<Directory>),
     OpenBao(Box<OpenBao>),
 }
 
@@ -64,6 +71,9 @@ pub enum IssueError {
     /// The built-in CA.
     #[error("the built-in CA did not sign")]
     BuiltIn(#[source] CaError),
+    /// Whoever writes into the directory.
+    #[error("no certificate can be taken from the directory")]
+    Directory(#[source] DirectoryError),
     /// The configuration names it no more.
     #[error("no issuer `{name}` is configured any more")]
     Gone {
@@ -84,7 +94,7 @@ impl IssueError {
         match self {
             Self::Acme(error) => error.retry_after(),
             Self::OpenBao(error) => error.retry_after(),
-            Self::BuiltIn(_) | Self::Gone { .. } | Self::Key(_) => None,
+            Self::BuiltIn(_) | Self::Directory(_) | Self::Gone { .. } | Self::Key(_) => None,
         }
     }
 
@@ -93,7 +103,7 @@ impl IssueError {
         match self {
             Self::Acme(error) => error.is_final(),
             Self::Gone { .. } => true,
-            Self::BuiltIn(_) | Self::Key(_) | Self::OpenBao(_) => false,
+            Self::BuiltIn(_) | Self::Directory(_) | Self::Key(_) | Self::OpenBao(_) => false,
         }
     }
 }
@@ -108,6 +118,11 @@ impl Issuer {
     /// An ACME server whose certificates lead to `roots`.
     pub fn acme(name: String, roots: Roots, acme: Acme) -> Self {
         Self { name, roots: Arc::new(roots), kind: Kind::Acme(Box::new(acme)) }
+    }
+
+    /// A directory with certificates that lead to `roots`.
+    pub fn directory(name: String, roots: Roots, directory: Directory) -> Self {
+        Self { name, roots: Arc::new(roots), kind: Kind::Directory(Box::new(directory)) }
     }
 
     /// A PKI engine whose certificates lead to `roots`.
@@ -141,6 +156,7 @@ impl Issuer {
                 Order::BuiltIn(authority.order(names, lifetime, directory, now).map_err(IssueError::BuiltIn)?)
             }
             Kind::Acme(_) => Order::Acme { issuer, request: request(names)?, order: AcmeOrder::default() },
+            Kind::Directory(_) => Order::Directory { issuer, awaited: Awaited { names, found: None } },
             Kind::OpenBao(_) => Order::OpenBao { issuer, request: request(names)? },
         })
     }
@@ -165,6 +181,15 @@ impl Issuer {
                     }
                 })
             }
+            (Kind::Directory(directory), Order::Directory { issuer, awaited }) => {
+                let progress = directory.advance(awaited, replaced).await.map_err(IssueError::Directory)?;
+                Ok(match progress {
+                    Progress::Issued(chain_pem) => Progress::Issued(chain_pem),
+                    Progress::Journal(awaited) => {
+                        Progress::Journal(Order::Directory { issuer: issuer.clone(), awaited })
+                    }
+                })
+            }
             (Kind::OpenBao(openbao), Order::OpenBao { request, .. }) => {
                 openbao.sign(request).await.map(Progress::Issued).map_err(IssueError::OpenBao)
             }
@@ -178,13 +203,48 @@ impl Issuer {
     pub async fn ask_clock(&self) -> Option<i64> {
         let asked = match &self.kind {
             Kind::Acme(acme) => acme.ask_clock().await.map_err(IssueError::Acme),
-            Kind::BuiltIn { .. } => Ok(None),
+            Kind::BuiltIn { .. } | Kind::Directory(_) => Ok(None),
             Kind::OpenBao(openbao) => openbao.ask_clock().await.map_err(IssueError::OpenBao),
         };
         asked.unwrap_or_else(|error| {
             tracing::warn!(issuer = self.name, error = chain(&error), "its clock cannot be asked for");
             None
         })
+    }
+
+    /// Has the next order for these names made although the issuer asked to be left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::Acme`], if that is of no use.
+    pub async fn override_wait(&self, names: &Names) -> Result<(), IssueError> {
+        match &self.kind {
+            Kind::Acme(acme) => acme.override_wait(names).await.map_err(IssueError::Acme),
+            Kind::BuiltIn { .. } | Kind::Directory(_) | Kind::OpenBao(_) => Ok(()),
+        }
+    }
+
+    /// Takes away what an order left elsewhere that nobody goes on with.
+    pub async fn abandon(&self, order: &Order) {
+        if let (Kind::Acme(acme), Order::Acme { order, .. }) = (&self.kind, order) {
+            acme.abandon(order).await;
+        }
+    }
+
+    /// The leaf that somebody offers without being asked, or what is wrong with what they offer; none where one has to ask.
+    pub fn offered(&self) -> Option<Result<Leaf, String>> {
+        match &self.kind {
+            Kind::Directory(directory) => directory.offered(),
+            Kind::Acme(_) | Kind::BuiltIn { .. } | Kind::OpenBao(_) => None,
+        }
+    }
+
+    /// The directory that somebody else has to write to, where it is of no use to ask.
+    pub fn waits_at(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Directory(directory) => Some(directory.path()),
+            Kind::Acme(_) | Kind::BuiltIn { .. } | Kind::OpenBao(_) => None,
+        }
     }
 
     /// Whether it says when it wants a certificate renewed.
@@ -200,7 +260,7 @@ impl Issuer {
     pub async fn advice(&self, chain_pem: &str) -> Result<Option<Suggested>, IssueError> {
         match &self.kind {
             Kind::Acme(acme) => acme.renewal_info(chain_pem).await.map_err(IssueError::Acme),
-            Kind::BuiltIn { .. } | Kind::OpenBao(_) => Ok(None),
+            Kind::BuiltIn { .. } | Kind::Directory(_) | Kind::OpenBao(_) => Ok(None),
         }
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::BUILT_IN;
 use super::acme::AcmeOrder;
+use super::directory::Awaited;
 use crate::ca;
 use crate::keys::PrivateKey;
 use crate::names::Names;
@@ -44,6 +45,13 @@ pub enum Order {
     },
     /// At the CA in this process.
     BuiltIn(ca::Order),
+    /// What somebody else puts into a directory.
+    Directory {
+        /// Its name in the configuration.
+        issuer: String,
+        /// What is awaited, and what was found.
+        awaited: Awaited,
+    },
     /// At OpenBao or Vault, which answer at once or not at all.
     OpenBao {
         /// Its name in the configuration.
@@ -57,16 +65,25 @@ impl Order {
     /// The name of the issuer.
     pub fn issuer(&self) -> &str {
         match self {
-            Self::Acme { issuer, .. } | Self::OpenBao { issuer, .. } => issuer,
+            Self::Acme { issuer, .. } | Self::Directory { issuer, .. } | Self::OpenBao { issuer, .. } => issuer,
             Self::BuiltIn(_) => BUILT_IN,
         }
     }
 
-    /// The key.
-    pub fn key(&self) -> &PrivateKey {
+    /// The key; none as long as somebody else has it.
+    pub fn key(&self) -> Option<&PrivateKey> {
         match self {
-            Self::Acme { request, .. } | Self::OpenBao { request, .. } => &request.key,
-            Self::BuiltIn(order) => &order.key,
+            Self::Acme { request, .. } | Self::OpenBao { request, .. } => Some(&request.key),
+            Self::BuiltIn(order) => Some(&order.key),
+            Self::Directory { awaited, .. } => awaited.found.as_ref().map(|found| &found.key),
+        }
+    }
+
+    /// The chain in PEM that somebody else made, once it was found.
+    pub fn found(&self) -> Option<&str> {
+        match self {
+            Self::Directory { awaited, .. } => awaited.found.as_ref().map(|found| found.chain_pem.as_str()),
+            Self::Acme { .. } | Self::BuiltIn(_) | Self::OpenBao { .. } => None,
         }
     }
 
@@ -75,6 +92,7 @@ impl Order {
         match self {
             Self::Acme { request, .. } | Self::OpenBao { request, .. } => &request.names,
             Self::BuiltIn(order) => &order.names,
+            Self::Directory { awaited, .. } => &awaited.names,
         }
     }
 }

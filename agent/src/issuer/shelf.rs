@@ -9,6 +9,7 @@ use std::sync::RwLock;
 use super::IssueError;
 use super::Issuer;
 use super::acme::Acme;
+use super::directory::Directory;
 use super::openbao::OpenBao;
 use crate::ca::Authority;
 use crate::config;
@@ -88,6 +89,9 @@ fn make(config: &config::Issuer, store: &Arc<dyn Store>) -> Result<Issuer, Issue
             let acme = Acme::new(name.clone(), settings, Arc::clone(store))?;
             Ok(Issuer::acme(name.clone(), roots, acme))
         }),
+        config::IssuerKind::Directory(settings) => {
+            Ok(Issuer::directory(name.clone(), roots, Directory::new((**settings).clone())))
+        }
         config::IssuerKind::OpenBao(settings) => OpenBao::new((**settings).clone())
             .map(|openbao| Issuer::openbao(name.clone(), roots, openbao))
             .map_err(Into::into),

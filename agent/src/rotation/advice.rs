@@ -109,10 +109,17 @@ impl Rotor {
             }
         }
         let mut entry = self.entry.clone();
-        entry.stored = Some(stored);
+        entry.stored = Some(stored.clone());
         if let Err(error) = self.commit(entry, &events).await {
-            tracing::error!(certificate = self.config.name, error = chain(&error), "renewal information is not kept");
-            self.pause();
+            // In force all the same, or the issuer would be asked again and again; the next commit has it.
+            tracing::error!(
+                certificate = self.config.name,
+                error = chain(&error),
+                "renewal information is not kept yet"
+            );
+            if let Some(own) = self.entry.stored.as_mut().filter(|own| own.leaf == stored.leaf) {
+                *own = stored;
+            }
         }
     }
 }

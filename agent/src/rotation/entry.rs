@@ -23,6 +23,9 @@ pub(super) struct Credential {
     pub(super) chain_pem: String,
     /// Its key.
     pub(super) key: PrivateKey,
+    /// Whether it was seen in use. One of a record of before is taken at its word.
+    #[serde(default = "yes")]
+    pub(super) proven: bool,
     /// Who issued it.
     #[serde(default = "built_in")]
     pub(super) issuer: String,
@@ -58,6 +61,8 @@ pub(super) struct Entry {
     pub(super) back: Option<Credential>,
     /// Serial of the last one that a proxy refused.
     pub(super) refused: Option<String>,
+    /// Serial of the one that was gone back from: not taken again by itself.
+    pub(super) left: Option<String>,
     /// The rotation under way.
     pub(super) flight: Option<Flight>,
     /// What the flight has asked for.
@@ -66,6 +71,8 @@ pub(super) struct Entry {
     pub(super) answer: Option<Answer>,
     /// Failures since the last success.
     pub(super) failures: u32,
+    /// Those among them that an issuer is to blame for, since it issued last.
+    pub(super) unissued: u32,
     /// Not before this instant.
     pub(super) retry_at: Option<UnixTime>,
     /// Why the last attempt failed.
@@ -74,6 +81,10 @@ pub(super) struct Entry {
     pub(super) rotations: u64,
     /// Of the last rotation.
     pub(super) issued_to_served_ms: Option<u64>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn built_in() -> String {

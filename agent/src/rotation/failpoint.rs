@@ -1,7 +1,8 @@
 //! Places where the process dies on request, so that tests can show that nothing is lost there.
 //!
 //! `PORTCULLIS_FAILPOINT=obtain` ends the process after the edge `obtain` was journalled and before it is taken;
-//! `obtain-done` after it was taken and before that is written down. Without the variable nothing happens.
+//! `obtain-done` after it was taken and before that is written down. An order at an ACME server has places of its own.
+//! Without the variable nothing happens.
 
 use std::process::abort;
 use std::sync::LazyLock;
@@ -13,8 +14,33 @@ static CHOSEN: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("PORTCU
 /// Failpoints that belong to no edge.
 pub const OTHERS: [&str; 3] = ["audit", "audit-done", "rename"];
 
+/// Failpoints inside an order at an ACME server, in its order.
+pub const ACME: [&str; 14] = [
+    "acme-account",
+    "acme-account-made",
+    "acme-account-kept",
+    "acme-order",
+    "acme-order-made",
+    "acme-order-kept",
+    "acme-present",
+    "acme-presented",
+    "acme-validating",
+    "acme-validated",
+    "acme-finalize",
+    "acme-finalized",
+    "acme-valid",
+    "acme-downloaded",
+];
+
 /// Every failpoint.
 pub fn all() -> Vec<String> {
+    let mut all = of_rotation();
+    all.extend(ACME.map(str::to_owned));
+    all
+}
+
+/// Those that every rotation comes by, whoever issues.
+pub fn of_rotation() -> Vec<String> {
     let edges = Edge::ALL.into_iter().flat_map(|edge| [edge.as_str().to_owned(), format!("{}-done", edge.as_str())]);
     edges.chain(OTHERS.map(str::to_owned)).collect()
 }

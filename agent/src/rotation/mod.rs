@@ -12,6 +12,7 @@ mod deliver;
 mod entry;
 pub mod failpoint;
 mod obtain;
+mod offer;
 pub(crate) mod plan;
 mod preflight;
 mod remedy;
@@ -41,7 +42,7 @@ use crate::board::Board;
 use crate::ca::Authority;
 use crate::command::Command;
 use crate::command::CommandError;
-use crate::command::Urgency;
+use crate::command::Insistence;
 use crate::config;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
@@ -126,7 +127,7 @@ pub struct Rotation {
 /// Something that an operator waits for.
 #[derive(Debug)]
 enum Ask {
-    Renew(rotor::RenewReply, Urgency),
+    Renew(rotor::RenewReply, Insistence),
     Rollback(rotor::RenewReply),
     Verify(mpsc::Sender<()>),
 }
@@ -213,6 +214,7 @@ impl Rotation {
     fn set_to_work(&mut self) {
         let now = leaf::now();
         let every = self.wanted.verify_every;
+        self.idle.values_mut().for_each(Rotor::hear);
         let busy = self.idle.iter().filter(|(_, rotor)| rotor.needs_work(now, every));
         let names: Vec<String> = busy.map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -314,9 +316,9 @@ impl Rotation {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Renew { name, urgency, reply } => {
+            Command::Renew { name, insistence, reply } => {
                 if self.wanted.certificate(&name).is_some() {
-                    self.ask(name, Ask::Renew(reply, urgency));
+                    self.ask(name, Ask::Renew(reply, insistence));
                 } else {
                     let _ = reply.send(Err(self.unknown(name)));
                 }

@@ -62,7 +62,7 @@ impl Rotor {
     /// Whom to ask now.
     fn issuer_now(&self, now: UnixTime) -> &str {
         let validity = self.entry.stored.as_ref().map(|stored| stored.leaf.validity);
-        plan::issuer(&self.config, validity, self.entry.failures, now)
+        plan::issuer(&self.config, validity, self.entry.unissued, now)
     }
 
     /// Chooses when to renew a certificate that is taken into use `now`.
@@ -136,17 +136,18 @@ impl Rotor {
         let answer = entry.answer.take().ok_or_else(|| self.lacks(Edge::Check))?;
         let name = order.issuer();
         let issuer = self.context.issuers.named(name).map_err(|error| failed(name, error))?;
-        let leaf = check::as_peer(&answer.chain_pem, order.key(), order.names(), issuer.roots(), now)
-            .map_err(StepError::Check)?;
+        let key = order.key().ok_or_else(|| self.lacks(Edge::Check))?;
+        let leaf =
+            check::as_peer(&answer.chain_pem, key, order.names(), issuer.roots(), now).map_err(StepError::Check)?;
         let renew_at = self.plan(leaf.validity, name, now).map_err(StepError::Key)?;
         let Answer { chain_pem, issued_ms } = answer;
-        let (key, issuer) = (order.key().clone(), name.to_owned());
-        let new = Credential { chain_pem, key, issuer, leaf, renew_at, advice: None, issued_ms };
+        let (key, issuer) = (key.clone(), name.to_owned());
+        let new = Credential { chain_pem, key, proven: false, issuer, leaf, renew_at, advice: None, issued_ms };
         self.facts = Facts::default();
-        // One that was refused is nothing to go back to.
+        // One that was refused, or never seen in use, is nothing to go back to.
         let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
         entry.previous = old.as_ref().map(|old| old.leaf.clone()).or_else(|| entry.previous.take());
-        entry.last_good = old.or_else(|| entry.last_good.take());
+        entry.last_good = old.filter(|old| old.proven).or_else(|| entry.last_good.take());
         Ok(())
     }
 

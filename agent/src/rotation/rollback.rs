@@ -51,6 +51,9 @@ pub(super) enum NoWayBack {
 impl Entry {
     /// Keeps what was stored before as something to go back to, now that what is stored is seen in use.
     pub(super) fn proven(&mut self, cause: Cause) {
+        if let Some(stored) = &mut self.stored {
+            stored.proven = true;
+        }
         let before = self.last_good.take();
         if cause.issues() {
             self.back = before.or_else(|| self.back.take());
@@ -137,8 +140,9 @@ impl Rotor {
         back.renew_at = if stored.renew_at > now { stored.renew_at.min(last) } else { last };
         back.advice = Some(Advice::NEVER);
         entry.previous = Some(stored.leaf.clone());
+        entry.left = Some(stored.leaf.serial.clone());
         // In use again if a proxy refuses this one.
-        entry.last_good = Some(stored);
+        entry.last_good = Some(stored).filter(|stored| stored.proven);
         entry.stored = Some(back);
         entry.back = None;
         entry.flight = Some(Flight::begin(Cause::RolledBack));

@@ -33,6 +33,8 @@ use super::failpoint;
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::command::CommandError;
+use crate::command::Insistence;
+use crate::command::IssuerWait;
 use crate::command::Renewed;
 use crate::command::Urgency;
 use crate::config;
@@ -124,6 +126,12 @@ pub(super) struct Rotor {
     pub(super) told: Option<String>,
     version: Option<Version>,
     pub(super) facts: Facts,
+    /// Whether an operator wants the issuer asked although it asked to be left alone.
+    overrides: bool,
+    /// SHA-256 of what the issuer offered and was not taken, while this agent runs.
+    pub(super) declined: Option<String>,
+    /// What is wrong with what the issuer offers.
+    pub(super) complaint: Option<String>,
     /// Asked for, and not looked at yet.
     rollback: Option<RenewReply>,
     /// Who waits for the renewal, and what was stored when it began.
@@ -171,6 +179,9 @@ impl Rotor {
             told: None,
             version,
             facts: Facts::default(),
+            overrides: false,
+            declined: None,
+            complaint: None,
             rollback: None,
             renewals: Vec::new(),
             renewed_from: None,
@@ -219,6 +230,8 @@ impl Rotor {
                 Err(error) => tracing::error!(certificate = self.config.name, error = chain(&error), "not replanned"),
             }
         }
+        // It may be what the configuration asks for by now.
+        self.declined = None;
         if let Err(error) = self.open_files() {
             // The next look finds no files, and the delivery that it leads to tries again and says so.
             tracing::error!(certificate = self.config.name, error = chain(&error), "files are not written yet");
@@ -290,14 +303,20 @@ impl Rotor {
 
     pub(super) fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Renew(reply, urgency) => {
+            Ask::Renew(reply, Insistence { urgency, wait }) => {
                 let closed = self.config.calendar.blackout_until(leaf::now());
                 if let Some(until) = closed.filter(|_| urgency == Urgency::Planned) {
                     let (name, until) = (self.config.name.clone(), leaf::timestamp(until));
                     let _ = reply.send(Err(CommandError::Blackout { name, until }));
                     return;
                 }
+                self.hear();
+                if let Some(error) = self.nobody_to_ask() {
+                    let _ = reply.send(Err(error));
+                    return;
+                }
                 self.renewals.push(reply);
+                self.overrides |= wait == IssuerWait::Overridden;
                 // A certificate that is being made anyway is new enough.
                 let under_way = self.entry.flight.is_some_and(|flight| flight.edge <= Edge::Check);
                 self.facts.requested = !under_way;
@@ -324,6 +343,9 @@ impl Rotor {
         if let Some(reply) = self.rollback.take() {
             self.roll_back(reply).await;
         }
+        if std::mem::take(&mut self.overrides) {
+            self.override_wait().await;
+        }
         loop {
             if self.is_refused() && !self.is_paused() {
                 self.fail(Edge::Install, &StepError::Delivery(DeliveryError::RefusedLate)).await;
@@ -348,6 +370,7 @@ impl Rotor {
     }
 
     async fn begin(&mut self, cause: Cause) -> Result<(), (Edge, StepError)> {
+        self.abandon().await;
         let mut entry = self.entry.clone();
         entry.flight = Some(Flight::begin(cause));
         entry.order = None;
@@ -357,6 +380,7 @@ impl Rotor {
         self.commit(entry, &[]).await.map_err(|error| (Edge::Journal, error))?;
         if cause.issues() {
             self.facts.requested = false;
+            self.facts.offered = false;
             self.renewed_from = self.entry.serial().map(str::to_owned);
         }
         Ok(())
@@ -369,6 +393,9 @@ impl Rotor {
             Taken::Done { mut entry, events } => {
                 failpoint::after(edge);
                 entry.retry_at = None;
+                if edge == Edge::Check {
+                    entry.unissued = 0;
+                }
                 // Handing over again what is then not served is no progress, nor is another certificate when the one
                 // before was refused: the back-off has to grow all the same.
                 let progress =
@@ -443,9 +470,16 @@ impl Rotor {
         self.context.metrics.rotation(&self.config.name, edge.as_str(), RotationResult::Failure);
         let mut entry = self.entry.clone();
         entry.failures = entry.failures.saturating_add(1);
+        if matches!(
+            error,
+            StepError::Answer { .. } | StepError::Check(_) | StepError::EndsTooSoon { .. } | StepError::Issue { .. }
+        ) {
+            entry.unissued = entry.unissued.saturating_add(1);
+        }
         let end = entry.stored.as_ref().map(|stored| stored.leaf.validity.not_after);
         let mut retry_at = schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default());
-        let first = entry.last_error.is_none();
+        let is_offered = entry.flight.is_some_and(|flight| flight.cause == Cause::Offered) && edge <= Edge::Check;
+        let first = entry.last_error.is_none() || is_offered;
         entry.last_error = Some(format!("{} failed: {text}", edge.as_str()));
         let refused = matches!(error, StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::RefusedLate));
         if refused {
@@ -460,6 +494,7 @@ impl Rotor {
                 _ => false,
             };
             self.entry.failures = entry.failures;
+            self.entry.unissued = entry.unissued;
             let goes_elsewhere = self.gives_up_order(now);
             let gives_up = edge == Edge::Obtain && (is_dead || goes_elsewhere);
             // What one issuer asks for is no reason to keep another one waiting.
@@ -474,17 +509,28 @@ impl Rotor {
             };
         }
         entry.retry_at = Some(retry_at);
+        // Nobody asked for it, and what is in use is as good as before.
+        let declines = is_offered
+            && matches!(error, StepError::Check(_) | StepError::Issue { .. } | StepError::EndsTooSoon { .. });
+        if declines {
+            (entry.flight, entry.retry_at) = (None, None);
+        }
         if entry.flight.is_none_or(|flight| flight.edge == Edge::Journal) {
+            self.abandon().await;
             entry.order = None;
             entry.answer = None;
         }
         // One line a series of failures; the metrics count them all.
         let alarm = Event::new(Kind::Alarm, &self.config.name).because(format!("{}: {text}", edge.as_str()));
         let events = if first { vec![alarm] } else { Vec::new() };
+        if declines {
+            self.decline();
+        }
         let store_failed = matches!(error, StepError::Store(_));
         if store_failed || self.commit(entry.clone(), &events).await.is_err() {
             self.paused = Some(Instant::now() + PAUSE);
             self.entry.failures = entry.failures;
+            self.entry.unissued = entry.unissued;
             self.entry.last_error = entry.last_error;
         }
         // What could not even be written down is asked for still.
@@ -636,7 +682,7 @@ impl Rotor {
             is_fallback: entry.stored.as_ref().is_some_and(|stored| {
                 self.config.fallback.as_ref().is_some_and(|fallback| fallback.issuer == stored.issuer)
             }),
-            last_error: entry.last_error.clone(),
+            last_error: entry.last_error.clone().or_else(|| self.complaint.clone()),
             rotations: entry.rotations,
             failures: u64::from(entry.failures),
             issued_to_served_ms: entry.issued_to_served_ms,

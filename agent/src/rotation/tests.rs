@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::calendar::Calendar;
 use crate::calendar::Period;
+use crate::command::Insistence;
+use crate::command::Urgency;
 use crate::command::Usage;
 use crate::issuer::BUILT_IN;
 use crate::issuer::Roots;
@@ -22,6 +24,7 @@ use crate::names::Names;
 use crate::room::Room;
 use crate::store::LocalStore;
 
+mod advice;
 mod rollback;
 
 const YEAR: i64 = 365 * 86_400;
@@ -221,11 +224,11 @@ async fn in_a_blackout_what_is_due_waits_and_an_operator_says_that_it_is_an_emer
     assert_eq!(rotor.step(UnixTime(now.0 + 3_600)), Step::Begin(Cause::Due));
 
     let (reply, answer) = tokio::sync::oneshot::channel();
-    rotor.ask(Ask::Renew(reply, Urgency::Planned));
+    rotor.ask(Ask::Renew(reply, Insistence::default()));
     let error = answer.await.expect("an answer").expect_err("a blackout").to_string();
     assert!(error.contains("blackout until") && error.contains("--emergency"), "{error}");
     let (reply, answer) = tokio::sync::oneshot::channel();
-    rotor.ask(Ask::Renew(reply, Urgency::Emergency));
+    rotor.ask(Ask::Renew(reply, Insistence { urgency: Urgency::Emergency, ..Insistence::default() }));
     assert_eq!(rotor.step(now), Step::Begin(Cause::Requested));
     rotor.drive().await;
     drop(answer);

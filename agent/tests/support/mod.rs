@@ -17,6 +17,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use portcullis::command::Insistence;
 use portcullis::control_client::ControlClient;
 use portcullis::control_client::ControlError;
 use portcullis::status::Status;
@@ -114,7 +115,7 @@ impl Desk {
     }
 
     pub(crate) fn renew(&self, name: &str) -> Result<portcullis::command::Renewed, ControlError> {
-        block_on(self.client().renew(name.to_owned()))
+        block_on(self.client().renew(name.to_owned(), Insistence::default()))
     }
 
     pub(crate) fn verify(&self) -> Result<Status, ControlError> {

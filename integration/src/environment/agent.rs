@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::ExitStatus;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -66,6 +67,22 @@ impl Agent {
         .await;
         self.process = Some(process);
         ended.map_or(waited, Err)
+    }
+
+    /// Starts it with more environment variables, and waits until it has died of them.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::TimedOut`] with the end of its log, if it lives.
+    pub async fn start_to_die(
+        &self,
+        variables: &[(&str, &str)],
+        within: Duration,
+    ) -> Result<ExitStatus, EnvironmentError> {
+        let mut run = self.command(&["run"]);
+        run.envs(variables.iter().copied());
+        let mut process = Process::start("the agent", &mut run, self.log.clone())?;
+        wait::until("the agent's death", within, async || process.ended().ok_or_else(|| process.last_words())).await
     }
 
     /// Kills it without warning (`kill -9`).

@@ -1,5 +1,6 @@
 //! The DNS that Pebble asks: every name is this machine, and TXT records are what a test, or its hook, says.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -55,6 +56,15 @@ impl ChallengeServer {
     /// [`EnvironmentError`].
     pub async fn forget_address(&self, name: &str) -> Result<(), EnvironmentError> {
         self.post("set-servfail", &json!({ "host": format!("{name}.") })).await.map(drop)
+    }
+
+    /// Answers with this address from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn set_address(&self, name: &str, address: IpAddr) -> Result<(), EnvironmentError> {
+        self.post("add-a", &json!({ "host": format!("{name}."), "addresses": [address] })).await.map(drop)
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<String, EnvironmentError> {

@@ -79,6 +79,11 @@ impl Process {
         }
     }
 
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Ends it as `kill -9` does, without a last word.
     ///
     /// # Errors

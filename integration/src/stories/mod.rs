@@ -21,6 +21,7 @@ mod hostile_requests;
 mod identity;
 mod impersonation;
 mod issuer_down;
+mod kill_everywhere;
 mod nginx_haproxy;
 mod not_served;
 mod open_streams;
@@ -70,6 +71,8 @@ pub enum Story {
     AcmeDown,
     /// An issuer goes away and comes back.
     IssuerDown,
+    /// The agent dies at every place where it can.
+    KillEverywhere,
     /// Clients pretend to be others.
     Impersonation,
     /// Requests that are meant to break something.
@@ -122,6 +125,7 @@ impl Story {
         Self::Acme,
         Self::AcmeDown,
         Self::IssuerDown,
+        Self::KillEverywhere,
         Self::Impersonation,
         Self::HostileRequests,
         Self::Detours,
@@ -160,6 +164,7 @@ impl Story {
             Self::Acme => "acme",
             Self::AcmeDown => "acme-down",
             Self::IssuerDown => "issuer-down",
+            Self::KillEverywhere => "kill-everywhere",
             Self::Impersonation => "impersonation",
             Self::HostileRequests => "hostile-requests",
             Self::Detours => "detours",
@@ -203,6 +208,9 @@ impl Story {
             Self::Acme => "a real ACME server issues, refuses nonces, and says when it wants a certificate renewed",
             Self::IssuerDown => {
                 "OpenBao is sealed when a certificate is due: the fallback issues it, and nobody notices"
+            }
+            Self::KillEverywhere => {
+                "the agent dies at every step of an order, a delivery and a proof: one order, one certificate, served"
             }
             Self::Impersonation => "clients send the gate's own headers, in every spelling, and speak for nobody else",
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
@@ -248,6 +256,7 @@ impl Story {
             Self::Acme => acme::tell(report).await,
             Self::AcmeDown => acme_down::tell(report).await,
             Self::IssuerDown => issuer_down::tell(report).await,
+            Self::KillEverywhere => kill_everywhere::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,
             Self::HostileRequests => hostile_requests::tell(report).await,
             Self::Detours => detours::tell(report).await,

@@ -104,6 +104,23 @@ async fn records_are_written_down_before_they_are_put_in_place_and_taken_away_wh
 }
 
 #[tokio::test]
+async fn the_records_of_an_order_that_is_given_up_are_taken_away() {
+    let scene = Scene::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let acme = scene.acme(scene.settings_for(hook(&scene, directory.path(), &log)));
+    let wanted = request(&["a.acme.example"]);
+    let made = journal(&acme, &wanted, &AcmeOrder::default()).await;
+    let noted = journal(&acme, &wanted, &made).await;
+    // Killed when they were in place, and nobody goes on with the order.
+    acme.abandon(&noted).await;
+    let [call] = calls(&log).try_into().unwrap_or_else(|calls| panic!("{calls:?}"));
+    assert!(call.starts_with("cleanup _acme-challenge.a.acme.example "), "{call}");
+    acme.abandon(&made).await;
+    assert_eq!(calls(&log).len(), 1, "nothing was noted yet");
+}
+
+#[tokio::test]
 async fn a_wildcard_is_not_proven_by_a_file() {
     let scene = Scene::new().await;
     let acme = scene.acme(scene.settings());

@@ -25,6 +25,7 @@ use crate::support::Scene;
 use crate::support::install_provider;
 use crate::support::issue;
 use crate::support::request;
+use crate::support::step;
 use crate::support::store;
 
 #[tokio::test]
@@ -100,6 +101,35 @@ async fn a_paused_account_and_new_terms_are_shown_with_their_links() {
     let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
     assert!(matches!(error, AcmeError::ActionRequired { .. }), "{error:?}");
     assert!(error.to_string().contains("https://ca.example/terms?token=1"), "{error}");
+}
+
+#[tokio::test]
+async fn an_operator_overrides_a_wait_and_not_a_pause() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let acme = fake.acme(&store);
+    let wanted = request(&["a.acme.example"]);
+    fake.say("/order", Reply::problem(429, "rateLimited", "too many").with("Retry-After", "600"));
+    assert!(matches!(refused(&acme, &["a.acme.example"]).await, AcmeError::RateLimited { .. }));
+    assert!(matches!(refused(&acme, &["a.acme.example"]).await, AcmeError::Waiting { .. }));
+    assert_eq!(fake.asked("/order").len(), 1);
+    acme.override_wait(&wanted.names).await.expect("an operator may");
+    assert!(matches!(refused(&acme, &["a.acme.example"]).await, AcmeError::RateLimited { .. }));
+    assert_eq!(fake.asked("/order").len(), 2);
+
+    let words = "Your account is temporarily prevented from requesting certificates: https://ca.example/unpause";
+    fake.say("/order", Reply::problem(429, "rateLimited", words));
+    acme.override_wait(&wanted.names).await.expect("not paused yet");
+    assert!(matches!(refused(&acme, &["a.acme.example"]).await, AcmeError::Paused { .. }));
+    // Also after a restart.
+    let error = fake.acme(&store).override_wait(&wanted.names).await.expect_err("paused");
+    assert!(matches!(&error, AcmeError::Paused { detail, .. } if detail.contains("unpause")), "{error}");
+    acme.override_wait(&request(&["b.acme.example"]).names).await.expect("it is paused for others");
+    // Somebody said at the CA's that it should go on: asking as always finds that out.
+    fake.say("/order", Reply::json(201, &fake.order("pending")).with("Location", fake.url("/order/1")));
+    let asked = step(&acme, &wanted, &AcmeOrder::default()).await;
+    step(&acme, &wanted, &asked).await;
+    acme.override_wait(&wanted.names).await.expect("not any more");
 }
 
 #[tokio::test]
@@ -252,7 +282,7 @@ async fn a_replacement_is_left_out_once_where_the_ca_does_not_like_it() {
     let replaced = replaced();
     fake.say("/order", Reply::problem(409, "alreadyReplaced", "somebody was faster"));
     let wanted = request(&["a.acme.example"]);
-    let error = fake.acme(&store).advance(&wanted, &AcmeOrder::default(), Some(&replaced)).await.expect_err("both");
+    let error = issue(&fake.acme(&store), &wanted, Some(&replaced)).await.expect_err("both");
     assert!(error.to_string().contains("somebody was faster"), "{error}");
     let said: Vec<bool> = fake.asked("/order").iter().map(|asked| asked.payload.get("replaces").is_some()).collect();
     assert_eq!(said, [true, false]);
@@ -260,8 +290,9 @@ async fn a_replacement_is_left_out_once_where_the_ca_does_not_like_it() {
     // A CA that makes the order, and says nothing of the replacement: it is one order.
     let made = Reply::json(201, &fake.order("pending")).with("Location", fake.url("/order/7"));
     fake.say("/order", made);
-    let Ok(Progress::Journal(noted)) = fake.acme(&store).advance(&wanted, &AcmeOrder::default(), Some(&replaced)).await
-    else {
+    let acme = fake.acme(&store);
+    let asked = step(&acme, &wanted, &AcmeOrder::default()).await;
+    let Ok(Progress::Journal(noted)) = acme.advance(&wanted, &asked, Some(&replaced)).await else {
         panic!("the order was made");
     };
     assert_eq!((noted.url(), noted.replaces()), (Some(fake.url("/order/7").as_str()), None));
@@ -298,7 +329,7 @@ async fn a_ca_that_does_not_say_when_to_renew_is_no_failure_and_one_that_says_ha
 }
 
 async fn refused(acme: &Acme, names: &[&str]) -> AcmeError {
-    match acme.advance(&request(names), &AcmeOrder::default(), None).await {
+    match issue(acme, &request(names), None).await {
         Ok(_) => panic!("not refused"),
         Err(error) => error,
     }

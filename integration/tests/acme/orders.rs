@@ -19,6 +19,7 @@ use crate::support::go_on;
 use crate::support::issue;
 use crate::support::journal;
 use crate::support::request;
+use crate::support::step;
 
 #[tokio::test]
 async fn a_chain_is_issued_for_every_name() {
@@ -73,6 +74,32 @@ async fn an_order_that_was_cut_off_is_gone_on_with_and_never_made_again() {
     assert_eq!(again, chain);
     drop(occupied);
     assert_eq!((scene.pebble.orders(), scene.pebble.issued()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_order_whose_answer_was_lost_is_found_in_the_list_of_the_ca() {
+    let scene = Scene::new().await;
+    // Others before and after it, more than one part of the list has.
+    let orders = ["a", "b", "c", "d", "e"].map(|name| request(&[&format!("{name}.acme.example")]));
+    let wanted = request(&["lost.acme.example", "also.acme.example"]);
+    let asked = step(&scene.acme(scene.settings()), &wanted, &AcmeOrder::default()).await;
+    assert_eq!((asked.url(), scene.pebble.orders()), (None, 0), "written down before anything is sent");
+    for order in &orders[..2] {
+        journal(&scene.acme(scene.settings()), order, &AcmeOrder::default()).await;
+    }
+    // Killed when the CA had answered, and before that was written down.
+    let lost = step(&scene.acme(scene.settings()), &wanted, &asked).await;
+    for order in &orders[2..] {
+        journal(&scene.acme(scene.settings()), order, &AcmeOrder::default()).await;
+    }
+    let acme = scene.acme(scene.settings());
+    let found = step(&acme, &wanted, &asked).await;
+    assert_eq!((found.url(), scene.pebble.orders()), (lost.url(), 6), "{}", scene.pebble.log());
+    let (chain, _) = go_on(&acme, &wanted, found, None).await.unwrap_or_else(|error| panic!("{}", causes(&error)));
+    scene.verify(0, &chain, &wanted).await;
+    // One that is finalized is not somebody else's.
+    let again = step(&scene.acme(scene.settings()), &wanted, &asked).await;
+    assert_ne!(again.url(), lost.url());
 }
 
 /// Every state in which a kill can leave an order: the step is dropped wherever it just waits, and taken again.

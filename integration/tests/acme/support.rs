@@ -121,8 +121,14 @@ pub(crate) async fn go_on(
     panic!("the order makes no progress: {order:?}");
 }
 
-/// One step, which leads to something to write down.
+/// The next thing to write down of an order that the CA has.
 pub(crate) async fn journal(acme: &Acme, request: &Request, order: &AcmeOrder) -> AcmeOrder {
+    let noted = step(acme, request, order).await;
+    if noted.url().is_some() { noted } else { step(acme, request, &noted).await }
+}
+
+/// One step, which leads to something to write down.
+pub(crate) async fn step(acme: &Acme, request: &Request, order: &AcmeOrder) -> AcmeOrder {
     match acme.advance(request, order, None).await {
         Ok(Progress::Journal(order)) => order,
         Ok(Progress::Issued(_)) => panic!("issued"),

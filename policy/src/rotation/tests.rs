@@ -31,7 +31,14 @@ fn wait(until: i64, reason: Wait) -> Step {
 #[test]
 fn at_rest_the_first_cause_in_order_decides() {
     let facts = Facts::default();
-    let all_wrong = Facts { fit: Fit::OtherNames, seen: Seen::Other, requested: true, nobody_listens: true, ..facts };
+    let all_wrong = Facts {
+        fit: Fit::OtherNames,
+        seen: Seen::Other,
+        requested: true,
+        offered: true,
+        nobody_listens: true,
+        ..facts
+    };
     let cases = [
         ("nothing stored", Record::default(), all_wrong, Step::Begin(Cause::Missing)),
         ("unreadable", good(), Facts { fit: Fit::Unusable, ..all_wrong }, Step::Begin(Cause::Unusable)),
@@ -54,6 +61,18 @@ fn at_rest_the_first_cause_in_order_decides() {
             Record { stored: stored(0, 3_000, 900), ..good() },
             Facts { requested: true, ..facts },
             Step::Begin(Cause::Requested),
+        ),
+        (
+            "asked for, and offered",
+            good(),
+            Facts { requested: true, offered: true, ..facts },
+            Step::Begin(Cause::Requested),
+        ),
+        (
+            "offered, and due",
+            Record { stored: stored(0, 3_000, 900), ..good() },
+            Facts { offered: true, ..facts },
+            Step::Begin(Cause::Offered),
         ),
         (
             "ahead of the clock is made anew",

@@ -13,6 +13,7 @@ use super::error::AcmeError;
 use super::ledger::blocking;
 use super::settings::Settings;
 use super::transport::Conversation;
+use crate::rotation::failpoint;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Version;
@@ -87,11 +88,16 @@ impl Accounts {
         let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let directory = settings.directory.url().to_string();
         let external = settings.external_account.as_ref().map(|account| account.key());
+        failpoint::hit("acme-account");
         let made = patiently!(builder(conversation).create(&new, directory.clone(), external.as_ref()));
         let (account, credentials) = made.map_err(|error| conversation.error(error))?;
+        failpoint::hit("acme-account-made");
         let record = Record { directory, contact: settings.contact.clone(), credentials };
         match self.write(version, &record).await {
-            Ok(()) => Ok(account),
+            Ok(()) => {
+                failpoint::hit("acme-account-kept");
+                Ok(account)
+            }
             // Another agent of the same store made one: there is to be one account only.
             Err(AcmeError::Store(StoreError::Conflict { .. })) => match self.read(conversation).await?.1 {
                 Some(theirs) if theirs.directory == record.directory => {

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use hyper::StatusCode;
 use portcullis_policy::UnixTime;
 
-use super::challenge::HookError;
 use super::problem::Failure;
 use super::problem::Problem;
 use super::problem::failures_of;
 use crate::fetch::FetchError;
+use crate::hook::HookError;
 use crate::keys::KeyError;
 use crate::leaf::timestamp;
 use crate::store::StoreError;

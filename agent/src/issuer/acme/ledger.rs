@@ -41,6 +41,9 @@ pub(super) struct NameSet(Vec<String>);
 #[serde(default)]
 pub(super) struct Record {
     not_before: Option<UnixTime>,
+    /// What the CA said when it paused the account for these names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<String>,
     certificates: Vec<Note>,
     failures: Vec<Note>,
 }
@@ -87,6 +90,27 @@ impl Ledger {
     /// Writes down that the CA wants to be left alone.
     pub(super) async fn stay_away(&self, names: Option<&NameSet>, until: UnixTime) -> Result<(), AcmeError> {
         self.change(self.key_of(names), move |record| record.not_before = Some(until)).await
+    }
+
+    /// Forgets that the CA wants to be left alone, altogether and with orders for these names.
+    pub(super) async fn override_wait(&self, names: &NameSet) -> Result<(), AcmeError> {
+        for names in [None, Some(names)] {
+            self.change(self.key_of(names), |record| record.not_before = None).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that the CA paused the account for these names, or goes on.
+    pub(super) async fn pause(&self, names: &NameSet, detail: Option<String>) -> Result<(), AcmeError> {
+        if self.paused(names).await? == detail {
+            return Ok(());
+        }
+        self.change(self.key_of(Some(names)), move |record| record.paused.clone_from(&detail)).await
+    }
+
+    /// What the CA said when it paused the account for these names, if it did.
+    pub(super) async fn paused(&self, names: &NameSet) -> Result<Option<String>, AcmeError> {
+        Ok(self.read(self.key_of(Some(names))).await?.1.paused)
     }
 
     /// Whether one more order is within the limits.

@@ -26,6 +26,7 @@ mod challenge;
 mod error;
 mod headers;
 mod ledger;
+mod lost;
 mod order;
 mod problem;
 mod renewal;
@@ -41,7 +42,6 @@ use instant_acme::NewOrder;
 use serde::Deserialize;
 use serde::Serialize;
 
-pub use challenge::HookError;
 pub use error::AcmeError;
 pub use error::RenewalProblem;
 pub use problem::Failure;
@@ -58,12 +58,15 @@ pub use settings::SettingsError;
 use super::Progress;
 use super::Request;
 use crate::leaf;
+use crate::names::Names;
+use crate::rotation::failpoint;
 use crate::store::Store;
 use account::Accounts;
 use challenge::Challenger;
 use challenge::TxtRecord;
 use ledger::Ledger;
 use ledger::NameSet;
+use lost::Asked;
 use order::Open;
 use transport::Conversation;
 use transport::Transport;
@@ -79,6 +82,7 @@ pub struct Acme {
     accounts: Accounts,
     ledger: Ledger,
     challenger: Challenger,
+    asked: Asked,
 }
 
 /// What is kept of an order at the server; the default is one that was not made yet.
@@ -86,6 +90,9 @@ pub struct Acme {
 #[serde(default)]
 pub struct AcmeOrder {
     url: Option<String>,
+    /// Whether the CA may have made it although its URL was never heard.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_asked: bool,
     /// The directory of the CA that it is at: the name of an issuer may come to mean another.
     #[serde(skip_serializing_if = "Option::is_none")]
     directory: Option<String>,
@@ -95,6 +102,14 @@ pub struct AcmeOrder {
     /// To be taken out of the DNS, whatever becomes of the order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     records: Vec<TxtRecord>,
+}
+
+/// What an order is to be made of.
+struct Wanted<'a> {
+    request: &'a Request,
+    identifiers: &'a [Identifier],
+    names: &'a NameSet,
+    replaced: Option<&'a str>,
 }
 
 impl AcmeOrder {
@@ -122,6 +137,7 @@ impl Acme {
             accounts: Accounts::new(Arc::clone(&store), &name),
             ledger: Ledger::new(store, &name),
             challenger: Challenger::new(&settings.challenge),
+            asked: Asked::default(),
             settings,
             name,
         })
@@ -150,8 +166,10 @@ impl Acme {
     /// One step: makes the order, or goes on with it as far as it goes. `replaced` is the chain of the certificate that it is
     /// to replace, for CAs that want to know.
     ///
-    /// May be taken again with the same arguments after a crash: nothing is sent for an order before its URL was returned
-    /// to be written down.
+    /// May be taken again with the same arguments after a crash: that an order is asked for was returned to be written down
+    /// before it is, and nothing is sent for it before its URL was. One whose answer was lost is looked for where the CA lists
+    /// its orders (RFC 8555 §7.1.2.1); a CA that does not list them either returns the same one again, or keeps one that
+    /// nobody goes on with.
     ///
     /// # Errors
     ///
@@ -167,7 +185,7 @@ impl Acme {
             let (host, detail) = (self.settings.directory.host().to_owned(), "it was made elsewhere".to_owned());
             return Err(AcmeError::Gone { host, detail });
         }
-        let identifiers = identifiers(request)?;
+        let identifiers = identifiers(&request.names)?;
         let names = NameSet::new(identifiers.iter().map(challenge::name_of));
         let of_set = order.url.is_none().then_some(&names);
         if let Some(until) = self.ledger.not_before(of_set, leaf::now()).await? {
@@ -187,9 +205,32 @@ impl Acme {
                 self.ledger.stay_away(Some(&names), *until).await?;
             }
             Err(AcmeError::Busy { until: Some(until), .. }) => self.ledger.stay_away(None, *until).await?,
+            Err(AcmeError::Paused { detail, .. }) => self.ledger.pause(&names, Some(detail.clone())).await?,
+            Ok(Progress::Journal(made)) if order.url.is_none() && made.url.is_some() => {
+                self.ledger.pause(&names, None).await?;
+            }
             _ => {}
         }
         outcome
+    }
+
+    /// Takes the records out of the DNS that an order may have left there. To be called before the order is forgotten.
+    pub async fn abandon(&self, order: &AcmeOrder) {
+        self.challenger.clean_up(&order.records).await;
+    }
+
+    /// Asks the CA although it asked to be left alone, when the next order for these names is made.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError::Paused`]: asking is of no use before somebody has said at the CA's that it should go on.
+    pub async fn override_wait(&self, names: &Names) -> Result<(), AcmeError> {
+        let identifiers = identifiers(names)?;
+        let names = NameSet::new(identifiers.iter().map(challenge::name_of));
+        if let Some(detail) = self.ledger.paused(&names).await? {
+            return Err(AcmeError::Paused { host: self.settings.directory.host().to_owned(), detail });
+        }
+        self.ledger.override_wait(&names).await
     }
 
     /// When the CA wants a certificate renewed; none where it does not say such things.
@@ -213,8 +254,12 @@ impl Acme {
         let conversation = &Conversation::new(Arc::clone(&self.transport));
         let work = async {
             match &noted.url {
-                None => self.make(conversation, identifiers, names, replaced).await.map(Progress::Journal),
+                None => {
+                    let of = Wanted { request, identifiers, names, replaced };
+                    self.make(conversation, &of, noted).await.map(Progress::Journal)
+                }
                 Some(url) => {
+                    self.asked.is_known(url);
                     let account = &self.accounts.open(conversation, &self.settings).await?;
                     Open { acme: self, conversation, account, request, names, noted }.go_on(url).await
                 }
@@ -231,10 +276,10 @@ impl Acme {
     async fn make(
         &self,
         conversation: &Conversation,
-        identifiers: &[Identifier],
-        names: &NameSet,
-        replaced: Option<&str>,
+        wanted: &Wanted<'_>,
+        noted: &AcmeOrder,
     ) -> Result<AcmeOrder, AcmeError> {
+        let Wanted { request, identifiers, names, replaced } = *wanted;
         if let Some(refusal) = self.ledger.refusal(names, &self.settings.limits, leaf::now()).await? {
             let ledger::Refusal { what, names, count, until } = refusal;
             return Err(AcmeError::Budget { what, names, count, until });
@@ -242,8 +287,34 @@ impl Acme {
         self.challenger.probe().await?;
         let account = self.accounts.open(conversation, &self.settings).await?;
         self.check_profile(conversation, &account)?;
+        if !noted.is_asked {
+            self.asked.begin(request);
+            let directory = Some(self.settings.directory.url().to_string());
+            return Ok(AcmeOrder { is_asked: true, directory, ..noted.clone() });
+        }
+        // Otherwise somebody has asked before, and heard nothing.
+        if !self.asked.is_first(request)
+            && let Some(found) = self.asked.look(conversation, &account, identifiers).await?
+        {
+            tracing::info!(ca = conversation.host(), "an order whose answer was lost is gone on with");
+            return Ok(AcmeOrder { url: Some(found.url), replaces: found.replaces, ..noted.clone() });
+        }
+        failpoint::hit("acme-order");
+        let order = self.order(conversation, &account, identifiers, replaced).await?;
+        failpoint::hit("acme-order-made");
+        Ok(order)
+    }
+
+    /// Asks for an order.
+    async fn order(
+        &self,
+        conversation: &Conversation,
+        account: &Account,
+        identifiers: &[Identifier],
+        replaced: Option<&str>,
+    ) -> Result<AcmeOrder, AcmeError> {
         if let Some(replaces) = replaced.and_then(renewal::identifier) {
-            match self.send(conversation, &account, identifiers, Some(&replaces)).await {
+            match self.send(conversation, account, identifiers, Some(&replaces)).await {
                 // Whatever it has against the replacement: a certificate is needed all the same.
                 Err(error @ (AcmeError::Refused { .. } | AcmeError::Answer { .. } | AcmeError::Status { .. })) => {
                     let error = crate::errors::chain(&error);
@@ -252,7 +323,7 @@ impl Acme {
                 outcome => return outcome,
             }
         }
-        self.send(conversation, &account, identifiers, None).await
+        self.send(conversation, account, identifiers, None).await
     }
 
     async fn send(
@@ -271,7 +342,10 @@ impl Acme {
             new = new.replaces(instant_acme::CertificateIdentifier { authority_key_identifier, serial });
         }
         let directory = Some(self.settings.directory.url().to_string());
-        let url = |url| AcmeOrder { url: Some(url), directory: directory.clone(), ..AcmeOrder::default() };
+        let url = |url: String| {
+            self.asked.is_known(&url);
+            AcmeOrder { url: Some(url), is_asked: true, directory: directory.clone(), ..AcmeOrder::default() }
+        };
         match patiently!(account.new_order(&new)) {
             Ok(order) => Ok(AcmeOrder { replaces: replaces.map(str::to_owned), ..url(order.into_parts().0) }),
             // Made, but the CA does not say back what is replaced: one order is enough.
@@ -297,8 +371,7 @@ impl Acme {
 }
 
 /// The names as ACME writes them.
-fn identifiers(request: &Request) -> Result<Vec<Identifier>, AcmeError> {
-    let names = &request.names;
+fn identifiers(names: &Names) -> Result<Vec<Identifier>, AcmeError> {
     if let Some(id) = names.spiffe() {
         return Err(AcmeError::Spiffe { id: id.to_owned() });
     }

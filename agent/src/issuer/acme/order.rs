@@ -29,6 +29,7 @@ use super::transport::Conversation;
 use crate::issuer::Progress;
 use crate::issuer::Request;
 use crate::leaf;
+use crate::rotation::failpoint;
 
 /// Between two looks, at first and at most, where the CA does not say.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -59,6 +60,7 @@ enum Outlook {
 impl Open<'_> {
     /// Goes on until the chain is there, or something has to be written down first.
     pub(super) async fn go_on(&self, url: &str) -> Result<Progress<AcmeOrder>, AcmeError> {
+        failpoint::hit("acme-order-kept");
         let outcome = self.to_the_end(url).await;
         if outcome.as_ref().is_err_and(AcmeError::is_final) {
             self.acme.ledger.no_certificate(self.names, url).await?;
@@ -95,7 +97,12 @@ impl Open<'_> {
                     })
                     .await?;
                 }
-                OrderStatus::Valid => return self.chain(&mut order).await.map(Progress::Issued),
+                OrderStatus::Valid => {
+                    failpoint::hit("acme-valid");
+                    let chain = self.chain(&mut order).await?;
+                    failpoint::hit("acme-downloaded");
+                    return Ok(Progress::Issued(chain));
+                }
                 OrderStatus::Invalid => return Err(self.why(&mut order).await),
             }
         }
@@ -130,8 +137,11 @@ impl Open<'_> {
         }
         let others: Vec<_> = self.noted.records.iter().filter(|record| !known.contains(record)).cloned().collect();
         self.acme.challenger.clean_up(&others).await;
+        failpoint::hit("acme-present");
         let presented = self.acme.challenger.present(&proofs).await?;
+        failpoint::hit("acme-presented");
         let outcome = self.validate(order, &kind).await;
+        failpoint::hit("acme-validated");
         presented.remove().await;
         outcome.map(|()| None)
     }
@@ -156,6 +166,7 @@ impl Open<'_> {
                 }
             }
         }
+        failpoint::hit("acme-validating");
         self.wait(order, "validating", |status| status != OrderStatus::Pending).await?;
         if order.state().status == OrderStatus::Invalid {
             self.settle(order.url(), kind).await;
@@ -183,7 +194,10 @@ impl Open<'_> {
         // First: what is not counted could be asked for without end.
         let limits = self.acme.settings.limits;
         self.acme.ledger.certificate(self.names, order.url(), limits, leaf::now()).await?;
-        patiently!(order.finalize_csr(&csr)).map_err(|error| self.conversation.error(error))
+        failpoint::hit("acme-finalize");
+        patiently!(order.finalize_csr(&csr)).map_err(|error| self.conversation.error(error))?;
+        failpoint::hit("acme-finalized");
+        Ok(())
     }
 
     fn csr(&self) -> Result<Vec<u8>, AcmeError> {

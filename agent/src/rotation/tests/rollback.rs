@@ -7,12 +7,14 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::command::Renewed;
+use crate::hook::Hook;
+use crate::hook::When;
 
 type Answer = Result<Renewed, CommandError>;
 
 async fn renewed(rotor: &mut Rotor) -> Renewed {
     let (reply, answer) = oneshot::channel();
-    rotor.ask(Ask::Renew(reply, Urgency::Planned));
+    rotor.ask(Ask::Renew(reply, Insistence::default()));
     rotor.drive().await;
     answer.await.expect("answered").expect("renewed")
 }
@@ -28,6 +30,33 @@ async fn back(rotor: &mut Rotor) -> Answer {
 fn file(directory: &TempDir) -> String {
     let pem = std::fs::read_to_string(directory.path().join("tls/tls.crt")).expect("a file");
     leaf::Leaf::from_der(&leaf::chain(&pem).expect("a chain")[0]).expect("a leaf").serial
+}
+
+#[tokio::test]
+async fn what_was_never_seen_in_use_is_nothing_to_go_back_to() {
+    let (directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let first = rotor.entry.serial().expect("stored").to_owned();
+    // The second is stored, and who reads the files is never told of it.
+    rotor.config.hooks = vec![Hook {
+        program: "/bin/false".into(),
+        arguments: Vec::new(),
+        timeout: Duration::from_secs(60),
+        when: When::Installed,
+    }];
+    let (reply, answer) = oneshot::channel();
+    rotor.ask(Ask::Renew(reply, Insistence::default()));
+    rotor.drive().await;
+    let error = answer.await.expect("answered").expect_err("nobody is told").to_string();
+    assert!(error.contains("/bin/false"), "{error}");
+    let second = rotor.entry.serial().expect("stored").to_owned();
+    assert_ne!(second, first);
+    assert!(rotor.entry.failures > 0 && rotor.entry.unissued == 0, "no issuer is to blame for a hook");
+    // The third is.
+    rotor.config.hooks.clear();
+    renewed(&mut rotor).await;
+    let answer = back(&mut rotor).await.expect("a step back");
+    assert_eq!((answer.new_serial, file(&directory)), (first.clone(), first));
 }
 
 #[tokio::test]
@@ -109,14 +138,14 @@ async fn while_a_new_one_does_not_arrive_the_one_before_it_is_the_way_back() {
     let first = rotor.entry.serial().expect("stored").to_owned();
     let second = renewed(&mut rotor).await.new_serial;
     // A hook that never goes well.
-    rotor.config.hooks = vec![crate::hook::Hook {
+    rotor.config.hooks = vec![Hook {
         program: "/bin/false".into(),
         arguments: Vec::new(),
         timeout: Duration::from_secs(60),
-        when: crate::hook::When::Installed,
+        when: When::Installed,
     }];
     let (reply, answer) = oneshot::channel();
-    rotor.ask(Ask::Renew(reply, Urgency::Planned));
+    rotor.ask(Ask::Renew(reply, Insistence::default()));
     rotor.drive().await;
     answer.await.expect("answered").expect_err("not told");
     let third = rotor.entry.serial().expect("stored").to_owned();

@@ -1,56 +1,13 @@
 //! `dns-01` through a program (RFC 8555 §8.4): it is called with `present` or `cleanup`, the record's name and its value.
 
-use std::io;
-use std::process::ExitStatus;
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process_group;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
-
 use super::TxtRecord;
-use crate::hook::INHERITED;
+use crate::hook;
+use crate::hook::HookError;
+use crate::hook::When;
 use crate::issuer::acme::error::AcmeError;
-use crate::issuer::acme::problem::clean;
-
-/// What is kept of what a program says.
-const LONGEST: usize = 2_000;
-
-/// Why the program did not do what it should.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HookError {
-    /// It said so.
-    #[error("`{program}` ended with {status}: {said}")]
-    Failed {
-        /// The program.
-        program: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The end of what it said.
-        said: String,
-    },
-    /// It is not there, or may not be run.
-    #[error("cannot run `{program}`")]
-    Spawn {
-        /// The program.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It was killed.
-    #[error("`{program}` took longer than {within:?} and was killed")]
-    TimedOut {
-        /// The program.
-        program: String,
-        /// How long it had.
-        within: Duration,
-    },
-}
 
 /// A program that changes the DNS.
 #[derive(Clone, Debug)]
@@ -64,9 +21,6 @@ pub(in crate::issuer::acme) struct Records {
     hook: Hook,
     records: Vec<TxtRecord>,
 }
-
-/// A process group that does not outlive its owner.
-struct Group(Option<Pid>);
 
 impl Hook {
     pub(super) fn new(argv: Vec<String>, within: Duration) -> Self {
@@ -98,34 +52,15 @@ impl Hook {
     }
 
     async fn run(&self, action: &str, record: &TxtRecord) -> Result<(), HookError> {
-        let program = self.argv.first().cloned().unwrap_or_default();
-        let mut command = Command::new(&program);
-        command.args(self.argv.get(1..).unwrap_or_default()).args([action, &record.name, &record.value]);
-        // What else the agent was given is not the program's business.
-        command.env_clear().envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Of its own, so that everything that it starts can be ended with it.
-        command.process_group(0).kill_on_drop(true);
-        let spawn = |source| HookError::Spawn { program: program.clone(), source };
-        let mut child = command.spawn().map_err(spawn)?;
-        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let ended = tokio::time::timeout(self.within, async move {
-            let status = async {
-                let status = child.wait().await;
-                // What it left behind would hold its output open.
-                drop(group);
-                status
-            };
-            let (_, said, status) = tokio::join!(last_words(stdout), last_words(stderr), status);
-            (said, status)
-        });
-        match ended.await {
-            Ok((_, Ok(status))) if status.success() => Ok(()),
-            Ok((said, Ok(status))) => Err(HookError::Failed { program, status, said }),
-            Ok((_, Err(source))) => Err(HookError::Spawn { program, source }),
-            Err(_) => Err(HookError::TimedOut { program, within: self.within }),
-        }
+        let own = self.argv.get(1..).unwrap_or_default().iter().map(String::as_str);
+        let told = [action, &record.name, &record.value];
+        let hook = hook::Hook {
+            program: self.argv.first().map(PathBuf::from).unwrap_or_default(),
+            arguments: own.chain(told).map(str::to_owned).collect(),
+            timeout: self.within,
+            when: When::Installed,
+        };
+        hook.run_with(b"", [], "").await.map(drop)
     }
 }
 
@@ -149,29 +84,6 @@ impl Drop for Records {
             runtime.spawn(async move { hook.remove(&records).await });
         }
     }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0.take() {
-            // Nobody may be left.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-}
-
-/// Reads everything, so that the program is not held up, and keeps the end.
-async fn last_words(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..read]);
-        kept.drain(..kept.len().saturating_sub(LONGEST));
-    }
-    // The last line alone: what a program tells of its doings may hold what it logs in with.
-    let said = String::from_utf8_lossy(&kept);
-    clean(said.trim().lines().next_back().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -226,11 +138,12 @@ mod tests {
         .await;
         let error = error.expect_err("it failed");
         assert!(
-            matches!(&error, HookError::Failed { said, status, .. } if said == "no zone" && status.code() == Some(7))
+            matches!(&error, HookError::Failed { said, how, .. } if said.as_deref() == Some("no zone") && how == "exit status: 7"),
+            "{error}"
         );
         let loud = "yes | head -c 5000000 >&2; exit 1";
         let error = run(loud, Duration::from_secs(60)).await.expect_err("it failed").to_string();
-        assert!(error.len() < LONGEST + 200, "{}", error.len());
+        assert!(error.len() < 500, "{}", error.len());
     }
 
     #[tokio::test]
@@ -258,7 +171,7 @@ mod tests {
     async fn a_program_that_is_not_there_is_named() {
         let hook = Hook::new(vec!["/nowhere/hook".to_owned()], Duration::from_secs(1));
         let error = hook.run("present", &record()).await.expect_err("not there");
-        assert_eq!(error.to_string(), "cannot run `/nowhere/hook`");
+        assert_eq!(error.to_string(), "hook `/nowhere/hook` is not there");
         assert!(!Path::new("/tmp/never").exists());
     }
 

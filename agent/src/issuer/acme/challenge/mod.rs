@@ -16,8 +16,6 @@ use instant_acme::Identifier;
 use serde::Deserialize;
 use serde::Serialize;
 
-pub use dns01::HookError;
-
 use super::error::AcmeError;
 use super::settings::Challenge;
 

@@ -169,12 +169,23 @@ fn is_of_the_visitor(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::atomic::AtomicU16;
+    use std::sync::atomic::Ordering;
 
     use super::*;
 
+    /// A port that nobody has, and that the system gives to nobody: it takes those of outgoing connections, and those that are
+    /// asked for without a number, from above.
     fn free() -> SocketAddr {
-        let found = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        found.local_addr().expect("an address")
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        const FIRST: u16 = 12_000;
+        const COUNT: u16 = 8_000;
+        let begin = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
+        let mut tried = (0..COUNT).map(|_| {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+            SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST + (begin + step) % COUNT))
+        });
+        tried.find(|address| std::net::TcpListener::bind(address).is_ok()).expect("a port")
     }
 
     async fn hold(server: &Server<&'static str>, question: &str, answer: &'static str) -> Held {
