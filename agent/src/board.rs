@@ -1,6 +1,14 @@
 //! The status as one shared picture: each part of the agent draws its own corner, and whether the whole is ready is
 //! worked out at every stroke.
 
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -12,9 +20,61 @@ use crate::status::ProxyStatus;
 use crate::status::RevocationStatus;
 use crate::status::Status;
 
+/// Reasons that are told; of more than these, only how many.
+const REASONS_TOLD: usize = 50;
+/// Between two looks at everything for the time that passed.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// Handle for those who draw. Clones share one picture.
 #[derive(Clone, Debug)]
-pub struct Board(watch::Sender<Status>);
+pub struct Board {
+    picture: watch::Sender<Status>,
+    /// Of thousands of certificates one is looked at when it changes, not all.
+    wrong: Arc<Mutex<Wrong>>,
+}
+
+/// What keeps the agent from being ready, by certificate.
+#[derive(Debug, Default)]
+struct Wrong {
+    certificates: BTreeMap<String, Vec<String>>,
+    /// Where each stands in the picture.
+    places: HashMap<String, usize>,
+    looked: Option<Instant>,
+}
+
+impl Wrong {
+    fn look_at(&mut self, certificate: &CertificateStatus, now: Timestamp) {
+        let reasons = of_certificate(certificate, now);
+        if reasons.is_empty() {
+            self.certificates.remove(&certificate.name);
+        } else {
+            self.certificates.insert(certificate.name.clone(), reasons);
+        }
+    }
+
+    fn look_at_all(&mut self, status: &Status, now: Timestamp) {
+        self.looked = Some(Instant::now());
+        self.certificates.clear();
+        self.places = status.certificates.iter().enumerate().map(|(at, one)| (one.name.clone(), at)).collect();
+        for certificate in &status.certificates {
+            self.look_at(certificate, now);
+        }
+    }
+
+    /// In the order of the picture, as far as they are told.
+    fn told(&self) -> Vec<String> {
+        let mut wrong: Vec<(usize, &Vec<String>)> = Vec::new();
+        for (name, reasons) in self.certificates.iter().take(REASONS_TOLD) {
+            wrong.push((self.places.get(name).copied().unwrap_or_default(), reasons));
+        }
+        wrong.sort_unstable_by_key(|(place, _)| *place);
+        let mut told: Vec<String> = wrong.into_iter().flat_map(|(_, reasons)| reasons.iter().cloned()).collect();
+        if let Some(more) = self.certificates.len().checked_sub(REASONS_TOLD).filter(|more| *more > 0) {
+            told.push(format!("{more} more certificates are not in order"));
+        }
+        told
+    }
+}
 
 impl Default for Board {
     fn default() -> Self {
@@ -26,35 +86,42 @@ impl Board {
     /// An empty picture, not ready.
     pub fn new() -> Self {
         let starting = Status { reasons: vec!["the agent is starting".to_owned()], ..Status::default() };
-        Self(watch::Sender::new(starting))
+        Self { picture: watch::Sender::new(starting), wrong: Arc::default() }
     }
 
     /// For those who look.
     pub fn watch(&self) -> watch::Receiver<Status> {
-        self.0.subscribe()
+        self.picture.subscribe()
     }
 
     /// Names what there will be, in its order; what is not named leaves the picture.
     pub(crate) fn certificates(&self, all: Vec<CertificateStatus>) {
-        self.draw(|status| replace(&mut status.certificates, all));
+        self.draw(|status, wrong| {
+            let changed = replace(&mut status.certificates, all);
+            wrong.look_at_all(status, Timestamp::now());
+            changed
+        });
     }
 
     /// Replaces the entry of that name.
     pub(crate) fn certificate(&self, new: CertificateStatus) {
-        self.draw(|status| {
-            let slot = status.certificates.iter_mut().find(|old| old.name == new.name);
-            slot.is_some_and(|slot| replace(slot, new))
+        self.draw(|status, wrong| {
+            let Some(slot) = wrong.places.get(&new.name).and_then(|&place| status.certificates.get_mut(place)) else {
+                return false;
+            };
+            wrong.look_at(&new, Timestamp::now());
+            replace(slot, new)
         });
     }
 
     /// Replaces the bundles.
     pub(crate) fn bundles(&self, all: Vec<BundleStatus>) {
-        self.draw(|status| replace(&mut status.bundles, all));
+        self.draw(|status, _| replace(&mut status.bundles, all));
     }
 
     /// Replaces the policy.
     pub(crate) fn policy(&self, change: impl FnOnce(&mut PolicyStatus)) {
-        self.draw(|status| {
+        self.draw(|status, _| {
             let mut policy = status.policy.clone();
             change(&mut policy);
             replace(&mut status.policy, policy)
@@ -63,7 +130,7 @@ impl Board {
 
     /// Names the providers that there will be, in this order; who is not named leaves the picture.
     pub(crate) fn providers(&self, names: &[&str]) {
-        self.draw(|status| {
+        self.draw(|status, _| {
             let all = names.iter().map(|name| {
                 let known = status.providers.iter().find(|provider| provider.name == *name);
                 known.cloned().unwrap_or_else(|| ProviderStatus::new(name, ""))
@@ -75,7 +142,7 @@ impl Board {
 
     /// Replaces the entry of that name.
     pub(crate) fn provider(&self, new: ProviderStatus) {
-        self.draw(|status| {
+        self.draw(|status, _| {
             let slot = status.providers.iter_mut().find(|old| old.name == new.name);
             slot.is_some_and(|slot| replace(slot, new))
         });
@@ -83,26 +150,34 @@ impl Board {
 
     /// Replaces what is revoked.
     pub(crate) fn revocations(&self, new: RevocationStatus) {
-        self.draw(|status| replace(&mut status.revocations, new));
+        self.draw(|status, _| replace(&mut status.revocations, new));
     }
 
     /// Replaces the proxies.
     pub(crate) fn proxies(&self, all: Vec<ProxyStatus>) {
-        self.draw(|status| replace(&mut status.proxies, all));
+        self.draw(|status, _| replace(&mut status.proxies, all));
     }
 
     /// Works readiness out again, for time has passed.
     pub(crate) fn refresh(&self) {
-        self.draw(|_| false);
+        self.draw(|status, wrong| {
+            if wrong.looked.is_none_or(|looked| looked.elapsed() >= BETWEEN_LOOKS) {
+                wrong.look_at_all(status, Timestamp::now());
+            }
+            false
+        });
     }
 
     /// Those who look are woken only if something is different. `change` says whether it changed anything.
-    fn draw(&self, change: impl FnOnce(&mut Status) -> bool) {
-        self.0.send_if_modified(|status| {
-            let changed = change(status);
-            let reasons = reasons(status, Timestamp::now());
-            status.ready = reasons.is_empty();
-            replace(&mut status.reasons, reasons) || changed
+    fn draw(&self, change: impl FnOnce(&mut Status, &mut Wrong) -> bool) {
+        // Held for moments and never across an await. A panic inside leaves whole values only.
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        self.picture.send_if_modified(|status| {
+            let changed = change(status, &mut wrong);
+            let mut all = wrong.told();
+            all.extend(reasons(status, Timestamp::now()));
+            status.ready = all.is_empty();
+            replace(&mut status.reasons, all) || changed
         });
     }
 }
@@ -114,36 +189,40 @@ fn replace<T: PartialEq>(slot: &mut T, new: T) -> bool {
     changed
 }
 
-/// Why the agent is not ready, a sentence each; none if it is.
+/// Why a certificate is not in order, a sentence each.
+fn of_certificate(certificate: &CertificateStatus, now: Timestamp) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let name = &certificate.name;
+    let Some(stored) = &certificate.stored else {
+        reasons.push(format!("certificate `{name}` was not issued yet"));
+        return reasons;
+    };
+    if stored.not_after < now {
+        reasons.push(format!("certificate `{name}` ended at {}", stored.not_after));
+    } else if stored.not_before > now {
+        reasons.push(format!("certificate `{name}` is not valid before {}; check the clock", stored.not_before));
+    }
+    if certificate.installed.as_ref() != Some(&stored.serial) {
+        reasons.push(format!("certificate `{name}` is stored and was not taken by every target yet"));
+    }
+    for served in certificate.served.iter().filter(|served| !served.current) {
+        let what = match (&served.error, &served.leaf) {
+            (_, Some(leaf)) if leaf.not_after < now => format!("serves one that ended at {}", leaf.not_after),
+            (_, Some(leaf)) if leaf.serial != stored.serial => format!("serves serial {}", leaf.serial),
+            (Some(error), _) => error.clone(),
+            (None, _) => "was not looked at yet".to_owned(),
+        };
+        reasons.push(format!("certificate `{name}` at `{}`: {what}", served.address));
+    }
+    if let Some(error) = certificate.last_error.as_ref().filter(|_| certificate.failures > 0) {
+        reasons.push(format!("certificate `{name}`: {error}"));
+    }
+    reasons
+}
+
+/// Why the agent is not ready beside its certificates, a sentence each.
 fn reasons(status: &Status, now: Timestamp) -> Vec<String> {
     let mut reasons = Vec::new();
-    for certificate in &status.certificates {
-        let name = &certificate.name;
-        let Some(stored) = &certificate.stored else {
-            reasons.push(format!("certificate `{name}` was not issued yet"));
-            continue;
-        };
-        if stored.not_after < now {
-            reasons.push(format!("certificate `{name}` ended at {}", stored.not_after));
-        } else if stored.not_before > now {
-            reasons.push(format!("certificate `{name}` is not valid before {}; check the clock", stored.not_before));
-        }
-        if certificate.installed.as_ref() != Some(&stored.serial) {
-            reasons.push(format!("certificate `{name}` is stored and was not taken by every target yet"));
-        }
-        for served in certificate.served.iter().filter(|served| !served.current) {
-            let what = match (&served.error, &served.leaf) {
-                (_, Some(leaf)) if leaf.not_after < now => format!("serves one that ended at {}", leaf.not_after),
-                (_, Some(leaf)) if leaf.serial != stored.serial => format!("serves serial {}", leaf.serial),
-                (Some(error), _) => error.clone(),
-                (None, _) => "was not looked at yet".to_owned(),
-            };
-            reasons.push(format!("certificate `{name}` at `{}`: {what}", served.address));
-        }
-        if let Some(error) = certificate.last_error.as_ref().filter(|_| certificate.failures > 0) {
-            reasons.push(format!("certificate `{name}`: {error}"));
-        }
-    }
     for bundle in status.bundles.iter().filter(|bundle| !bundle.acknowledged) {
         reasons.push(format!("bundle `{}` was not taken by every proxy yet", bundle.name));
     }
@@ -191,6 +270,45 @@ mod tests {
         );
         board.bundles(vec![bundle(true)]);
         board.policy(|policy| policy.acknowledged = true);
+        assert!(board.watch().borrow().ready);
+    }
+
+    fn unissued(name: &str) -> CertificateStatus {
+        CertificateStatus {
+            name: name.to_owned(),
+            identity: String::new(),
+            issuer: String::new(),
+            state: "none".to_owned(),
+            stored: None,
+            installed: None,
+            served: Vec::new(),
+            next_attempt: None,
+            renew_at: None,
+            waits_for: None,
+            is_fallback: false,
+            last_error: None,
+            rotations: 0,
+            failures: 0,
+            issued_to_served_ms: None,
+        }
+    }
+
+    #[test]
+    fn of_very_many_reasons_the_first_are_told_and_the_rest_counted() {
+        let board = Board::new();
+        let names: Vec<String> = (0..REASONS_TOLD + 10).map(|number| format!("shop-{number:03}")).collect();
+        board.certificates(names.iter().map(|name| unissued(name)).collect());
+        let reasons = board.watch().borrow().reasons.clone();
+        assert_eq!(reasons.len(), REASONS_TOLD + 1);
+        assert_eq!(reasons[0], "certificate `shop-000` was not issued yet");
+        assert_eq!(reasons[REASONS_TOLD], "10 more certificates are not in order");
+        // One that changes is looked at by itself.
+        let failed = CertificateStatus { state: "failed".to_owned(), ..unissued("shop-007") };
+        board.certificate(failed);
+        assert_eq!(board.watch().borrow().certificates[7].state, "failed");
+        board.certificate(unissued("stranger"));
+        assert_eq!(board.watch().borrow().certificates.len(), names.len(), "who was not named stays away");
+        board.certificates(Vec::new());
         assert!(board.watch().borrow().ready);
     }
 }

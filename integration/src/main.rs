@@ -48,9 +48,13 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         requests: u64,
         /// Only these peers, and no figures beside the table: `nothing`, `empty`, `lua`, `rbac`, `ours`, `rbac-1000`,
-        /// `ours-100000` …; `tokens` for bearer tokens and what they are measured against; `streams` for open streams.
+        /// `ours-100000` …; `tokens` for bearer tokens and what they are measured against; `streams` for open streams;
+        /// `agent` for the agent itself with few certificates and with very many; `issuance` for ACME clients.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        /// Certificates that each ACME client obtains, for `issuance`.
+        #[arg(long, default_value_t = 500)]
+        certificates: usize,
     },
 }
 
@@ -70,8 +74,8 @@ async fn main() -> ExitCode {
         What::Demo { until } => demo(until).await,
         What::Stories => list(),
         What::Story { name } => tell(name).await,
-        What::Bench { rounds, requests, only } => {
-            let settings = bench::Settings { rounds, requests, only };
+        What::Bench { rounds, requests, only, certificates } => {
+            let settings = bench::Settings { rounds, requests, only, certificates };
             bench::run(&settings, &mut io::stdout(), &mut io::stderr()).await.map_err(Into::into)
         }
     };

@@ -119,6 +119,16 @@ fn forwarder() {
 }
 
 #[test]
+fn many_names() {
+    tell(Story::ManyNames);
+}
+
+#[test]
+fn thousand_rotations() {
+    tell(Story::ThousandRotations);
+}
+
+#[test]
 fn tcp_postgres() {
     tell(Story::TcpPostgres);
 }

@@ -43,6 +43,8 @@ use crate::yaml::Source;
 
 /// `sun_path` of Linux holds 108 bytes with the NUL at its end.
 const SOCKET_PATH_BYTES: usize = 107;
+/// As long as a DNS name may be: one that proxies ask for by server name has that name.
+const LONGEST_NAME: usize = 253;
 const DAY: i64 = 86_400;
 const SHORTEST_LIFETIME: i64 = 60;
 const LONGEST_LIFETIME: i64 = 398 * DAY;
@@ -72,15 +74,17 @@ impl Check<'_> {
         let mut calendars = Calendars::new(self, &raw.renew_window, &raw.blackout)?;
         for (at, certificate) in raw.certificates.into_iter().enumerate() {
             let field = format!("certificates[{at}]");
-            self.name(&mut taken, &certificate.name, &field)?;
-            let certificate = self.certificate(certificate, &field, &ca, &issuers, &mut calendars)?;
-            if let Some(files) = &certificate.files
-                && let Some(other) = directories.insert(files.directory.clone(), certificate.name.clone())
-            {
-                let message = format!("certificate `{other}` is written there already; give each its own directory");
-                return Err(self.bad(&format!("{field}.files.directory"), &message));
+            for certificate in self.certificates_of(certificate, &field, &ca, &issuers, &mut calendars)? {
+                self.name(&mut taken, &certificate.name, &field)?;
+                if let Some(files) = &certificate.files
+                    && let Some(other) = directories.insert(files.directory.clone(), certificate.name.clone())
+                {
+                    let message =
+                        format!("certificate `{other}` is written there already; give each its own directory");
+                    return Err(self.bad(&format!("{field}.files.directory"), &message));
+                }
+                certificates.push(certificate);
             }
-            certificates.push(certificate);
         }
         let mut bundles = Vec::with_capacity(raw.bundles.len());
         for (at, bundle) in raw.bundles.into_iter().enumerate() {
@@ -202,8 +206,9 @@ impl Check<'_> {
         Ok(Ca { trust_domain, root_lifetime })
     }
 
-    fn certificate(
+    pub(super) fn certificate(
         &self,
+        name: String,
         raw: raw::Certificate,
         field: &str,
         ca: &Ca,
@@ -253,7 +258,7 @@ impl Check<'_> {
             self.server_name(served, &format!("{field}.served_at[{at}]"))?;
         }
         Ok(Certificate {
-            name: raw.name,
+            name,
             issuer,
             fallback,
             names,
@@ -311,12 +316,12 @@ impl Check<'_> {
     /// Looks whether a name is one and is free; `taken` maps names to the fields that took them.
     fn name(&self, taken: &mut BTreeMap<String, String>, name: &str, field: &str) -> Result<(), Located> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let good = (1..=63).contains(&name.len())
+        let good = (1..=LONGEST_NAME).contains(&name.len())
             && name.bytes().all(plain)
             && name.starts_with(|first: char| first.is_ascii_alphanumeric());
         let place = format!("{field}.name");
         if !good {
-            let message = format!("`{name}` is not a name: letters, digits, `-`, `_`, `.`, 63 at most");
+            let message = format!("`{name}` is not a name: letters, digits, `-`, `_`, `.`, {LONGEST_NAME} at most");
             return Err(self.bad(&place, &message));
         }
         match taken.insert(name.to_owned(), field.to_owned()) {

@@ -7,6 +7,7 @@ mod account;
 mod acme;
 mod calendar;
 mod check;
+mod each;
 mod issuers;
 mod raw;
 mod targets;

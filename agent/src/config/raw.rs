@@ -167,7 +167,8 @@ pub(super) struct Fallback {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Certificate {
-    pub(super) name: String,
+    pub(super) name: Option<String>,
+    pub(super) each: Option<PathBuf>,
     pub(super) issuer: Option<String>,
     pub(super) fallback: Option<Fallback>,
     pub(super) spiffe: Option<String>,

@@ -117,6 +117,9 @@ impl Rotor {
     /// that says nothing does not hold them up.
     pub(super) async fn install(&mut self, cause: Cause) -> Result<Installed, StepError> {
         let taken = self.install_at_proxies(cause).await;
+        if matches!(taken, Ok(Installed::Nowhere)) {
+            self.knocked = Some(Instant::now());
+        }
         if matches!(taken, Err(StepError::Delivery(DeliveryError::Refused { .. } | DeliveryError::Publish(_)))) {
             return taken;
         }
@@ -152,8 +155,13 @@ impl Rotor {
             publisher.push_again(&self.config.name);
         }
         let deadline = Instant::now() + ANSWER;
+        let mut may_knock = !self.config.served_at.is_empty();
         loop {
             match publisher.acknowledged(&self.config.name) {
+                None if std::mem::take(&mut may_knock) => {
+                    self.knock().await;
+                    continue;
+                }
                 None if self.generations.is_none() => return Ok(Installed::Nowhere),
                 None | Some(true) => return Ok(Installed::Taken { said: None }),
                 Some(false) => {}
@@ -167,6 +175,15 @@ impl Rotor {
                 }
                 Ok(_) => {}
             }
+        }
+    }
+
+    /// Shakes hands with the listeners, whatever they show: a proxy that learns of certificates by server name asks for one
+    /// when a client does, and we are the first.
+    async fn knock(&self) {
+        for at in &self.config.served_at {
+            // Nobody may be there yet.
+            let _ = self.context.prover.leaf_at(at, HANDSHAKE).await;
         }
     }
 

@@ -21,6 +21,7 @@ mod rotor;
 mod tell;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use tokio::task::Id;
 use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Event;
@@ -71,6 +73,10 @@ use rotor::Rotor;
 const AT_ONCE: usize = 16;
 /// Time that passed is noticed at least this often, whatever is planned; a machine that slept notices at once.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two tries whether a listener is there by now.
+const BETWEEN_KNOCKS: Duration = Duration::from_secs(2);
+/// Handshakes of a second, where there are so many listeners and names that `verify_every` would take more.
+const LOOKS_A_SECOND: u64 = 10;
 
 /// What the loop works with. Everything in it can be shared.
 pub struct Context {
@@ -122,6 +128,29 @@ pub struct Rotation {
     waiting: Vec<(String, Ask)>,
     /// What the configuration has, in its order.
     wanted: Arc<config::Config>,
+    /// Who may have something to do.
+    stirred: Stirred,
+}
+
+/// Of thousands of certificates few have anything to do at a time: all are looked at once a beat, in between those that
+/// something happened to.
+#[derive(Debug, PartialEq, Eq)]
+enum Stirred {
+    All,
+    These(BTreeSet<String>),
+}
+
+impl Stirred {
+    fn add(&mut self, name: &str) {
+        if let Self::These(names) = self {
+            names.insert(name.to_owned());
+        }
+    }
+
+    /// Nobody, from now on.
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::These(BTreeSet::new()))
+    }
 }
 
 /// Something that an operator waits for.
@@ -156,6 +185,7 @@ impl Rotation {
             limit,
             waiting: Vec::new(),
             wanted: config,
+            stirred: Stirred::All,
         })
     }
 
@@ -167,6 +197,8 @@ impl Rotation {
         mut configs: mpsc::Receiver<Arc<config::Config>>,
         shutdown: CancellationToken,
     ) {
+        let mut beat = tokio::time::interval(TICK);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.context.heartbeat.beat();
             self.context.board.refresh();
@@ -189,7 +221,7 @@ impl Rotation {
                     });
                     self.somebody_answered(name.as_deref());
                 }
-                () = tokio::time::sleep(TICK) => {}
+                _ = beat.tick() => self.stirred = Stirred::All,
             }
         }
         // A step that is being taken ends by itself; waiting for a listener does not hold up the end.
@@ -213,10 +245,22 @@ impl Rotation {
     /// Starts work on every certificate that needs some.
     fn set_to_work(&mut self) {
         let now = leaf::now();
-        let every = self.wanted.verify_every;
-        self.idle.values_mut().for_each(Rotor::hear);
-        let busy = self.idle.iter().filter(|(_, rotor)| rotor.needs_work(now, every));
-        let names: Vec<String> = busy.map(|(name, _)| name.clone()).collect();
+        let every = self.between_looks();
+        let names: Vec<String> = match self.stirred.take() {
+            Stirred::All => {
+                let knocks = BETWEEN_KNOCKS.max(self.gently());
+                for rotor in self.idle.values_mut() {
+                    rotor.hear();
+                    rotor.may_knock(knocks);
+                }
+                let busy = self.idle.iter().filter(|(_, rotor)| rotor.needs_work(now, every));
+                busy.map(|(name, _)| name.clone()).collect()
+            }
+            Stirred::These(names) => {
+                let is_busy = |name: &String| self.idle.get(name).is_some_and(|rotor| rotor.needs_work(now, every));
+                names.into_iter().filter(is_busy).collect()
+            }
+        };
         for name in names {
             let Some(mut rotor) = self.idle.remove(&name) else { continue };
             let limit = Arc::clone(&self.limit);
@@ -233,6 +277,17 @@ impl Rotation {
             });
             self.names.insert(task.id(), name);
         }
+    }
+
+    /// How often a listener is looked at.
+    fn between_looks(&self) -> Duration {
+        self.wanted.verify_every.max(self.gently())
+    }
+
+    /// How long it takes to shake hands with every listener so slowly that a proxy hardly notices.
+    fn gently(&self) -> Duration {
+        let listeners: usize = self.wanted.certificates.iter().map(|certificate| certificate.served_at.len()).sum();
+        Duration::from_millis(1000 / LOOKS_A_SECOND).saturating_mul(u32::try_from(listeners).unwrap_or(u32::MAX))
     }
 
     /// A task that panicked took its certificate with it; what the store has of it is as good as ever.
@@ -267,11 +322,11 @@ impl Rotation {
             }
         }
         let mut statuses = Vec::with_capacity(config.certificates.len());
-        let mut before = self.context.board.watch().borrow().certificates.clone();
+        let before = self.context.board.watch().borrow().certificates.clone();
+        let mut before: BTreeMap<_, _> = before.into_iter().map(|status| (status.name.clone(), status)).collect();
         for certificate in &config.certificates {
-            let at = before.iter().position(|status| status.name == certificate.name);
-            if let Some(at) = at {
-                statuses.push(before.swap_remove(at));
+            if let Some(status) = before.remove(&certificate.name) {
+                statuses.push(status);
                 continue;
             }
             match Rotor::open(Arc::clone(&self.context), certificate.clone()).await {
@@ -285,6 +340,7 @@ impl Rotation {
             }
         }
         self.context.board.certificates(statuses);
+        self.stirred = Stirred::All;
     }
 
     fn put_back(&mut self, mut rotor: Rotor) {
@@ -304,13 +360,20 @@ impl Rotation {
         for ask in asks {
             rotor.ask(ask);
         }
+        self.stirred.add(rotor.name());
         self.idle.insert(rotor.name().to_owned(), rotor);
     }
 
     /// A proxy came or answered: what waited for one can go on.
     fn somebody_answered(&mut self, name: Option<&str>) {
-        for rotor in self.idle.values_mut().filter(|rotor| name.is_none_or(|name| rotor.name() == name)) {
+        let Some(name) = name else {
+            self.idle.values_mut().for_each(Rotor::somebody_listens);
+            self.stirred = Stirred::All;
+            return;
+        };
+        if let Some(rotor) = self.idle.get_mut(name) {
             rotor.somebody_listens();
+            self.stirred.add(name);
         }
     }
 
@@ -361,7 +424,10 @@ impl Rotation {
 
     fn ask(&mut self, name: String, ask: Ask) {
         match self.idle.get_mut(&name) {
-            Some(rotor) => rotor.ask(ask),
+            Some(rotor) => {
+                rotor.ask(ask);
+                self.stirred.add(&name);
+            }
             None if self.names.values().any(|busy| *busy == name) => self.waiting.push((name, ask)),
             None => refuse(vec![ask], &not_looked_after()),
         }

@@ -140,6 +140,8 @@ pub(super) struct Rotor {
     /// Dropped when the listeners were looked at.
     verifications: Vec<mpsc::Sender<()>>,
     looked: Option<Instant>,
+    /// When it was last tried whether somebody takes it who asked for nothing before.
+    pub(super) knocked: Option<Instant>,
     /// Whether the issuer was asked since the agent began: it may have been away for long.
     pub(super) is_advised: bool,
     paused: Option<Instant>,
@@ -187,6 +189,7 @@ impl Rotor {
             renewed_from: None,
             verifications: Vec::new(),
             looked: None,
+            knocked: None,
             is_advised: false,
             paused: None,
             alarm: None,
@@ -294,6 +297,14 @@ impl Rotor {
 
     pub(super) fn somebody_listens(&mut self) {
         self.facts.nobody_listens = false;
+    }
+
+    /// Tries again after so long whether a listener is there by now whose proxy asks when a client does: nobody else would
+    /// tell.
+    pub(super) fn may_knock(&mut self, every: Duration) {
+        if self.facts.nobody_listens && !self.config.served_at.is_empty() && super::is_due(self.knocked, every) {
+            self.somebody_listens();
+        }
     }
 
     /// Leaves it alone for a while.

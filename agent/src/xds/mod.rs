@@ -13,6 +13,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio::sync::broadcast;
 use tokio::sync::watch;
 
@@ -45,6 +46,8 @@ use subscription::Response;
 use subscription::Subscription;
 use subscription::TooManyNames;
 
+/// Streams at once. A proxy that learns of certificates by server name opens one for each name that it was asked for.
+const MAX_STREAMS: usize = 65_536;
 /// Answers kept for a receiver that is slow to take them.
 const OUTCOMES: usize = 1024;
 
@@ -53,8 +56,6 @@ const OUTCOMES: usize = 1024;
 pub struct Publisher {
     hub: Arc<Mutex<Hub>>,
     outcomes: broadcast::Sender<Outcome>,
-    /// Streams hold the receivers: something changed, poll again.
-    changes: watch::Sender<()>,
     /// A proxy came, asked, answered or left.
     activity: watch::Sender<()>,
 }
@@ -74,6 +75,8 @@ struct StreamId(u64);
 #[derive(Debug)]
 struct Stream {
     subscription: Subscription,
+    /// Something changed that it asks for: poll it again.
+    wake: Arc<Notify>,
     pid: Option<i32>,
     /// `node.id`; only a stream's first request is sure to carry it.
     node: Option<String>,
@@ -84,6 +87,11 @@ struct Peer {
     node: String,
     pid: Option<i32>,
 }
+
+/// More streams than a proxy needs.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {MAX_STREAMS} streams")]
+struct TooManyStreams;
 
 impl Stream {
     fn peer(&self) -> Option<Peer> {
@@ -100,12 +108,7 @@ impl Default for Publisher {
 impl Publisher {
     /// Nothing published, nobody connected.
     pub fn new() -> Self {
-        Self {
-            hub: Arc::default(),
-            outcomes: broadcast::Sender::new(OUTCOMES),
-            changes: watch::Sender::new(()),
-            activity: watch::Sender::new(()),
-        }
+        Self { hub: Arc::default(), outcomes: broadcast::Sender::new(OUTCOMES), activity: watch::Sender::new(()) }
     }
 
     /// Replaces the resource of that name and pushes it to all who subscribe to it. Names are shared by SDS and ECDS.
@@ -131,11 +134,11 @@ impl Publisher {
         if !holders.is_empty() {
             hub.catalogue.take(&name, &version);
         }
+        hub.wake(&name);
         drop(hub);
         for node in holders {
             self.report(Outcome::Acknowledged { node, name: name.clone(), version: version.clone() });
         }
-        self.changes.send_replace(());
         Ok(())
     }
 
@@ -146,8 +149,7 @@ impl Publisher {
         for stream in hub.streams.values_mut() {
             stream.subscription.forget(name);
         }
-        drop(hub);
-        self.changes.send_replace(());
+        hub.wake(name);
     }
 
     /// Whether a proxy refused this version and nothing newer was published.
@@ -193,12 +195,17 @@ impl Publisher {
         Some(all && !hub.catalogue.is_refused(name))
     }
 
-    fn open(&self, subscription: Subscription, pid: Option<i32>) -> StreamId {
+    /// A new stream, and what wakes whoever carries it.
+    fn open(&self, subscription: Subscription, pid: Option<i32>) -> Result<(StreamId, Arc<Notify>), TooManyStreams> {
         let mut hub = self.hub();
+        if hub.streams.len() >= MAX_STREAMS {
+            return Err(TooManyStreams);
+        }
         hub.opened += 1;
         let id = StreamId(hub.opened);
-        hub.streams.insert(id, Stream { subscription, pid, node: None });
-        id
+        let wake = Arc::new(Notify::new());
+        hub.streams.insert(id, Stream { subscription, wake: Arc::clone(&wake), pid, node: None });
+        Ok((id, wake))
     }
 
     fn close(&self, id: StreamId) {
@@ -223,8 +230,15 @@ impl Publisher {
         }
         let answers = stream.subscription.receive(request, &mut hub.catalogue)?;
         let Some(peer) = stream.peer() else { return Ok(()) };
-        let refusals = answers.iter().filter(|answer| matches!(answer, Answer::Refused { .. })).count();
-        let connected = hub.nacks.insert(peer.clone(), hub.nacks.get(&peer).map_or(0, |nacks| nacks + refusals as u64));
+        let refused = answers.iter().filter_map(|answer| match answer {
+            Answer::Refused { name, .. } => Some(name.clone()),
+            Answer::Acknowledged { .. } => None,
+        });
+        let refused: Vec<String> = refused.collect();
+        let connected =
+            hub.nacks.insert(peer.clone(), hub.nacks.get(&peer).map_or(0, |nacks| nacks + refused.len() as u64));
+        // Others may have to go back as well.
+        refused.iter().for_each(|name| hub.wake(name));
         drop(guard);
 
         if connected.is_none() {
@@ -238,10 +252,6 @@ impl Publisher {
             });
         }
         self.activity.send_replace(());
-        if refusals > 0 {
-            // Others may have to go back as well.
-            self.changes.send_replace(());
-        }
         Ok(())
     }
 
@@ -271,11 +281,74 @@ impl Publisher {
 }
 
 impl Hub {
+    /// Has those streams polled that ask for the resource. Of thousands, each of one name, the others sleep on.
+    fn wake(&self, name: &str) {
+        for stream in self.streams.values().filter(|stream| stream.subscription.asks_for(name)) {
+            stream.wake.notify_one();
+        }
+    }
+
     /// The streams that ask for the resource at the service that it belongs to.
     fn subscribers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Stream> {
         let kind = self.catalogue.newest(name).map(|(kind, _)| kind);
         self.streams.values().filter(move |stream| {
             Some(stream.subscription.kind()) == kind && stream.subscription.holds(name, "").is_some()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use portcullis_policy::Protocol;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::resource::Body;
+    use catalogue::Kind;
+    use subscription::Change;
+
+    fn ask(publisher: &Publisher, name: &str) -> Arc<Notify> {
+        let (id, wake) = publisher.open(Subscription::delta(Kind::Filter), None).unwrap();
+        let change = Change::Delta {
+            subscribe: vec![name.to_owned()],
+            unsubscribe: Vec::new(),
+            versions: std::collections::HashMap::new(),
+        };
+        publisher.receive(id, Some("proxy".to_owned()), Request { change, ..Request::default() }).unwrap();
+        wake
+    }
+
+    async fn is_woken(wake: &Notify) -> bool {
+        timeout(Duration::ZERO, wake.notified()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn only_who_asks_for_a_resource_is_woken_by_it() {
+        let publisher = Publisher::new();
+        let (one, other) = (ask(&publisher, "one"), ask(&publisher, "other"));
+        let module = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(module.path(), b"\0asm").unwrap();
+        let body = Body::WasmFilter {
+            protocol: Protocol::Http,
+            module: module.path().display().to_string(),
+            configuration: String::new(),
+            root_id: String::new(),
+        };
+        publisher.publish(Resource { name: "one".to_owned(), version: "1".to_owned(), body }).unwrap();
+        assert!(is_woken(&one).await && !is_woken(&other).await);
+        publisher.push_again("one");
+        assert!(is_woken(&one).await && !is_woken(&other).await);
+    }
+
+    #[test]
+    fn streams_are_bounded() {
+        let publisher = Publisher::new();
+        let open = || publisher.open(Subscription::delta(Kind::Secret), None);
+        let all: Vec<_> = (0..MAX_STREAMS).map(|_| open().unwrap()).collect();
+        assert_eq!(open().err(), Some(TooManyStreams));
+        publisher.close(all[0].0);
+        assert!(open().is_ok(), "one was closed");
     }
 }

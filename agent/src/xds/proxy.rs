@@ -32,7 +32,7 @@ impl Proxy {
     }
 
     fn ask(publisher: &Publisher, kind: Kind, name: &str) -> Self {
-        let id = publisher.open(Subscription::delta(kind), None);
+        let (id, _) = publisher.open(Subscription::delta(kind), None).expect("one stream");
         let change = Change::Delta {
             subscribe: vec![name.to_owned()],
             unsubscribe: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
@@ -15,6 +16,7 @@ use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
@@ -36,6 +38,8 @@ use super::subscription::Request;
 use super::subscription::Response;
 use super::subscription::Subscription;
 use crate::peer;
+
+const STREAMS_OF_A_CONNECTION: u32 = 65_536;
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -64,6 +68,8 @@ pub async fn serve(
         Err(_) => true,
     });
     Server::builder()
+        // Two hundred, if nothing is said: less than the names of one listener may be.
+        .max_concurrent_streams(Some(STREAMS_OF_A_CONNECTION))
         .add_service(SecretDiscoveryServiceServer::new(service.clone()))
         .add_service(ExtensionConfigDiscoveryServiceServer::new(service))
         .serve_with_incoming_shutdown(admitted, async move {
@@ -188,14 +194,17 @@ impl Service {
         &self,
         kind: Kind,
         request: tonic::Request<Streaming<P::Incoming>>,
-    ) -> tonic::Response<ResponseStream<P::Outgoing>> {
+    ) -> Result<tonic::Response<ResponseStream<P::Outgoing>>, Status> {
         let credentials = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let id = self.publisher.open(P::subscription(kind), credentials.and_then(|credentials| credentials.pid()));
+        let (id, wake) = self
+            .publisher
+            .open(P::subscription(kind), credentials.and_then(|credentials| credentials.pid()))
+            .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         // One place: a response is made only when the transport has room for it, so that it is the newest.
         let (responses, outgoing) = mpsc::channel(1);
         let stream = OpenStream { publisher: self.publisher.clone(), id };
-        tokio::spawn(carry::<P>(stream, kind, request.into_inner(), responses, self.ended.clone()));
-        tonic::Response::new(Box::pin(ReceiverStream::new(outgoing)))
+        tokio::spawn(carry::<P>(stream, wake, kind, request.into_inner(), responses, self.ended.clone()));
+        Ok(tonic::Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 }
 
@@ -213,13 +222,13 @@ impl Drop for OpenStream {
 
 async fn carry<P: Protocol>(
     stream: OpenStream,
+    wake: Arc<Notify>,
     kind: Kind,
     mut requests: Streaming<P::Incoming>,
     responses: mpsc::Sender<Result<P::Outgoing, Status>>,
     ended: CancellationToken,
 ) {
     let OpenStream { publisher, id } = &stream;
-    let mut changes = publisher.changes.subscribe();
     loop {
         loop {
             let permit = tokio::select! {
@@ -232,8 +241,7 @@ async fn carry<P: Protocol>(
         }
         let message = tokio::select! {
             message = requests.message() => message,
-            // The sender lives in `publisher`.
-            _ = changes.changed() => continue,
+            () = wake.notified() => continue,
             () = ended.cancelled() => return,
         };
         let Ok(Some(message)) = message else { return };
@@ -263,14 +271,14 @@ impl SecretDiscoveryService for Service {
         &self,
         request: tonic::Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<tonic::Response<Self::DeltaSecretsStream>, Status> {
-        Ok(self.run::<Delta>(Kind::Secret, request))
+        self.run::<Delta>(Kind::Secret, request)
     }
 
     async fn stream_secrets(
         &self,
         request: tonic::Request<Streaming<DiscoveryRequest>>,
     ) -> Result<tonic::Response<Self::StreamSecretsStream>, Status> {
-        Ok(self.run::<StateOfTheWorld>(Kind::Secret, request))
+        self.run::<StateOfTheWorld>(Kind::Secret, request)
     }
 
     async fn fetch_secrets(
@@ -290,14 +298,14 @@ impl ExtensionConfigDiscoveryService for Service {
         &self,
         request: tonic::Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<tonic::Response<Self::DeltaExtensionConfigsStream>, Status> {
-        Ok(self.run::<Delta>(Kind::Filter, request))
+        self.run::<Delta>(Kind::Filter, request)
     }
 
     async fn stream_extension_configs(
         &self,
         request: tonic::Request<Streaming<DiscoveryRequest>>,
     ) -> Result<tonic::Response<Self::StreamExtensionConfigsStream>, Status> {
-        Ok(self.run::<StateOfTheWorld>(Kind::Filter, request))
+        self.run::<StateOfTheWorld>(Kind::Filter, request)
     }
 
     async fn fetch_extension_configs(

@@ -186,6 +186,11 @@ impl Subscription {
         None
     }
 
+    /// Whether the proxy asked for the resource.
+    pub(super) fn asks_for(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// Whether the proxy has this version; none if it did not ask for the resource.
     pub(super) fn holds(&self, name: &str, version: &str) -> Option<bool> {
         self.names.get(name).map(|progress| progress.holds(version))

@@ -4,9 +4,11 @@
 //! measures every peer once, so that whatever else the machine does hits all alike; figures are medians of the rounds,
 //! and ratios are taken within a round and given with their spread. Absent: judgement. No figure fails the run.
 
+mod agent;
 mod config;
 mod drive;
 mod figures;
+mod issuance;
 mod numbers;
 mod streams;
 mod table;
@@ -40,6 +42,10 @@ const CORES: [u32; 2] = [0, 1];
 
 /// What the measurement of open streams is called.
 const STREAMS: &str = "streams";
+/// What the measurement of ACME clients is called.
+const ISSUANCE: &str = "issuance";
+/// What the measurement of the agent itself is called.
+const AGENT: &str = "agent";
 
 /// Requests before the first measurement, for caches and compilers.
 const WARM_UP: u64 = 1_000;
@@ -51,9 +57,12 @@ pub struct Settings {
     pub rounds: usize,
     /// Requests of one measurement.
     pub requests: u64,
-    /// Peers of one of these names or kinds, and no figures beside the table; all, if empty. `streams` is no peer: it measures
-    /// what open streams cost, and is not among all.
+    /// Peers of one of these names or kinds, and no figures beside the table; all, if empty. `streams`, `agent` and `issuance`
+    /// are no peers: they measure what open streams cost, the agent with very many certificates, and ACME clients, and are not
+    /// among all.
     pub only: Vec<String>,
+    /// Certificates that each ACME client obtains.
+    pub certificates: usize,
 }
 
 /// Why there are no figures.
@@ -111,8 +120,11 @@ pub async fn run(settings: &Settings, out: &mut dyn Write, progress: &mut dyn Wr
         .filter(|variant| settings.only.is_empty() || settings.only.iter().any(|name| variant.is_called(name)))
         .collect();
     let measures_streams = settings.only.iter().any(|name| name == STREAMS);
-    if chosen.is_empty() && !measures_streams {
-        let names = variant::ALL.iter().map(|variant| variant.name()).chain([STREAMS.to_owned()]);
+    let measures_issuance = settings.only.iter().any(|name| name == ISSUANCE);
+    let measures_agent = settings.only.iter().any(|name| name == AGENT);
+    if chosen.is_empty() && !measures_streams && !measures_agent && !measures_issuance {
+        let names =
+            variant::ALL.iter().map(|variant| variant.name()).chain([STREAMS, AGENT, ISSUANCE].map(str::to_owned));
         let known = names.collect::<Vec<_>>().join(", ");
         return Err(BenchError::NothingToMeasure { known });
     }
@@ -120,6 +132,12 @@ pub async fn run(settings: &Settings, out: &mut dyn Write, progress: &mut dyn Wr
     let client = certificates(&directory)?;
     if measures_streams {
         streams::measure(directory.path(), &client, out, progress).await?;
+    }
+    if measures_issuance {
+        issuance::measure(settings.certificates, directory.path(), out, progress).await?;
+    }
+    if measures_agent {
+        agent::measure(directory.path(), out, progress).await?;
     }
     if chosen.is_empty() {
         return Ok(());

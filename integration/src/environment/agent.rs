@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use portcullis::command::Renewed;
 use portcullis::status::Status;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use serde::de::DeserializeOwned;
 
 use super::Credentials;
@@ -88,6 +91,17 @@ impl Agent {
     /// Kills it without warning (`kill -9`).
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Has it read its configuration again (`SIGHUP`).
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::Socket`], if it cannot be told.
+    pub fn reload(&self) -> Result<(), EnvironmentError> {
+        let pid = self.process.as_ref().and_then(|process| Pid::from_raw(i32::try_from(process.id()).ok()?));
+        let socket = |source| EnvironmentError::Socket { doing: "signal the agent", source };
+        pid.map_or(Ok(()), |pid| kill_process(pid, Signal::HUP)).map_err(|error| socket(error.into()))
     }
 
     /// Asks it to end, as a service manager does, and waits.

@@ -63,6 +63,7 @@ impl std::fmt::Display for Protocol {
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
+    host: String,
     protocol: Protocol,
     tls: Arc<ClientConfig>,
 }
@@ -70,6 +71,7 @@ pub struct Client {
 /// One connection to the gate.
 #[derive(Debug)]
 pub struct Connection {
+    host: String,
     sender: Sender,
     leaf: CertificateDer<'static>,
     handshake: Option<HandshakeKind>,
@@ -177,7 +179,14 @@ impl Client {
             Protocol::Http1 => b"http/1.1".to_vec(),
             Protocol::Http2 => b"h2".to_vec(),
         }];
-        Ok(Self { address, protocol, tls: Arc::new(tls) })
+        Ok(Self { address, host: HOST_NAME.to_owned(), protocol, tls: Arc::new(tls) })
+    }
+
+    /// The same client, which calls the gate by another name.
+    #[must_use]
+    pub fn asking_for(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
     }
 
     /// The same client with the tickets of a browser: it resumes its sessions where the server lets it.
@@ -209,8 +218,8 @@ impl Client {
     ///
     /// [`ClientError`].
     pub async fn connect_tls(&self) -> Result<TlsStream<TcpStream>, ClientError> {
-        let name =
-            ServerName::try_from(HOST_NAME).map_err(|error| ClientError::Handshake(std::io::Error::other(error)))?;
+        let name = ServerName::try_from(self.host.clone())
+            .map_err(|error| ClientError::Handshake(std::io::Error::other(error)))?;
         timely(async {
             let tcp = TcpStream::connect(self.address)
                 .await
@@ -246,7 +255,7 @@ impl Client {
                 Sender::Http2(sender)
             }
         };
-        Ok(Connection { sender, leaf, handshake })
+        Ok(Connection { host: self.host.clone(), sender, leaf, handshake })
     }
 
     /// Asks once, over a connection of its own.
@@ -320,8 +329,8 @@ impl Connection {
     async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>, ClientError> {
         let mut builder = hyper::Request::builder().method(ask.method.clone());
         builder = match self.sender {
-            Sender::Http1(_) => builder.uri(&ask.path).header(HOST, HOST_NAME),
-            Sender::Http2(_) => builder.uri(format!("https://{HOST_NAME}{}", ask.path)),
+            Sender::Http1(_) => builder.uri(&ask.path).header(HOST, &self.host),
+            Sender::Http2(_) => builder.uri(format!("https://{}{}", self.host, ask.path)),
         };
         for (name, value) in &ask.headers {
             builder = builder.header(name, value.as_slice());

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use super::EnvironmentError;
 
+/// Nothing but a measurement needs these.
+const INSTALL_PEERS: &str = "./just bench-issuance";
+
 /// The programs and files that are put together; all of them exist.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -127,6 +130,33 @@ pub fn challenge_server() -> Result<PathBuf, EnvironmentError> {
     let path = pebble()?.with_file_name("pebble-challtestsrv");
     let (what, variable, remedy) = ("`pebble-challtestsrv`, beside Pebble,", "PEBBLE", "./just install");
     if path.is_file() { Ok(path) } else { Err(EnvironmentError::ProgramMissing { what, path, variable, remedy }) }
+}
+
+/// lego, to measure against.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn lego() -> Result<PathBuf, EnvironmentError> {
+    find("lego", "LEGO", ".tools/lego", INSTALL_PEERS)
+}
+
+/// Caddy, to measure against.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn caddy() -> Result<PathBuf, EnvironmentError> {
+    find("Caddy", "CADDY", ".tools/caddy", INSTALL_PEERS)
+}
+
+/// certbot, to measure against.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn certbot() -> Result<PathBuf, EnvironmentError> {
+    find("certbot", "CERTBOT", ".tools/certbot", INSTALL_PEERS)
 }
 
 /// A filter that does nothing, to measure against.

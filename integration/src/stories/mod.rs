@@ -22,6 +22,7 @@ mod identity;
 mod impersonation;
 mod issuer_down;
 mod kill_everywhere;
+mod many_names;
 mod nginx_haproxy;
 mod not_served;
 mod open_streams;
@@ -32,6 +33,7 @@ mod rotation;
 mod secrecy;
 mod sessions;
 mod tcp_postgres;
+mod thousand_rotations;
 mod tokens;
 
 use portcullis_policy::Leaf;
@@ -57,6 +59,8 @@ pub enum Story {
     Identity,
     /// Certificates are replaced under load.
     Rotation,
+    /// A thousand certificates are replaced under load.
+    ThousandRotations,
     /// The policy is edited, well and badly.
     PolicyEdit,
     /// Certificates are revoked, one by one and very many.
@@ -91,6 +95,8 @@ pub enum Story {
     OpenStreams,
     /// A real database behind the gate.
     TcpPostgres,
+    /// Certificates by server name.
+    ManyNames,
     /// Proxies that read files.
     NginxHaproxy,
     /// A proxy that takes no new certificate.
@@ -135,6 +141,8 @@ impl Story {
         Self::Forwarder,
         Self::OpenStreams,
         Self::TcpPostgres,
+        Self::ManyNames,
+        Self::ThousandRotations,
         Self::NginxHaproxy,
         Self::NotServed,
         Self::Faults,
@@ -174,6 +182,8 @@ impl Story {
             Self::Forwarder => "forwarder",
             Self::OpenStreams => "open-streams",
             Self::TcpPostgres => "tcp-postgres",
+            Self::ManyNames => "many-names",
+            Self::ThousandRotations => "thousand-rotations",
             Self::NginxHaproxy => "nginx-haproxy",
             Self::NotServed => "not-served",
             Self::Faults => "faults",
@@ -216,6 +226,8 @@ impl Story {
             Self::Forwarder => "what a proxy in front says of its clients is believed if it is trusted and proven",
             Self::OpenStreams => "no stream outlives its certificate, its role or its revocation; its neighbours go on",
             Self::TcpPostgres => "a psql session behind the gate ends with its certificate, its role or its revocation",
+            Self::ManyNames => "one port, 1,200 server names: each its own certificate, unknown ones refused at once",
+            Self::ThousandRotations => "a thousand new certificates under load, each proven served, no request lost",
             Self::NginxHaproxy => "nginx and HAProxy read new files when they are told, prove it, and lose no request",
             Self::NotServed => {
                 "a proxy that ignores what it is given: tried again, alarm, those told who can help, one step back"
@@ -266,6 +278,8 @@ impl Story {
             Self::Forwarder => forwarder::tell(report).await,
             Self::OpenStreams => open_streams::tell(report).await,
             Self::TcpPostgres => tcp_postgres::tell(report).await,
+            Self::ManyNames => many_names::tell(report).await,
+            Self::ThousandRotations => thousand_rotations::tell(report).await,
             Self::NginxHaproxy => nginx_haproxy::tell(report).await,
             Self::NotServed => not_served::tell(report).await,
             Self::Faults => faults::tell(report).await,

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::process::Pid;
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::CHECKOUT;
@@ -194,11 +192,7 @@ impl Site {
         let taken = || self.audit("\"configuration\"");
         let before = taken();
         fs::write(&config, text).map_err(file)?;
-        let pid = self.agent.process().and_then(|process| Pid::from_raw(i32::try_from(process.id()).ok()?));
-        let socket = |source| EnvironmentError::Socket { doing: "signal the agent", source };
-        if let Some(pid) = pid {
-            rustix::process::kill_process(pid, Signal::HUP).map_err(|error| socket(error.into()))?;
-        }
+        self.agent.reload()?;
         wait::until("the configuration to be taken", PATIENCE, async || {
             if taken() > before { Ok(()) } else { Err("nothing".to_owned()) }
         })
