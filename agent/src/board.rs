@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::status::BundleStatus;
+use crate::status::CaStatus;
 use crate::status::CertificateStatus;
 use crate::status::PolicyStatus;
 use crate::status::ProviderStatus;
@@ -45,6 +46,11 @@ impl Board {
             let slot = status.certificates.iter_mut().find(|old| old.name == new.name);
             slot.is_some_and(|slot| replace(slot, new))
         });
+    }
+
+    /// Replaces the built-in CA.
+    pub(crate) fn ca(&self, new: CaStatus) {
+        self.draw(|status| replace(&mut status.ca, new));
     }
 
     /// Replaces the bundles.

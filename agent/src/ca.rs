@@ -1,7 +1,14 @@
-//! The built-in CA: one P-256 root that is made at the first start and kept, and short-lived leaves under it.
+//! The built-in CA: a P-256 root that is made at the first start and kept, and short-lived leaves under it.
+//!
+//! [`Authority`] is one root; [`Authorities`] are those of now, while one follows another. All of them have the same name, as
+//! RFC 4210 §4.4 has it, so that what is revoked by issuer and serial number stays so.
 //!
 //! Absent: when to issue and for whom. A leaf is fixed entirely by its [`Order`], which the caller writes down first:
 //! the same order signed twice is the same certificate under the same serial.
+
+mod authorities;
+pub(crate) mod directory;
+mod journal;
 
 use std::fs;
 use std::io;
@@ -43,6 +50,16 @@ use crate::names::Names;
 use crate::revocation::Sha256Hex;
 use crate::state_dir::place;
 
+pub use authorities::Authorities;
+pub(crate) use authorities::Changes;
+pub use directory::root_pem;
+pub use directory::trust_domain;
+pub use journal::Journal;
+pub use journal::JournalError;
+pub use journal::Kept;
+pub use journal::Record;
+pub use journal::Turn;
+
 /// Clocks of peers may be this far behind.
 const BACKDATE: i64 = 30;
 /// A short-lived certificate is backdated by no more than this part of its life.
@@ -57,6 +74,7 @@ const ROOT_KEY_FILE: &str = "root.key";
 
 /// The CA.
 pub struct Authority {
+    directory: PathBuf,
     pem: String,
     der: CertificateDer<'static>,
     leaf: Leaf,
@@ -91,7 +109,7 @@ pub enum CaError {
     /// A file of the CA cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     File {
-        /// `read` or `write`.
+        /// `read`, `remove` or `write`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -168,7 +186,7 @@ impl Authority {
         let leaf = Leaf::from_der(der).map_err(unreadable)?;
         let der = der.clone();
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(CaError::Sign)?;
-        Ok(Self { pem, der, leaf, issuer })
+        Ok(Self { directory: directory.to_owned(), pem, der, leaf, issuer })
     }
 
     fn create(directory: &Path, config: &config::Ca, now: UnixTime) -> Result<Self, CaError> {
@@ -202,6 +220,11 @@ impl Authority {
         Self::load(directory, pem)
     }
 
+    /// Where it is kept.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The root, PEM.
     pub fn pem(&self) -> &str {
         &self.pem
@@ -233,6 +256,10 @@ impl Authority {
         let left = root.not_after.0.saturating_sub(now.0);
         if !root.holds(now) || left < lifetime.min(LEAST_LEFT) {
             return Err(CaError::RootNotValid { path: directory.join(ROOT_FILE), validity: root });
+        }
+        if lifetime > left {
+            let until = leaf::timestamp(root.not_after);
+            tracing::warn!(asked = lifetime, left, %until, "a certificate ends with its root; `portcullis ca rotate` makes another");
         }
         let lifetime = lifetime.min(left);
         let backdate = BACKDATE.min(lifetime / BACKDATE_PART);
@@ -312,29 +339,6 @@ pub enum Origin {
     Created,
     /// Kept from before.
     Found,
-}
-
-/// The root's PEM in a CA's directory, for those who only want to show it.
-///
-/// # Errors
-///
-/// [`CaError::File`].
-pub fn root_pem(directory: &Path) -> Result<String, CaError> {
-    let path = directory.join(ROOT_FILE);
-    fs::read_to_string(&path).map_err(|source| CaError::File { action: "read", path, source })
-}
-
-/// The trust domain that the root in a CA's directory was made for; none if there is no root that says so.
-pub fn trust_domain(directory: &Path) -> Option<String> {
-    use x509_parser::prelude::FromDer as _;
-
-    let chain = leaf::chain(&root_pem(directory).ok()?).ok()?;
-    let (_, root) = x509_parser::prelude::X509Certificate::from_der(chain.first()?).ok()?;
-    let names = root.subject_alternative_name().ok()??.value;
-    names.general_names.iter().find_map(|name| match name {
-        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix("spiffe://").map(str::to_owned),
-        _ => None,
-    })
 }
 
 fn read_key(directory: &Path) -> Result<Option<PrivateKey>, CaError> {

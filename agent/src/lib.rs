@@ -37,6 +37,7 @@ pub mod secret;
 pub mod state_dir;
 pub mod status;
 pub mod store;
+pub mod succession;
 pub mod trust;
 pub mod xds;
 pub mod yaml;

@@ -8,7 +8,7 @@ use super::*;
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn config(root_lifetime: i64) -> config::Ca {
-    config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime }
+    config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime, rotate_root_after: None }
 }
 
 fn names(usage: &[Usage]) -> Names {

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use portcullis_policy::SpiffeId;
 use portcullis_policy::schedule::Share;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::DnsName;
 use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
 
@@ -195,7 +197,15 @@ impl Check<'_> {
             None => 3650 * DAY,
             Some(given) => self.duration(&given, "ca.root_lifetime", SHORTEST_LIFETIME, LONGEST_ROOT_LIFETIME)?,
         };
-        Ok(Ca { trust_domain, root_lifetime })
+        let share = |given| {
+            Share::new(given).filter(|_| given >= LEAST_SHARE).ok_or_else(|| {
+                let message =
+                    format!("`{given}` is not a share of the lifetime: {LEAST_SHARE} or more, and less than 1");
+                self.bad("ca.rotate_root_after", &message)
+            })
+        };
+        let rotate_root_after = raw.rotate_root_after.map(share).transpose()?;
+        Ok(Ca { trust_domain, root_lifetime, rotate_root_after })
     }
 
     fn certificate(
@@ -287,10 +297,7 @@ impl Check<'_> {
             let file = self.path(file);
             let refuse = |why: String| self.bad(&format!("{field}.also[{at}]"), &format!("`{}` {why}", file.display()));
             let pem = fs::read_to_string(&file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-            let chain = leaf::chain(&pem).map_err(|_| refuse("holds no certificates in PEM".to_owned()))?;
-            if !chain.iter().all(|der| is_authority(der)) {
-                return Err(refuse("holds a certificate that is no authority's".to_owned()));
-            }
+            let chain = authorities(&pem).map_err(refuse)?;
             also.extend(chain);
         }
         Ok(Bundle { name: raw.name, also, spiffe: raw.spiffe })
@@ -340,6 +347,21 @@ impl Check<'_> {
     pub(super) fn bad(&self, field: &str, message: &str) -> Located {
         self.source.error_at(field, message)
     }
+}
+
+/// The authorities of a PEM text, or which of them is none.
+fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut all = Vec::new();
+    for (at, der) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
+        let at = at + 1;
+        let der = der.map_err(|_| format!("holds something else than a certificate in PEM as its {at}. one"))?;
+        if !is_authority(&der) {
+            let what = if leaf::Leaf::from_der(&der).is_ok() { "no authority's" } else { "unreadable" };
+            return Err(format!("holds a certificate that is {what}, its {at}. one"));
+        }
+        all.push(der);
+    }
+    if all.is_empty() { Err("holds no certificates in PEM".to_owned()) } else { Ok(all) }
 }
 
 fn is_authority(der: &[u8]) -> bool {

@@ -98,6 +98,8 @@ pub struct Ca {
     pub trust_domain: String,
     /// How long a root lives that is made now, in seconds.
     pub root_lifetime: i64,
+    /// Share of a root's lifetime after which another one follows it; only when it is asked for, if none.
+    pub rotate_root_after: Option<Share>,
 }
 
 /// A certificate that the agent keeps valid.

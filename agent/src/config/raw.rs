@@ -50,6 +50,7 @@ pub(super) struct Listen {
 pub(super) struct Ca {
     pub(super) trust_domain: String,
     pub(super) root_lifetime: Option<String>,
+    pub(super) rotate_root_after: Option<f64>,
 }
 
 #[derive(Deserialize)]

@@ -165,7 +165,15 @@ fn a_bundle_may_trust_other_authorities_and_nobody_else() {
         Config::load(&file).map(|config| config.bundles[0].also.len())
     };
     assert_eq!(load(&authorities).expect("two authorities"), 2);
-    for (name, pem, word) in [("nothing", String::new(), "no certificates"), ("a leaf", leaf, "no authority's")] {
+    let torn = format!("{authorities}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let junk = format!("{authorities}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    for (name, pem, word) in [
+        ("nothing", String::new(), "no certificates"),
+        ("a leaf", leaf.clone(), "no authority's, its 1. one"),
+        ("a leaf among others", format!("{authorities}{leaf}"), "no authority's, its 3. one"),
+        ("no PEM among others", torn, "as its 3. one"),
+        ("no certificate among others", junk, "unreadable, its 3. one"),
+    ] {
         let error = load(&pem).expect_err(name).to_string();
         assert!(error.contains("bundles[0].also[0]") && error.contains(word), "{name}: {error}");
     }

@@ -5,6 +5,7 @@ mod acme;
 mod agent_crash;
 mod alone;
 mod bound_tokens;
+mod bundle;
 mod candidate;
 mod clock_step;
 mod detours;
@@ -63,6 +64,8 @@ pub enum Story {
     RevokeTenThousand,
     /// The agent is killed.
     AgentCrash,
+    /// One root of the built-in CA follows another under load.
+    Bundle,
     /// Certificates from an ACME server.
     Acme,
     /// An issuer goes away and comes back.
@@ -116,6 +119,7 @@ impl Story {
         Self::Revoke,
         Self::RevokeTenThousand,
         Self::AgentCrash,
+        Self::Bundle,
         Self::Acme,
         Self::IssuerDown,
         Self::Impersonation,
@@ -153,6 +157,7 @@ impl Story {
             Self::Revoke => "revoke",
             Self::RevokeTenThousand => "revoke-ten-thousand",
             Self::AgentCrash => "agent-crash",
+            Self::Bundle => "bundle",
             Self::Acme => "acme",
             Self::IssuerDown => "issuer-down",
             Self::Impersonation => "impersonation",
@@ -192,6 +197,9 @@ impl Story {
                 "of 10,000 open streams, one command ends the 1,000 of whom it revokes, and no other"
             }
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
+            Self::Bundle => {
+                "one root of the built-in CA follows another under load; nobody is refused, in the unsafe order nothing is done"
+            }
             Self::Acme => "a real ACME server issues, refuses nonces, and says when it wants a certificate renewed",
             Self::IssuerDown => {
                 "OpenBao is sealed when a certificate is due: the fallback issues it, and nobody notices"
@@ -237,6 +245,7 @@ impl Story {
             Self::Revoke => revoke::tell(report).await,
             Self::RevokeTenThousand => revoke_ten_thousand::tell(report).await,
             Self::AgentCrash => agent_crash::tell(report).await,
+            Self::Bundle => bundle::tell(report).await,
             Self::Acme => acme::tell(report).await,
             Self::IssuerDown => issuer_down::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,

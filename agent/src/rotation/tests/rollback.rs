@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::command::Renewed;
+use crate::rotation::entry::Entry;
 
 type Answer = Result<Renewed, CommandError>;
 
