@@ -7,6 +7,7 @@
 //! the same order signed twice is the same certificate under the same serial.
 
 mod authorities;
+mod constraints;
 pub(crate) mod directory;
 mod journal;
 
@@ -52,6 +53,8 @@ use crate::state_dir::place;
 
 pub use authorities::Authorities;
 pub(crate) use authorities::Changes;
+pub use constraints::Constraints;
+pub use constraints::Network;
 pub use directory::root_pem;
 pub use directory::trust_domain;
 pub use journal::Journal;
@@ -78,6 +81,7 @@ pub struct Authority {
     pem: String,
     der: CertificateDer<'static>,
     leaf: Leaf,
+    constraints: Constraints,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -127,6 +131,16 @@ pub enum CaError {
     KeyMismatch {
         /// The root.
         path: PathBuf,
+    },
+    /// The root is not to be used for that name, and every peer knows it.
+    #[error("no peer would believe `{name}`: the root in `{}` is for {allowed} only (`ca.name_constraints` when it was made); `portcullis ca rotate` has one follow with those of the configuration", path.display())]
+    Outside {
+        /// The first name that is outside.
+        name: String,
+        /// The root.
+        path: PathBuf,
+        /// What is inside.
+        allowed: String,
     },
     /// The root's file holds something else.
     #[error("`{}` cannot be read as a root certificate", path.display())]
@@ -186,7 +200,8 @@ impl Authority {
         let leaf = Leaf::from_der(der).map_err(unreadable)?;
         let der = der.clone();
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(CaError::Sign)?;
-        Ok(Self { directory: directory.to_owned(), pem, der, leaf, issuer })
+        let constraints = Constraints::from_der(&der);
+        Ok(Self { directory: directory.to_owned(), pem, der, leaf, constraints, issuer })
     }
 
     fn create(directory: &Path, config: &config::Ca, now: UnixTime) -> Result<Self, CaError> {
@@ -210,6 +225,7 @@ impl Authority {
         params.subject_alt_names = vec![uri(&format!("spiffe://{}", config.trust_domain))?];
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.name_constraints = config.constraints.for_certificate();
         params.serial_number = Some(SerialNumber::from_slice(&serial().map_err(CaError::Key)?));
         let not_after = UnixTime(now.0.saturating_add(config.root_lifetime));
         params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(UnixTime(now.0.saturating_sub(BACKDATE)));
@@ -250,8 +266,12 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`CaError::RootNotValid`], if nothing signed now would be accepted.
+    /// [`CaError::RootNotValid`] and [`CaError::Outside`], if nobody would accept what is signed.
     pub fn order(&self, names: Names, lifetime: i64, directory: &Path, now: UnixTime) -> Result<Order, CaError> {
+        if let Some((_, name)) = self.constraints.outside(&names) {
+            let (path, allowed) = (directory.join(ROOT_FILE), self.constraints.describe());
+            return Err(CaError::Outside { name, path, allowed });
+        }
         let root = self.leaf.validity;
         let left = root.not_after.0.saturating_sub(now.0);
         if !root.holds(now) || left < lifetime.min(LEAST_LEFT) {

@@ -21,6 +21,7 @@ use super::Bundle;
 use super::Ca;
 use super::Certificate;
 use super::Config;
+use super::Fallback;
 use super::Filter;
 use super::Issuer;
 use super::ListSource;
@@ -28,7 +29,10 @@ use super::Listen;
 use super::Revocation;
 use super::RevocationList;
 use super::raw;
+use crate::ca::Constraints;
+use crate::ca::Network;
 use crate::command::Usage;
+use crate::issuer::BUILT_IN;
 use crate::leaf;
 use crate::names::Names;
 use crate::proof::ServedAt;
@@ -205,7 +209,50 @@ impl Check<'_> {
             })
         };
         let rotate_root_after = raw.rotate_root_after.map(share).transpose()?;
-        Ok(Ca { trust_domain, root_lifetime, rotate_root_after })
+        let constraints = self.constraints(raw.name_constraints)?;
+        Ok(Ca { trust_domain, root_lifetime, rotate_root_after, constraints })
+    }
+
+    fn constraints(&self, raw: raw::NameConstraints) -> Result<Constraints, Located> {
+        for (at, name) in raw.dns.iter().enumerate() {
+            // A leading dot would be read in different ways (RFC 5280 §4.2.1.10 knows it for URIs only).
+            let good = DnsName::try_from(name.as_str()).is_ok() && *name == name.to_ascii_lowercase();
+            if !good {
+                let message = format!("`{name}` is not a domain in lower case, as in `acme.example`");
+                return Err(self.bad(&format!("ca.name_constraints.dns[{at}]"), &message));
+            }
+        }
+        let mut ip = Vec::with_capacity(raw.ip.len());
+        for (at, given) in raw.ip.iter().enumerate() {
+            ip.push(Network::parse(given).ok_or_else(|| {
+                let message = format!("`{given}` is not a network, as in `10.0.0.0/8`, without bits behind its prefix");
+                self.bad(&format!("ca.name_constraints.ip[{at}]"), &message)
+            })?);
+        }
+        Ok(Constraints { dns: raw.dns, ip })
+    }
+
+    /// What the built-in CA signs has to be inside of what its next root is for.
+    fn inside(
+        &self,
+        names: &Names,
+        issuer: &str,
+        fallback: Option<&Fallback>,
+        field: &str,
+        ca: &Ca,
+    ) -> Result<(), Located> {
+        let is_ours = issuer == BUILT_IN || fallback.is_some_and(|fallback| fallback.issuer == BUILT_IN);
+        match ca.constraints.outside(names).filter(|_| is_ours) {
+            None => Ok(()),
+            Some((kind, name)) => {
+                let message = format!(
+                    "`{name}` is outside of `ca.name_constraints` ({}): no peer would believe it; add it there, or have \
+                     another issuer sign it",
+                    ca.constraints.describe()
+                );
+                Err(self.bad(&format!("{field}.{kind}"), &message))
+            }
+        }
     }
 
     fn certificate(
@@ -219,6 +266,7 @@ impl Check<'_> {
         let usage = if raw.usage.is_empty() { vec![Usage::Server] } else { raw.usage };
         let names = Names::new(raw.spiffe, raw.dns, raw.ip, usage, &ca.trust_domain)
             .map_err(|error| self.bad(field, &error.to_string()))?;
+        self.inside(&names, &issuer, fallback.as_ref(), field, ca)?;
         let lifetime = match &raw.lifetime {
             None => DAY,
             Some(given) => self.duration(given, &format!("{field}.lifetime"), SHORTEST_LIFETIME, LONGEST_LIFETIME)?,

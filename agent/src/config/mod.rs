@@ -23,6 +23,7 @@ use portcullis_policy::schedule::Share;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 
+use crate::ca::Constraints;
 use crate::hook::Hook;
 use crate::names::Names;
 use crate::proof::ServedAt;
@@ -92,7 +93,7 @@ pub struct Listen {
 }
 
 /// The built-in CA.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ca {
     /// SPIFFE trust domain; every SPIFFE ID that it signs is of it.
     pub trust_domain: String,
@@ -100,6 +101,8 @@ pub struct Ca {
     pub root_lifetime: i64,
     /// Share of a root's lifetime after which another one follows it; only when it is asked for, if none.
     pub rotate_root_after: Option<Share>,
+    /// What a root that is made now may be used for.
+    pub constraints: Constraints,
 }
 
 /// A certificate that the agent keeps valid.

@@ -239,3 +239,20 @@ fn durations_are_a_number_and_a_unit() {
         assert_eq!(parse_duration(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn a_name_outside_of_the_constraints_is_refused_at_its_field() {
+    let with = |constraints: &str| GOOD.replace("root_lifetime: 30d", &format!("root_lifetime: 30d, {constraints}"));
+    let good = "name_constraints: { dns: [acme.example, localhost], ip: [127.0.0.0/8, \"::1/128\"] }";
+    let config = parse(&with(good)).expect("inside");
+    assert_eq!(config.ca.constraints.describe(), "`acme.example`, `localhost`, `127.0.0.0/8`, `::1/128`");
+    for (constraints, field, word) in [
+        ("name_constraints: { dns: [other.example] }", "certificates[0].dns", "outside of `ca.name_constraints`"),
+        ("name_constraints: { dns: [.acme.example] }", "ca.name_constraints.dns[0]", "not a domain"),
+        ("name_constraints: { ip: [127.0.0.1/8] }", "ca.name_constraints.ip[0]", "not a network"),
+        ("name_constraints: { uri: [acme.example] }", "ca.name_constraints", "uri"),
+    ] {
+        let error = parse(&with(constraints)).expect_err(constraints).to_string();
+        assert!(error.contains(field) && error.contains(word), "{constraints}: {error}");
+    }
+}

@@ -27,7 +27,7 @@ const YEAR: i64 = 365 * 86_400;
 
 fn context(directory: &Path, room: room::Look) -> Arc<Context> {
     let store = LocalStore::open(&directory.join("store.redb")).expect("a store").store;
-    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: YEAR, rotate_root_after: None };
+    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: YEAR, ..config::Ca::default() };
     let (authority, _) = Authority::open(directory, &ca, leaf::now()).expect("a CA");
     let prover = Prover::new(vec![authority.der().clone()], None).expect("a prover");
     let store: Arc<dyn Store> = Arc::new(store);
