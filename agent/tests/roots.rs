@@ -173,6 +173,22 @@ fn a_lost_store_removes_no_root_that_somebody_may_need() {
 }
 
 #[test]
+fn one_command_waits_for_the_end_and_says_how_far_it_is() {
+    let desk = Desk::new(FILES);
+    let mut agent = desk.start();
+    let first = signs(&desk.until(&mut agent, "served", is_settled).ca);
+    let output = desk.run(&["ca", "rotate", "--timeout", "60s"]);
+    let said = stderr(&output);
+    assert!(output.status.success() && output.stdout.is_empty() && said.contains("spread"), "{said}");
+    let status = desk.status().expect("a status");
+    assert!(status.ca.roots.len() == 1 && signs(&status.ca) != first, "{status:?}");
+
+    assert_eq!(issued(&desk, "before", "1h"), 1);
+    let output = desk.run(&["ca", "rotate", "--timeout", "1s"]);
+    assert!(!output.status.success() && stderr(&output).contains("it goes on: `portcullis ca`"), "{}", stderr(&output));
+}
+
+#[test]
 fn the_schedule_has_another_root_follow() {
     let desk = Desk::new("");
     let text = fs::read_to_string(desk.path("portcullis.yaml")).expect("a configuration");
@@ -184,3 +200,37 @@ fn the_schedule_has_another_root_follow() {
         line["event"] == "root_removed" && line["by"] == "schedule"
     });
 }
+
+#[test]
+fn a_policy_that_names_the_old_root_alone_holds_up_the_new_one() {
+    let desk = Desk::new(FILES);
+    let mut agent = desk.start();
+    let first = signs(&desk.until(&mut agent, "served", is_settled).ca);
+    assert!(agent.terminate().success());
+    let indented = |pem: &str| pem.lines().map(|line| format!("      {line}\n")).collect::<String>();
+    let policy = |roots: &[String]| {
+        let anchors: String = roots.iter().map(|pem| format!("  - pem: |\n{}", indented(pem))).collect();
+        desk.write("policy.new", &format!("version: 1\ntrust_domain: acme.example\nrules: []\nanchors:\n{anchors}"));
+        fs::rename(desk.path("policy.new"), desk.path("policy.yaml")).expect("in its place");
+    };
+    let old = done(&desk, &["ca", "show"]);
+    policy(std::slice::from_ref(&old));
+    desk.write("portcullis.wasm", "\0asm\u{1}\0\0\0");
+    desk.configure(&format!("policy: policy.yaml\nfilter: {{ name: portcullis, wasm: portcullis.wasm }}\n{FILES}"));
+    let mut agent = desk.start();
+    let in_force = |status: &Status| status.policy.version.is_some() && status.ca.roots.len() == 1;
+    desk.until(&mut agent, "the policy", in_force);
+    done(&desk, &["ca", "rotate", "--no-wait"]);
+    desk.until(&mut agent, "waits for the policy", |status| {
+        let waits = status.ca.succession.as_ref().and_then(|succession| succession.waits_for.clone());
+        step(status) == Some("spread") && waits.is_some_and(|waits| waits == NAMES_THE_OLD)
+    });
+    let both = done(&desk, &["ca", "show"]);
+    policy(&[old.clone(), both.replace(&old, "")]);
+    desk.until(&mut agent, "the new root alone", |status| {
+        status.ca.succession.is_none() && status.ca.roots.len() == 1 && signs(&status.ca) != first
+    });
+}
+
+const NAMES_THE_OLD: &str = "the policy names the old root (`anchors`, `issuer`) and not the new one: add it there, \
+    `portcullis ca show` prints it";

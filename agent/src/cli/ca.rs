@@ -111,6 +111,7 @@ fn tell(global: &Global, what: RootsAsk) -> Result<(), Box<dyn std::error::Error
 /// Begins, and says on standard error how far it is until it is done. Returns the step at which time was up.
 async fn rotate(client: &ControlClient, timeout: Option<Duration>) -> Result<Option<String>, ControlError> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let before = client.status().await?.ca;
     client.roots(&RootsAsk::Rotate).await?;
     let mut said = String::new();
     let mut step = "add".to_owned();
@@ -124,9 +125,9 @@ async fn rotate(client: &ControlClient, timeout: Option<Duration>) -> Result<Opt
         };
         let now = match answer {
             Ok(status) => match &status.ca.succession {
-                // The status may be of a moment before it began.
                 None if status.ca.roots.is_empty() => "the agent starts".to_owned(),
-                None if said.is_empty() => String::new(),
+                // The status may be of a moment before it began.
+                None if said.is_empty() && status.ca.roots == before.roots => String::new(),
                 None => return Ok(None),
                 Some(succession) => {
                     step.clone_from(&succession.step);

@@ -270,7 +270,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
     let (taken, in_force) = watch::channel(Arc::clone(&config));
-    let succession = Succession::new(opened, Arc::clone(&context), trust.clone(), in_force, asked_of_roots);
+    let succession =
+        Succession::new(opened, Arc::clone(&context), (trust.clone(), gate.clone()), in_force, asked_of_roots);
     tasks.spawn(succession.run(shutdown.clone()));
     let answers = outcomes::follow(
         Arc::clone(&context),

@@ -87,7 +87,7 @@ fn check_files(new: &Config, old: &Config) -> Result<(), ReloadError> {
     Ok(())
 }
 
-/// Looks whether every authority that leaves a bundle may.
+/// Looks whether every authority that leaves a bundle, or the roots of an issuer, may.
 fn check_bundles(new: &Config, old: &Config, context: &Context) -> Result<(), ReloadError> {
     let mut in_use = Vec::with_capacity(old.certificates.len());
     for certificate in &old.certificates {
@@ -96,11 +96,13 @@ fn check_bundles(new: &Config, old: &Config, context: &Context) -> Result<(), Re
         in_use.extend(found.map(|standing| (certificate.name.as_str(), standing)));
     }
     let own: Vec<_> = context.authorities.trusted().iter().map(|root| root.der().clone()).collect();
-    let in_use = in_use.iter().map(|(name, standing)| (*name, standing));
-    trust::may_leave(&old.bundles, &new.bundles, &own, in_use, leaf::now()).map_err(|needed| {
-        let field = format!("bundles[{}].also", needed.at);
-        super::DaemonError::Refused(new.source.error_at(&field, &needed.to_string())).into()
-    })
+    let now = leaf::now();
+    let refuse = |needed: trust::StillNeeded| {
+        super::DaemonError::Refused(new.source.error_at(&needed.field, &needed.to_string()))
+    };
+    trust::may_leave(&old.bundles, &new.bundles, &own, &in_use, now).map_err(refuse)?;
+    trust::may_leave_issuers(&old.issuers, &new.issuers, &in_use, now).map_err(refuse)?;
+    Ok(())
 }
 
 impl Reload {

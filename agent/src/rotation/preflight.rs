@@ -15,8 +15,7 @@ impl Rotor {
         let files = self.config.files.as_ref().map(|files| files.directory.as_path());
         // The CA's directory and the store lie on the same file system.
         let authority = context.authorities.issuing();
-        room::check(context.room, files.into_iter().chain([authority.directory()]))
-            .map_err(StepError::Room)?;
+        room::check(context.room, files.into_iter().chain([authority.directory()])).map_err(StepError::Room)?;
         self.open_files_again().await?;
         match self.generations.clone() {
             Some(generations) => blocking(move || generations.preflight()).await,

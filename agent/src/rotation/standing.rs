@@ -19,6 +19,8 @@ pub(crate) struct Standing {
     pub(crate) chain_pem: String,
     /// The leaf.
     pub(crate) leaf: Leaf,
+    /// Who issued it.
+    pub(crate) issuer: String,
     /// Whether the built-in CA issued it, or what it replaces at this moment.
     pub(crate) is_built_in: bool,
     /// SHA-256 of the root of the built-in CA that signed it, if that is written down.
@@ -52,6 +54,7 @@ pub(crate) fn standing(store: &dyn Store, name: &str) -> Result<Option<Standing>
             chain_pem: stored.chain_pem,
             leaf: stored.leaf,
             is_built_in: stored.issuer == BUILT_IN || replaces,
+            issuer: stored.issuer,
             root,
             ca_pem: ca_pem.flatten(),
             is_settled,

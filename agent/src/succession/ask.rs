@@ -95,7 +95,7 @@ enum NotDone {
     )]
     Ours(usize),
     #[error(
-        "certificates that others were issued lead to it until {}: they would be refused; it is removed by itself after that, or sooner if they are revoked and nobody needs it",
+        "certificates that others were issued lead to it until {}: they would be refused; it is removed by itself after that",
         leaf::timestamp(*.0)
     )]
     Others(UnixTime),

@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use portcullis_policy::UnixTime;
 use portcullis_policy::succession::Facts;
 use portcullis_policy::succession::Wait;
 
 use super::LONG;
+use crate::ca::Kept;
 use crate::ca::Turn;
 use crate::config::Config;
+use crate::gate::Gate;
+use crate::leaf;
+use crate::leaf::Leaf;
 use crate::rotation::Context;
 use crate::rotation::Standing;
 use crate::rotation::standing;
 use crate::status::BundleStatus;
+use crate::status::RootStatus;
 use crate::store::StoreError;
 
 /// The facts, and words for them.
@@ -28,6 +34,7 @@ pub(super) fn look(
     context: &Arc<Context>,
     config: &Config,
     bundles: &[BundleStatus],
+    gate: &Gate,
     turn: &Turn,
 ) -> Result<Seen, StoreError> {
     let proxies = context.publisher.proxies().len();
@@ -46,6 +53,7 @@ pub(super) fn look(
         }
     }
     let authorities = &context.authorities;
+    behind.extend(policy(context, config, gate, turn));
     let (pem, roots) = (authorities.pem(), authorities.trusted().len());
     let (mut ours, mut directories) = (0, 0);
     for certificate in &config.certificates {
@@ -74,6 +82,38 @@ pub(super) fn look(
     };
     let proof = format!("{} bundles at {proxies} proxies, {directories} directories", bundles.len());
     Ok(Seen { facts, behind, proof })
+}
+
+/// What the policy lacks: one that believes the old root by name has to believe the new one as well, at every proxy. That it names
+/// a root which is gone harms nobody.
+fn policy(context: &Context, config: &Config, gate: &Gate, turn: &Turn) -> Option<String> {
+    let filter = config.filter.as_ref()?;
+    let trusted = context.authorities.trusted();
+    let names =
+        |kept: &Kept| trusted.iter().find(|root| root.leaf().sha256 == kept.sha256).map(|root| gate.names(root));
+    let (old, new) = (names(&turn.from), turn.to.as_ref().and_then(names));
+    match (old, new) {
+        (Some(true), Some(false)) => Some(
+            "the policy names the old root (`anchors`, `issuer`) and not the new one: add it there, `portcullis ca show` \
+             prints it"
+                .to_owned(),
+        ),
+        (Some(true), Some(true)) if context.publisher.all_acknowledged(&filter.names()) == Some(false) => {
+            Some("the policy was not taken by every proxy yet".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// A root, for the status.
+pub(super) fn root(leaf: &Leaf, signs: bool, others_until: Option<UnixTime>) -> RootStatus {
+    RootStatus {
+        sha256: leaf.sha256.clone(),
+        not_before: leaf::timestamp(leaf.validity.not_before),
+        not_after: leaf::timestamp(leaf.validity.not_after),
+        signs,
+        others_until: others_until.map(leaf::timestamp),
+    }
 }
 
 /// Whether a certificate is under the old root, for all that is known: what an older agent wrote is, and so may be what the

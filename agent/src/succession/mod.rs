@@ -10,6 +10,7 @@ mod opened;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use portcullis_policy::UnixTime;
 use portcullis_policy::succession;
 use portcullis_policy::succession::Edge;
@@ -28,13 +29,13 @@ use crate::ca::Turn;
 use crate::ca::directory;
 use crate::config::Config;
 use crate::errors::chain;
+use crate::gate::Gate;
 use crate::leaf;
 use crate::rotation::Context;
 use crate::rotation::failpoint;
 use crate::state_dir::DirectoryError;
 use crate::state_dir::private_directory;
 use crate::status::CaStatus;
-use crate::status::RootStatus;
 use crate::status::SuccessionStatus;
 use crate::store::StoreError;
 use crate::trust::Trust;
@@ -49,6 +50,8 @@ use facts::Seen;
 
 /// What is waited for is looked at this often, besides whenever a proxy answers.
 const LOOK: Duration = Duration::from_secs(1);
+/// And at least this often, when only time is waited for.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
 /// Nothing is tried again sooner than this after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The clock is doubted as for a certificate of this lifetime: as long as it ever is.
@@ -83,12 +86,15 @@ pub enum SuccessionError {
 pub struct Succession {
     context: Arc<Context>,
     trust: Trust,
+    gate: Gate,
     config: watch::Receiver<Arc<Config>>,
     asks: Inbox,
     /// Of those that are kept.
     loaded: Vec<(Kept, Arc<Authority>)>,
     directory: std::path::PathBuf,
     last_error: Option<String>,
+    /// SHA-256 of the root whose end was told to be near.
+    warned: Option<String>,
 }
 
 impl Succession {
@@ -96,20 +102,20 @@ impl Succession {
     pub fn new(
         opened: Opened,
         context: Arc<Context>,
-        trust: Trust,
+        (trust, gate): (Trust, Gate),
         config: watch::Receiver<Arc<Config>>,
         asks: Inbox,
     ) -> Self {
         let Opened { loaded, directory, .. } = opened;
-        Self { context, trust, config, asks, loaded, directory, last_error: None }
+        Self { context, trust, gate, config, asks, loaded, directory, last_error: None, warned: None }
     }
 
     /// Works until `shutdown`. What is being done then is taken up again at the next start.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut activity = self.context.publisher.activity();
         loop {
-            let pause = match self.drive().await {
-                Ok(()) => LOOK,
+            let (pause, listens) = match self.drive().await {
+                Ok(rest) => (rest, rest == LOOK),
                 Err(error) => {
                     let text = chain(&error);
                     tracing::error!(error = text, "the next step of the roots failed; it is tried again");
@@ -118,13 +124,13 @@ impl Succession {
                     }
                     self.last_error = Some(text);
                     self.show(None).await;
-                    PAUSE
+                    (PAUSE, false)
                 }
             };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
-                Ok(()) = activity.changed(), if pause == LOOK => {}
+                Ok(()) = activity.changed(), if listens => {}
                 Some(ask) = self.asks.0.recv() => {
                     let answer = self.carry_out(&ask.ask).await;
                     let _ = ask.reply.send(answer);
@@ -137,19 +143,21 @@ impl Succession {
         self.context.roots.journal()
     }
 
-    /// Takes step after step until there is something to wait for.
-    async fn drive(&mut self) -> Result<(), SuccessionError> {
+    /// Takes step after step until there is something to wait for. Says when to look again.
+    async fn drive(&mut self) -> Result<Duration, SuccessionError> {
         loop {
             let Some(turn) = self.journal().record().turn else {
                 if self.is_due() {
                     self.begin("schedule")?;
                     continue;
                 }
+                self.warn_of_the_end();
                 self.show(None).await;
-                return Ok(());
+                return Ok(LOOK);
             };
             let seen = self.look(&turn).await?;
-            match succession::next(turn.edge, &seen.facts, leaf::now()) {
+            let now = leaf::now();
+            match succession::next(turn.edge, &seen.facts, now) {
                 Step::Take => {
                     failpoint::hit(&format!("root-{}", turn.edge.as_str()));
                     self.take(turn, &seen).await?;
@@ -157,7 +165,9 @@ impl Succession {
                 }
                 Step::Wait { until, reason } => {
                     self.show(Some((reason, until, seen.behind))).await;
-                    return Ok(());
+                    // A look is at every certificate; what only time changes may take a year.
+                    let left = until.map_or(0, |until| until.0.saturating_sub(now.0));
+                    return Ok(Duration::from_secs(left.max(0).unsigned_abs()).clamp(LOOK, LONGEST_LOOK));
                 }
             }
         }
@@ -172,6 +182,20 @@ impl Succession {
     fn due_at(&self) -> Option<UnixTime> {
         let after = self.config.borrow().ca.rotate_root_after?;
         Some(succession::due_at(self.context.authorities.issuing().leaf().validity, after))
+    }
+
+    /// Says once of each root that it is high time for another.
+    fn warn_of_the_end(&mut self) {
+        let issuing = self.context.authorities.issuing();
+        let leaf = issuing.leaf();
+        if self.warned.as_ref() == Some(&leaf.sha256) || !facts::root(leaf, true, None).is_old(Timestamp::now()) {
+            return;
+        }
+        let until = leaf::timestamp(leaf.validity.not_after);
+        let what = format!("the root ends at {until}; `portcullis ca rotate` has another one follow");
+        tracing::error!(root = leaf.sha256, "{what}");
+        self.note(&Event::new(Kind::Alarm, "ca").because(what));
+        self.warned = Some(leaf.sha256.clone());
     }
 
     /// Writes down that another root is to follow. Nothing else may be under way.
@@ -254,7 +278,7 @@ impl Succession {
     fn make(&self, turn: &Turn) -> Result<(Kept, Arc<Authority>), SuccessionError> {
         let numbers = directory::numbers(&self.directory).map_err(SuccessionError::Ca)?;
         let number = numbers.iter().copied().find(|number| *number > turn.from.number);
-        let number = number.unwrap_or(turn.from.number.saturating_add(1));
+        let number = number.unwrap_or_else(|| turn.from.number.saturating_add(1));
         let folder = directory::folder(&self.directory, number);
         private_directory(&folder).map_err(SuccessionError::Directory)?;
         let opened = Authority::open(&folder, &self.config.borrow().ca, leaf::now());
@@ -277,8 +301,8 @@ impl Succession {
 
     async fn look(&self, turn: &Turn) -> Result<Seen, SuccessionError> {
         let (context, config) = (Arc::clone(&self.context), self.config.borrow().clone());
-        let (statuses, turn) = (self.trust.statuses(), turn.clone());
-        let seen = tokio::task::spawn_blocking(move || facts::look(&context, &config, &statuses, &turn)).await;
+        let (statuses, turn, gate) = (self.trust.statuses(), turn.clone(), self.gate.clone());
+        let seen = tokio::task::spawn_blocking(move || facts::look(&context, &config, &statuses, &gate, &turn)).await;
         seen.expect("looking does not panic").map_err(SuccessionError::Store)
     }
 
@@ -289,13 +313,7 @@ impl Succession {
         let trusted = authorities.trusted();
         let roots = trusted.iter().map(|root| {
             let leaf = root.leaf();
-            RootStatus {
-                sha256: leaf.sha256.clone(),
-                not_before: leaf::timestamp(leaf.validity.not_before),
-                not_after: leaf::timestamp(leaf.validity.not_after),
-                signs: leaf.sha256 == signs,
-                others_until: record.ends.get(&leaf.sha256).copied().map(leaf::timestamp),
-            }
+            facts::root(leaf, leaf.sha256 == signs, record.ends.get(&leaf.sha256).copied())
         });
         let succession = record.turn.as_ref().map(|turn| {
             let (waits_for, until) = match (&waits, &self.last_error) {

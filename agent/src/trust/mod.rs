@@ -33,7 +33,9 @@ use crate::status::BundleStatus;
 use crate::status::InHandshake;
 use crate::xds::Publisher;
 
+pub(crate) use leave::StillNeeded;
 pub(crate) use leave::may_leave;
+pub(crate) use leave::may_leave_issuers;
 pub use plan::OwnEntry;
 
 use plan::Part;

@@ -10,10 +10,13 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::leave::may_leave;
+use super::leave::may_leave_issuers;
 use super::plan::LeftOut;
 use super::plan::lists;
 use super::*;
 use crate::command::Usage;
+use crate::issuer::Roots;
+use crate::issuer::openbao;
 use crate::names::Names;
 use crate::revocation::Serial;
 use crate::rotation::Standing;
@@ -24,7 +27,7 @@ const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn authority() -> Arc<Authority> {
     let directory = tempfile::tempdir().expect("a directory");
-    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: DAY, rotate_root_after: None };
+    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: DAY, ..config::Ca::default() };
     Arc::new(Authority::open(directory.path(), &ca, leaf::now()).expect("a CA").0)
 }
 
@@ -164,7 +167,8 @@ fn in_use(authority: &Authority, lifetime: i64) -> Standing {
     let order = authority.order(names.expect("names"), lifetime, authority.directory(), leaf::now()).expect("an order");
     let chain_pem = authority.sign(&order).expect("signed");
     let leaf = Leaf::from_der(&leaf::chain(&chain_pem).expect("a chain")[0]).expect("a leaf");
-    Standing { chain_pem, leaf, is_built_in: false, root: None, ca_pem: None, is_settled: true }
+    let issuer = "bao".to_owned();
+    Standing { chain_pem, leaf, issuer, is_built_in: false, root: None, ca_pem: None, is_settled: true }
 }
 
 #[test]
@@ -185,7 +189,7 @@ fn an_authority_leaves_a_bundle_when_nothing_in_use_leads_to_it() {
         ("ours is under the built-in CA", bundle(&[corp.der()]), bundle(&[]), &in_use(&own, 60), now, false),
         ("the bundle is gone as a whole", bundle(&[corp.der()]), other, &standing, now, false),
     ] {
-        let outcome = may_leave(&[old], &[new], &roots, [("gateway", standing)].into_iter(), now);
+        let outcome = may_leave(&[old], &[new], &roots, &[("gateway", standing.clone())], now);
         assert_eq!(outcome.is_err(), refused, "{name}: {outcome:?}");
         if let Err(why) = outcome {
             let (text, until) = (why.to_string(), leaf::timestamp(end).to_string());
@@ -193,6 +197,35 @@ fn an_authority_leaves_a_bundle_when_nothing_in_use_leads_to_it() {
                 assert!(text.contains(word), "{name}: {text}");
             }
         }
+    }
+}
+
+#[test]
+fn a_root_leaves_an_issuer_when_nothing_of_it_in_use_leads_there() {
+    let (old, new) = (authority(), authority());
+    let standing = in_use(&old, 3_600);
+    let issuer = |name: &str, roots: &[&Authority]| {
+        let kind = config::IssuerKind::OpenBao(Box::new(openbao::Settings {
+            address: "https://bao.acme.example".parse().expect("a URL"),
+            server_roots: None,
+            namespace: None,
+            mount: "pki".to_owned(),
+            role: "gateway".to_owned(),
+            login: openbao::Login::Token { file: "token".into() },
+        }));
+        let roots = Roots::these(roots.iter().map(|root| root.der().clone()).collect());
+        config::Issuer { name: name.to_owned(), roots, kind }
+    };
+    for (name, before, after, refused) in [
+        ("as it is", issuer("bao", &[&old]), issuer("bao", &[&old]), false),
+        ("added first", issuer("bao", &[&old]), issuer("bao", &[&old, &new]), false),
+        ("replaced in one step", issuer("bao", &[&old]), issuer("bao", &[&new]), true),
+        ("removed while it is needed", issuer("bao", &[&old, &new]), issuer("bao", &[&new]), true),
+        ("one that nobody needs", issuer("bao", &[&old, &new]), issuer("bao", &[&old]), false),
+        ("of somebody else", issuer("other", &[&old]), issuer("other", &[&new]), false),
+    ] {
+        let outcome = may_leave_issuers(&[before], &[after], &[("gateway", standing.clone())], leaf::now());
+        assert_eq!(outcome.is_err(), refused, "{name}: {outcome:?}");
     }
 }
 

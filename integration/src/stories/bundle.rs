@@ -13,6 +13,7 @@ use portcullis::status::CaStatus;
 use rustls::AlertDescription;
 
 use super::CHECKOUT;
+use super::rotation::serial_of;
 use super::seconds_left;
 use super::within;
 use crate::environment::Ask;
@@ -24,6 +25,7 @@ use crate::environment::Load;
 use crate::environment::Plan;
 use crate::environment::Protocol::Http1;
 use crate::environment::Settings;
+use crate::environment::certificates_of;
 use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
@@ -32,8 +34,15 @@ use crate::report::StoryError;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
-    within(Settings::default(), report, async |environment, report| {
-        let forged = forge_later(environment)?;
+    let constraints = "root_lifetime: 3650d\n  name_constraints: { dns: [acme.example, localhost] }".to_owned();
+    let settings = Settings { agent_config: vec![("root_lifetime: 3650d", constraints)], ..Settings::default() };
+    within(settings, report, async |environment, report| {
+        let forged = forge(environment, "laptop.acme.example")?;
+        let refusal = refusal(environment, &forged).await?;
+        report.holds("who has the root's key lets in whom he wants", refusal.is_none(), format_args!("{refusal:?}"))?;
+        let outside = self::refusal(environment, &forge(environment, "laptop.evil.example")?).await?;
+        let held = outside.is_some_and(|alert| alert != AlertDescription::UnknownCA);
+        report.holds("but for names outside of its constraints", held, format_args!("{outside:?}"))?;
         let old = the_root(environment).await?;
         let before = Crowd::new(environment, "10s").await?;
         report.step("clients with certificates under the old root, which know no other");
@@ -47,7 +56,7 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         refused(environment, report, &["ca", "rotate"], "another root is on its way already").await?;
         refused(environment, report, &["ca", "remove", &old], "leaves are signed by it").await?;
 
-        let both = Crowd::new(environment, "20s").await?;
+        let both = Crowd::new(environment, "25s").await?;
         let roots = both.own.ca_pem.matches("BEGIN CERTIFICATE").count();
         report.holds(
             "who is issued a certificate now is told of both roots",
@@ -55,6 +64,8 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
             format_args!("{roots} roots"),
         )?;
         before.leave(report, "the old root, which know no other").await?;
+        revoke(environment, report, "the old root").await?;
+        both.carry().await?;
         crash(environment, report, &both).await?;
 
         let ca = step(environment, "wait", "the end of what others were issued under the old root").await?;
@@ -63,6 +74,9 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         report.holds("all that is served is under the new root already", signs(&ca) != old, signs(&ca))?;
         refused(environment, report, &["ca", "remove", &old], "lead to it until").await?;
         let after = Crowd::new(environment, "1h").await?;
+        revoke(environment, report, "the new root").await?;
+        both.carry().await?;
+        after.carry().await?;
         crash(environment, report, &after).await?;
         let ca = environment.agent.status().await?.ca;
         report.holds("the old root is there still", ca.roots.len() == 2 && signs(&ca) != old, waits_for(&ca))?;
@@ -130,6 +144,23 @@ fn client(environment: &Environment, own: &Credentials) -> Result<Client, Enviro
     Client::new(environment.gate, &own.ca_pem, Some(own), Http1)
 }
 
+/// Each root has a revocation list of its own, under the same name: somebody is revoked under one of them.
+async fn revoke(environment: &Environment, report: &mut Report, under: &str) -> Result<(), StoryError> {
+    let lost = environment.agent.issue(CHECKOUT, "15s").await?;
+    let chain = certificates_of(&lost.chain_pem)?;
+    let serial = chain.first().map(|der| serial_of(der)).unwrap_or_default();
+    environment.agent.run(&["revoke", "--serial", &serial, "--reason", "lost"]).await?;
+    wait::until("a handshake to be refused", Duration::from_secs(10), async || {
+        match refusal(environment, &lost).await {
+            Ok(Some(AlertDescription::CertificateRevoked)) => Ok(()),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await?;
+    report.holds(&format!("who is revoked under {under} is refused in the handshake"), true, serial)
+}
+
 /// The agent dies by kill -9, comes back and goes on where it was.
 async fn crash(environment: &mut Environment, report: &mut Report, crowd: &Crowd) -> Result<(), StoryError> {
     let edge = |ca: &CaStatus| ca.succession.as_ref().map(|succession| succession.step.clone());
@@ -138,7 +169,8 @@ async fn crash(environment: &mut Environment, report: &mut Report, crowd: &Crowd
     crowd.carry().await?;
     environment.agent.start().await?;
     let after = edge(&environment.agent.status().await?.ca);
-    report.holds("after kill -9 it goes on where it was", before.is_some(), format_args!("{before:?}, then {after:?}"))
+    let goes_on = before.is_some() && after.is_some();
+    report.holds("after kill -9 it goes on where it was", goes_on, format_args!("{before:?}, then {after:?}"))
 }
 
 /// Runs a command that must not be carried out.
@@ -190,24 +222,37 @@ fn waits_for(ca: &CaStatus) -> String {
     }
 }
 
-/// A certificate that is good for an hour, by whoever took the old root's key in time.
-fn forge_later(environment: &Environment) -> Result<Credentials, StoryError> {
+/// How the gate refuses a client, if it does.
+async fn refusal(environment: &Environment, own: &Credentials) -> Result<Option<AlertDescription>, StoryError> {
+    let refusal = client(environment, own)?.refusal().await;
+    refusal.map_err(|source| StoryError::Request { doing: "cannot be refused".to_owned(), source })
+}
+
+/// A certificate that is good for an hour, by whoever took the first root's key in time.
+fn forge(environment: &Environment, dns: &str) -> Result<Credentials, StoryError> {
     let (from, to) = (environment.directory().join("state/ca"), environment.directory().join("stolen"));
     let file = |doing, path: &std::path::Path| {
         let path = path.to_owned();
         move |source| EnvironmentError::File { doing, path, source }
     };
-    fs::create_dir(&to).map_err(file("create", &to))?;
+    fs::create_dir_all(&to).map_err(file("create", &to))?;
     for name in ["root.pem", "root.key"] {
         fs::copy(from.join(name), to.join(name)).map_err(file("copy", &from.join(name)))?;
     }
     let unusable = |text: String| EnvironmentError::Unreadable { what: "a stolen root".to_owned(), text };
-    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 60, rotate_root_after: None };
+    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 60, ..config::Ca::default() };
     let (authority, _) = Authority::open(&to, &ca, leaf::now()).map_err(|error| unusable(error.to_string()))?;
-    let names = Names::new(Some(CHECKOUT.to_owned()), Vec::new(), Vec::new(), vec![Usage::Client], &ca.trust_domain);
-    let names = names.map_err(|error| unusable(error.to_string()))?;
-    let signed = authority.order(names, 3_600, &to, leaf::now()).and_then(|order| Ok((authority.sign(&order)?, order)));
+    let names = |dns: &str| {
+        let dns = vec![dns.to_owned()];
+        let names = Names::new(Some(CHECKOUT.to_owned()), dns, Vec::new(), vec![Usage::Client], &ca.trust_domain);
+        names.map_err(|error| unusable(error.to_string()))
+    };
+    // The thief's own program asks for nothing; ours orders what is inside and puts in another name after that.
+    let (ordered, names) = (names("acme.example")?, names(dns)?);
+    let signed = authority.order(ordered, 3_600, &to, leaf::now()).and_then(|mut order| {
+        order.names = names;
+        Ok((authority.sign(&order)?, order))
+    });
     let (chain_pem, order) = signed.map_err(|error| unusable(error.to_string()))?;
-    // What it trusts is of no account: it is the gate that refuses.
     Ok(Credentials { chain_pem, key_pem: order.key.pem().to_string(), ca_pem: authority.pem().to_owned() })
 }
