@@ -5,6 +5,7 @@
 
 mod account;
 mod acme;
+mod authorities;
 mod check;
 mod issuers;
 mod raw;

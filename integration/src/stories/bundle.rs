@@ -168,6 +168,7 @@ async fn crash(environment: &mut Environment, report: &mut Report, crowd: &Crowd
     environment.agent.kill();
     crowd.carry().await?;
     environment.agent.start().await?;
+    the_root(environment).await?;
     let after = edge(&environment.agent.status().await?.ca);
     let goes_on = before.is_some() && after.is_some();
     report.holds("after kill -9 it goes on where it was", goes_on, format_args!("{before:?}, then {after:?}"))
