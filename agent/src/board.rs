@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::status::BundleStatus;
+use crate::status::CaStatus;
 use crate::status::CertificateStatus;
 use crate::status::PolicyStatus;
 use crate::status::ProviderStatus;
@@ -112,6 +113,11 @@ impl Board {
             wrong.look_at(&new, Timestamp::now());
             replace(slot, new)
         });
+    }
+
+    /// Replaces the built-in CA.
+    pub(crate) fn ca(&self, new: CaStatus) {
+        self.draw(|status, _| replace(&mut status.ca, new));
     }
 
     /// Replaces the bundles.

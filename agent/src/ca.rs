@@ -1,7 +1,16 @@
-//! The built-in CA: one P-256 root that is made at the first start and kept, and short-lived leaves under it.
+//! The built-in CA: a P-256 root that is made at the first start and kept, and short-lived leaves under it.
+//!
+//! [`Authority`] is one root; [`Authorities`] are those of now, while one follows another. All of them have the same name, as
+//! RFC 4210 §4.4 has it, so that what is revoked by issuer and serial number stays so.
 //!
 //! Absent: when to issue and for whom. A leaf is fixed entirely by its [`Order`], which the caller writes down first:
 //! the same order signed twice is the same certificate under the same serial.
+
+mod authorities;
+mod constraints;
+pub(crate) mod directory;
+mod error;
+mod journal;
 
 use std::fs;
 use std::io;
@@ -43,6 +52,19 @@ use crate::names::Names;
 use crate::revocation::Sha256Hex;
 use crate::state_dir::place;
 
+pub use authorities::Authorities;
+pub(crate) use authorities::Changes;
+pub use constraints::Constraints;
+pub use constraints::Network;
+pub use directory::root_pem;
+pub use directory::trust_domain;
+pub use error::CaError;
+pub use journal::Journal;
+pub use journal::JournalError;
+pub use journal::Kept;
+pub use journal::Record;
+pub use journal::Turn;
+
 /// Clocks of peers may be this far behind.
 const BACKDATE: i64 = 30;
 /// A short-lived certificate is backdated by no more than this part of its life.
@@ -57,9 +79,11 @@ const ROOT_KEY_FILE: &str = "root.key";
 
 /// The CA.
 pub struct Authority {
+    directory: PathBuf,
     pem: String,
     der: CertificateDer<'static>,
     leaf: Leaf,
+    constraints: Constraints,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -74,64 +98,6 @@ pub struct Order {
     pub validity: Validity,
     /// Names and uses.
     pub names: Names,
-}
-
-/// Why the CA cannot do what it should.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CaError {
-    /// The root has ended, or has not begun: nothing under it would be accepted.
-    #[error("the root in `{}` is valid from {} to {}, not now; check the clock, or move the directory away to begin with a new root", path.display(), leaf::timestamp(validity.not_before), leaf::timestamp(validity.not_after))]
-    RootNotValid {
-        /// The root.
-        path: PathBuf,
-        /// Its validity.
-        validity: Validity,
-    },
-    /// A file of the CA cannot be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    File {
-        /// `read` or `write`.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A certificate without its key: never replaced by a new root without being asked.
-    #[error("`{}` has no key beside it in `{ROOT_KEY_FILE}`; restore the key, or move the directory away to begin with a new root", path.display())]
-    KeyMissing {
-        /// The root.
-        path: PathBuf,
-    },
-    /// The root and the key do not belong together.
-    #[error("`{}` is not the certificate of `{ROOT_KEY_FILE}` beside it", path.display())]
-    KeyMismatch {
-        /// The root.
-        path: PathBuf,
-    },
-    /// The root's file holds something else.
-    #[error("`{}` cannot be read as a root certificate", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: LeafError,
-    },
-    /// A key cannot be made or read.
-    #[error("a key of the CA cannot be used")]
-    Key(#[source] KeyError),
-    /// The root's key cannot be used.
-    #[error("the key in `{}` cannot be used; put the one there that belongs to `{ROOT_FILE}`", path.display())]
-    KeyUnreadable {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: KeyError,
-    },
-    /// The library refuses to sign.
-    #[error("the certificate cannot be signed")]
-    Sign(#[source] rcgen::Error),
 }
 
 impl Authority {
@@ -168,7 +134,8 @@ impl Authority {
         let leaf = Leaf::from_der(der).map_err(unreadable)?;
         let der = der.clone();
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(CaError::Sign)?;
-        Ok(Self { pem, der, leaf, issuer })
+        let constraints = Constraints::from_der(&der);
+        Ok(Self { directory: directory.to_owned(), pem, der, leaf, constraints, issuer })
     }
 
     fn create(directory: &Path, config: &config::Ca, now: UnixTime) -> Result<Self, CaError> {
@@ -192,6 +159,7 @@ impl Authority {
         params.subject_alt_names = vec![uri(&format!("spiffe://{}", config.trust_domain))?];
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.name_constraints = config.constraints.for_certificate();
         params.serial_number = Some(SerialNumber::from_slice(&serial().map_err(CaError::Key)?));
         let not_after = UnixTime(now.0.saturating_add(config.root_lifetime));
         params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(UnixTime(now.0.saturating_sub(BACKDATE)));
@@ -200,6 +168,11 @@ impl Authority {
         place(&directory.join(ROOT_FILE), |path| keys::write_new(path, pem.as_bytes(), 0o644))
             .map_err(|source| write(directory.join(ROOT_FILE), source))?;
         Self::load(directory, pem)
+    }
+
+    /// Where it is kept.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The root, PEM.
@@ -227,12 +200,20 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`CaError::RootNotValid`], if nothing signed now would be accepted.
+    /// [`CaError::RootNotValid`] and [`CaError::Outside`], if nobody would accept what is signed.
     pub fn order(&self, names: Names, lifetime: i64, directory: &Path, now: UnixTime) -> Result<Order, CaError> {
+        if let Some((_, name)) = self.constraints.outside(&names) {
+            let (path, allowed) = (directory.join(ROOT_FILE), self.constraints.describe());
+            return Err(CaError::Outside { name, path, allowed });
+        }
         let root = self.leaf.validity;
         let left = root.not_after.0.saturating_sub(now.0);
         if !root.holds(now) || left < lifetime.min(LEAST_LEFT) {
             return Err(CaError::RootNotValid { path: directory.join(ROOT_FILE), validity: root });
+        }
+        if lifetime > left {
+            let until = leaf::timestamp(root.not_after);
+            tracing::warn!(asked = lifetime, left, %until, "a certificate ends with its root; `portcullis ca rotate` makes another");
         }
         let lifetime = lifetime.min(left);
         let backdate = BACKDATE.min(lifetime / BACKDATE_PART);
@@ -312,29 +293,6 @@ pub enum Origin {
     Created,
     /// Kept from before.
     Found,
-}
-
-/// The root's PEM in a CA's directory, for those who only want to show it.
-///
-/// # Errors
-///
-/// [`CaError::File`].
-pub fn root_pem(directory: &Path) -> Result<String, CaError> {
-    let path = directory.join(ROOT_FILE);
-    fs::read_to_string(&path).map_err(|source| CaError::File { action: "read", path, source })
-}
-
-/// The trust domain that the root in a CA's directory was made for; none if there is no root that says so.
-pub fn trust_domain(directory: &Path) -> Option<String> {
-    use x509_parser::prelude::FromDer as _;
-
-    let chain = leaf::chain(&root_pem(directory).ok()?).ok()?;
-    let (_, root) = x509_parser::prelude::X509Certificate::from_der(chain.first()?).ok()?;
-    let names = root.subject_alternative_name().ok()??.value;
-    names.general_names.iter().find_map(|name| match name {
-        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix("spiffe://").map(str::to_owned),
-        _ => None,
-    })
 }
 
 fn read_key(directory: &Path) -> Result<Option<PrivateKey>, CaError> {

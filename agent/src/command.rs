@@ -38,6 +38,25 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Issued, CommandError>>,
     },
+    /// Have one root of the built-in CA follow another. Answers when that is begun, not when it is done, or why it is not.
+    Roots {
+        /// What to do.
+        ask: RootsAsk,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+}
+
+/// What is asked of the built-in CA's roots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootsAsk {
+    /// Have another root follow the one that signs.
+    Rotate,
+    /// Remove a root under which nobody has a certificate any more: the beginning of its SHA-256, hex.
+    Remove(String),
+    /// Do not wait for those who were issued a certificate before the new root was added: they know it.
+    Vouch,
 }
 
 /// What an operator's renewal sets aside; nothing, if nothing is said.

@@ -2,7 +2,7 @@
 //! let in.
 //!
 //! `GET /v1/status` answers with the [`Status`]; `GET /v1/revocations` with what is revoked; `POST` to `/v1/renew`,
-//! `/v1/rollback`, `/v1/verify`, `/v1/issue` and `/v1/revocations` carry out a command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
+//! `/v1/rollback`, `/v1/verify`, `/v1/issue`, `/v1/roots` and `/v1/revocations` carry out a command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
 
 use std::future::Future;
 use std::io;
@@ -35,6 +35,7 @@ use crate::command::Insistence;
 use crate::command::IssueRequest;
 use crate::command::Issued;
 use crate::command::Renewed;
+use crate::command::RootsAsk;
 use crate::peer;
 use crate::revocation::ChangeRequest;
 use crate::revocation::Changed;
@@ -54,6 +55,9 @@ pub const VERIFY: &str = "/v1/verify";
 pub const ISSUE: &str = "/v1/issue";
 /// Path of what is revoked, and of the command to change it.
 pub const REVOCATIONS: &str = "/v1/revocations";
+
+/// Path of the command about the built-in CA's roots.
+pub const ROOTS: &str = "/v1/roots";
 
 /// Bytes of a request about revocations: more than the most targets that one may have.
 const REVOCATIONS_MAX: usize = 32 << 20;
@@ -111,6 +115,7 @@ pub async fn serve(
         .route(ROLLBACK, post(rollback))
         .route(VERIFY, post(verify))
         .route(ISSUE, post(issue))
+        .route(ROOTS, post(roots))
         .route(REVOCATIONS, get(revoked).post(revoke).layer(DefaultBodyLimit::max(REVOCATIONS_MAX)))
         .with_state(Loop { commands, status, revoker });
     axum::serve(Admitting(listener), router).with_graceful_shutdown(shutdown).await
@@ -215,6 +220,10 @@ async fn verify(
 
 async fn issue(State(state): State<Loop>, Body(request): Body<IssueRequest>) -> Result<Json<Issued>, Refusal> {
     state.ask(|reply| Command::Issue { request, reply }).await.map(Json)
+}
+
+async fn roots(State(state): State<Loop>, Body(ask): Body<RootsAsk>) -> Result<Json<()>, Refusal> {
+    state.ask(|reply| Command::Roots { ask, reply }).await.map(Json)
 }
 
 async fn revoked(State(state): State<Loop>) -> Json<Revoked> {

@@ -21,6 +21,7 @@ use crate::command::Insistence;
 use crate::command::IssueRequest;
 use crate::command::Issued;
 use crate::command::Renewed;
+use crate::command::RootsAsk;
 use crate::control;
 use crate::control::RenewRequest;
 use crate::control::RollbackRequest;
@@ -150,6 +151,15 @@ impl ControlClient {
         self.send(Method::POST, control::ISSUE, request).await
     }
 
+    /// Has one root of the built-in CA follow another. Returns when that is begun; the status says how it goes.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn roots(&self, ask: &RootsAsk) -> Result<(), ControlError> {
+        self.send(Method::POST, control::ROOTS, ask).await
+    }
+
     /// Revokes, or takes back. Returns when proxies took it.
     ///
     /// # Errors
@@ -261,7 +271,7 @@ mod tests {
                     reply.send(Ok(())).unwrap();
                 }
                 // As if the loop ended in the middle of it.
-                Command::Issue { .. } => {}
+                Command::Issue { .. } | Command::Roots { .. } => {}
             }
         }
     }

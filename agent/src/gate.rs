@@ -18,8 +18,10 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::board::Board;
+use crate::ca::Authority;
 use crate::config;
 use crate::errors::chain;
+use crate::leaf;
 use crate::policy_file::Compiled;
 use crate::resource::Body;
 use crate::resource::Resource;
@@ -147,6 +149,26 @@ impl Gate {
     /// Call it after every answer; extra calls do nothing.
     pub fn heed(&self) {
         self.heed_in(&mut self.state());
+    }
+
+    /// Whether the policy that is wanted names an authority: as one of its anchors, or as the issuer of somebody.
+    pub(crate) fn names(&self, authority: &Authority) -> bool {
+        let Some(policy) = self.state().policy.clone() else { return false };
+        #[derive(Deserialize)]
+        struct Anchors {
+            #[serde(default)]
+            anchors: Vec<Anchor>,
+        }
+        #[derive(Deserialize)]
+        struct Anchor {
+            pem: String,
+        }
+        let anchors = serde_json::from_str::<Anchors>(&policy.configuration).map(|document| document.anchors);
+        let is_anchor = |anchor: &Anchor| {
+            leaf::chain(&anchor.pem).is_ok_and(|chain| chain.first().is_some_and(|der| der == authority.der()))
+        };
+        anchors.is_ok_and(|anchors| anchors.iter().any(is_anchor))
+            || policy.configuration.contains(&authority.leaf().sha256)
     }
 
     /// Whether a proxy refused the policy that is wanted, and the one before is in force.

@@ -12,7 +12,7 @@ use crate::names::Names;
 use crate::rotation::Context;
 
 /// As long as public CAs ever issued for, and no longer.
-const LONGEST: u64 = 398 * 86_400;
+pub(crate) const LONGEST: u64 = 398 * 86_400;
 
 /// Signs a certificate with a new key. The audit log's entry is written down before the key leaves.
 ///
@@ -29,12 +29,16 @@ pub fn issue(context: &Context, request: IssueRequest) -> Result<Issued, Command
     let names = Names::new(request.spiffe, request.dns, request.ip, request.usage, &context.trust_domain)
         .map_err(|error| invalid(error.to_string()))?;
     let label = names.label();
-    let authority = &context.authority;
-    let order = authority.order(names, lifetime, &context.ca_directory, leaf::now()).map_err(|error| failed(&error))?;
+    let authority = context.authorities.issuing();
+    let order = authority.order(names, lifetime, authority.directory(), leaf::now()).map_err(|error| failed(&error))?;
+    // Before it leaves, so that its root is not removed under it; and before the roots are read that go with it, so that
+    // whoever is not counted among those who know the old one only knows both.
+    let until = order.validity.not_after;
+    context.roots.journal().issued(&authority.leaf().sha256, until).map_err(|error| failed(&error))?;
     let chain_pem = authority.sign(&order).map_err(|error| failed(&error))?;
     let serial = leaf::serial_hex(&order.serial);
     let event = Event::new(Kind::IssuedForOther, &label).by("operator").change(None, Some(&serial));
     context.ledger.record(&chain_pem, leaf::now(), &event.note()).map_err(|error| failed(&error))?;
     context.noted.notify_one();
-    Ok(Issued { chain_pem, key_pem: order.key.pem().to_string(), ca_pem: authority.pem().to_owned() })
+    Ok(Issued { chain_pem, key_pem: order.key.pem().to_string(), ca_pem: context.authorities.pem() })
 }

@@ -40,6 +40,7 @@ pub mod simulation;
 pub mod state_dir;
 pub mod status;
 pub mod store;
+pub mod succession;
 pub mod trust;
 pub mod xds;
 pub mod yaml;

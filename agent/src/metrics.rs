@@ -11,6 +11,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
+use portcullis_policy::succession::Edge;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::EncodeLabelValue;
 use prometheus_client::encoding::LabelValueEncoder;
@@ -22,6 +23,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::resource::Outcome;
+use crate::status::CaStatus;
 use crate::status::CertificateStatus;
 use crate::status::Status;
 
@@ -73,6 +75,10 @@ struct Gauges {
     revoked_brakes: Gauge,
     list_entries: Family<ListLabels, Gauge>,
     list_next_update: Family<ListLabels, Gauge>,
+    root_not_after: Family<RootLabels, Gauge>,
+    root_others_until: Family<RootLabels, Gauge>,
+    root_step: Family<StepLabels, Gauge>,
+    root_next: Gauge,
 }
 
 /// How an attempt ended.
@@ -91,6 +97,17 @@ impl EncodeLabelValue for RotationResult {
             Self::Success => "success",
         })
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RootLabels {
+    sha256: String,
+    signs: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -290,6 +307,26 @@ impl Metrics {
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
         registry.register(
+            "ca_root_not_after_timestamp_seconds",
+            "End of validity of a root of the built-in CA that is trusted",
+            self.root_not_after.clone(),
+        );
+        registry.register(
+            "ca_root_others_until_timestamp_seconds",
+            "End of what others were issued under a root of the built-in CA; 0 if there is none",
+            self.root_others_until.clone(),
+        );
+        registry.register(
+            "ca_root_step",
+            "Which step is being taken while one root of the built-in CA follows another",
+            self.root_step.clone(),
+        );
+        registry.register(
+            "ca_root_next_timestamp_seconds",
+            "When another root begins to follow by itself; 0 if it has to be asked for",
+            self.root_next.clone(),
+        );
+        registry.register(
             "certificate_not_after_timestamp_seconds",
             "End of validity of the stored certificate",
             self.not_after.clone(),
@@ -402,6 +439,7 @@ impl Gauges {
                 self.provider_fetched.get_or_create(&labels).set(fetched_at.as_second());
             }
         }
+        self.set_ca(&status.ca);
         for certificate in &status.certificates {
             self.set_certificate(certificate, now);
         }
@@ -428,6 +466,22 @@ impl Gauges {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.revoked_keys.set(count(status.revocations.keys));
         self.revoked_brakes.set(count(status.revocations.brakes));
+    }
+
+    fn set_ca(&self, ca: &CaStatus) {
+        self.root_not_after.clear();
+        self.root_others_until.clear();
+        for root in &ca.roots {
+            let labels = RootLabels { sha256: root.sha256.clone(), signs: root.signs.to_string() };
+            self.root_not_after.get_or_create(&labels).set(root.not_after.as_second());
+            let until = root.others_until.map_or(0, Timestamp::as_second);
+            self.root_others_until.get_or_create(&labels).set(until);
+        }
+        for step in Edge::ALL.map(Edge::as_str) {
+            let taken = ca.succession.as_ref().is_some_and(|succession| succession.step == step);
+            self.root_step.get_or_create(&StepLabels { step }).set(taken.into());
+        }
+        self.root_next.set(ca.next.map_or(0, Timestamp::as_second));
     }
 
     fn set_certificate(&self, certificate: &CertificateStatus, now: Timestamp) {
@@ -524,6 +578,7 @@ mod tests {
                 failures: 2,
                 issued_to_served_ms: Some(12),
             }],
+            ca: CaStatus::default(),
             bundles: vec![BundleStatus {
                 name: "clients".to_owned(),
                 entries: vec![("cd".to_owned(), Timestamp::constant(9_000, 0))],

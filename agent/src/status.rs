@@ -15,6 +15,9 @@ pub struct Status {
     pub reasons: Vec<String>,
     /// One entry a certificate, in the order of the configuration.
     pub certificates: Vec<CertificateStatus>,
+    /// The built-in CA.
+    #[serde(default)]
+    pub ca: CaStatus,
     /// One entry a trust bundle.
     pub bundles: Vec<BundleStatus>,
     /// The policy.
@@ -96,6 +99,55 @@ pub struct ServedStatus {
     pub error: Option<String>,
     /// When this was seen; none if nobody looked yet.
     pub checked_at: Option<Timestamp>,
+}
+
+/// The built-in CA.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaStatus {
+    /// Its roots that are trusted, oldest first.
+    pub roots: Vec<RootStatus>,
+    /// One root on its way to take the place of another.
+    pub succession: Option<SuccessionStatus>,
+    /// When the next one begins by itself; none if it has to be asked for.
+    pub next: Option<Timestamp>,
+}
+
+/// A root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootStatus {
+    /// SHA-256 of the DER, hex.
+    pub sha256: String,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// Whether leaves are signed by it.
+    pub signs: bool,
+    /// The end of what others were issued under it; none if there is none.
+    pub others_until: Option<Timestamp>,
+}
+
+impl RootStatus {
+    /// Whether less than a fifth of its life is left at `now`: high time for another.
+    pub fn is_old(&self, now: Timestamp) -> bool {
+        let (begin, end) = (self.not_before.as_second(), self.not_after.as_second());
+        end.saturating_sub(now.as_second()) < end.saturating_sub(begin) / 5
+    }
+}
+
+/// One root on its way to take the place of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuccessionStatus {
+    /// What is being done: `add`, `spread`, `switch`, `wait`, `remove`.
+    pub step: String,
+    /// On whose word.
+    pub by: String,
+    /// Since when.
+    pub begun: Timestamp,
+    /// What is waited for.
+    pub waits_for: Option<String>,
+    /// Until when at least.
+    pub until: Option<Timestamp>,
 }
 
 /// A trust bundle.

@@ -24,7 +24,7 @@ const YEAR: i64 = 365 * 86_400;
 fn live_a_year_ahead(desk: &Desk) -> String {
     let now = UnixTime(Timestamp::now().as_second() + YEAR);
     let directory = desk.path("state/ca");
-    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 0 };
+    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 0, ..config::Ca::default() };
     let (authority, _) = Authority::open(&directory, &ca, now).expect("the agent's");
     let names = Names::new(None, vec!["localhost".to_owned()], Vec::new(), vec![Usage::Server], "acme.example");
     let order = authority.order(names.expect("names"), 86_400, &directory, now).expect("an order");

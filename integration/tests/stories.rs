@@ -64,6 +64,11 @@ fn agent_crash() {
 }
 
 #[test]
+fn bundle() {
+    tell(Story::Bundle);
+}
+
+#[test]
 fn acme() {
     tell(Story::Acme);
 }

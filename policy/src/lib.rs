@@ -44,6 +44,7 @@ pub mod signature;
 mod spiffe;
 mod standing;
 mod strings;
+pub mod succession;
 #[cfg(test)]
 mod tests;
 // Once more, because lints that tests are free of know them by the attribute above.

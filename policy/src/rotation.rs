@@ -158,6 +158,8 @@ pub enum Cause {
     Requested,
     /// An operator had the certificate before put in its place: deliver that, issue nothing.
     RolledBack,
+    /// The CA's root is followed by another: it is under the old one, or its files do not have the roots of now.
+    Root,
     /// What is stored cannot be used: unreadable, or the key is of another certificate.
     Unusable,
 }
@@ -178,6 +180,7 @@ impl Cause {
             Self::Refused => "refused",
             Self::Requested => "requested",
             Self::RolledBack => "rolled_back",
+            Self::Root => "root",
             Self::Unusable => "unusable",
         }
     }
@@ -267,6 +270,8 @@ pub enum Fit {
     OtherIssuer,
     /// Other names or usage.
     OtherNames,
+    /// Good, and under another root than leaves are signed by now, or with other roots beside it in its files.
+    OtherRoots,
     /// Unreadable, or not of the stored key.
     Unusable,
 }
@@ -405,7 +410,7 @@ fn at_rest(record: &Record, facts: &Facts, now: UnixTime) -> Step {
         Fit::Unusable => return Step::Begin(Cause::Unusable),
         Fit::OtherIssuer => return Step::Begin(Cause::IssuerChanged),
         Fit::OtherNames => return Step::Begin(Cause::NamesChanged),
-        Fit::Fits => {}
+        Fit::Fits | Fit::OtherRoots => {}
     }
     let expired = stored.validity.has_ended(now);
     if expired && !facts.clock_in_doubt {
@@ -416,6 +421,9 @@ fn at_rest(record: &Record, facts: &Facts, now: UnixTime) -> Step {
     }
     if facts.offered {
         return Step::Begin(Cause::Offered);
+    }
+    if facts.fit == Fit::OtherRoots {
+        return Step::Begin(Cause::Root);
     }
     if stored.validity.is_ahead(now) {
         return Step::Begin(Cause::ClockWentBack);

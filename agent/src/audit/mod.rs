@@ -84,6 +84,14 @@ pub enum Kind {
     Revoked,
     /// An operator had the certificate before put in its place again.
     RolledBack,
+    /// Everybody trusts another root beside the one that signs.
+    RootAdded,
+    /// A root and its key are gone.
+    RootRemoved,
+    /// Leaves are signed by another root.
+    RootSwitched,
+    /// The last leaf under a root has ended or was replaced.
+    RootUnused,
     /// It was seen in use.
     Served,
     /// What was revoked is believed again.

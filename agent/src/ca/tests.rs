@@ -8,7 +8,7 @@ use super::*;
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn config(root_lifetime: i64) -> config::Ca {
-    config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime }
+    config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime, ..config::Ca::default() }
 }
 
 fn names(usage: &[Usage]) -> Names {
@@ -108,5 +108,30 @@ fn a_leaf_never_outlives_its_root() {
     assert_eq!(order.validity.not_after, end);
     for (name, now) in [("ending", end.0 - 5), ("ended", end.0 + 1), ("not begun", NOW.0 - 31)] {
         assert!(matches!(at(now), Err(CaError::RootNotValid { .. })), "{name}");
+    }
+}
+
+#[test]
+fn a_name_outside_of_the_roots_constraints_is_not_ordered() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let constraints = Constraints {
+        dns: vec!["acme.example".to_owned()],
+        ip: vec![Network::parse("10.0.0.0/8").expect("a network")],
+    };
+    let config = config::Ca { constraints: constraints.clone(), ..config(86_400) };
+    Authority::open(directory.path(), &config, NOW).expect("a CA");
+    // The root says so itself, whatever the configuration says by now.
+    let (authority, _) = open(directory.path(), 86_400);
+    assert_eq!(authority.constraints, constraints);
+    let order = |dns: &str, ip: &str| {
+        let ip = vec![ip.parse().expect("an address")];
+        let names = Names::new(None, vec![dns.to_owned()], ip, vec![Usage::Server], "acme.example").expect("names");
+        authority.order(names, 60, directory.path(), NOW)
+    };
+    order("a.acme.example", "10.1.2.3").expect("inside");
+    for (dns, ip, word) in [("evil.example", "10.1.2.3", "`evil.example`"), ("acme.example", "11.0.0.1", "`11.0.0.1`")]
+    {
+        let error = order(dns, ip).expect_err("outside").to_string();
+        assert!(error.contains(word) && error.contains("ca rotate"), "{error}");
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct Global {
 enum Command {
     /// Verify the audit log.
     Audit(audit::Args),
-    /// Show the built-in CA.
+    /// Show the built-in CA, and have one root follow another.
     Ca(ca::Args),
     /// Describe the agent's configuration.
     Config(config::Args),

@@ -18,6 +18,7 @@ use super::output::span;
 use super::output::toned;
 use super::print;
 use super::wait::duration;
+use crate::status::CaStatus;
 use crate::status::CertificateStatus;
 use crate::status::InHandshake;
 use crate::status::PolicyStatus;
@@ -95,6 +96,9 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
         };
         let text = format!("{}: {count}{expiry}, {taken}{refused}", bundle.name);
         rows.push([(Tone::Plain, "bundle".to_owned()), (tone, text)]);
+    }
+    if let Some(roots) = roots_line(&status.ca, now) {
+        rows.push([(Tone::Plain, "ca".to_owned()), roots]);
     }
     for provider in &status.providers {
         let keys = if provider.keys == 1 { "1 key".to_owned() } else { format!("{} keys", provider.keys) };
@@ -210,6 +214,19 @@ pub(super) fn served(certificate: &CertificateStatus, now: Timestamp) -> (Tone, 
     }
 }
 
+/// What is to be known of the roots: that one follows another, or that the end of the last one is near. None otherwise.
+fn roots_line(ca: &CaStatus, now: Timestamp) -> Option<(Tone, String)> {
+    if let Some(succession) = &ca.succession {
+        let waits_for =
+            succession.waits_for.as_deref().map_or_else(String::new, |waits| format!(", waits for {waits}"));
+        let until = succession.until.map_or_else(String::new, |until| format!(" (in {})", span(now, until)));
+        return Some((Tone::Waiting, format!("another root follows, step `{}`{waits_for}{until}", succession.step)));
+    }
+    let root = ca.roots.iter().find(|root| root.signs).filter(|root| root.is_old(now))?;
+    let ends = format!("the root ends in {}; `portcullis ca rotate` has another one follow", span(now, root.not_after));
+    Some((Tone::Bad, ends))
+}
+
 fn policy_line(policy: &PolicyStatus) -> (Tone, String) {
     let version = policy.version.as_deref().map_or("none", short);
     if policy.error.is_some() {
@@ -280,6 +297,7 @@ mod tests {
             ready: true,
             reasons: Vec::new(),
             certificates: vec![gateway, certificate("upstream-client")],
+            ca: CaStatus::default(),
             bundles: vec![BundleStatus {
                 name: "clients".to_owned(),
                 entries: vec![("ab".to_owned(), Timestamp::constant(1_000 + 86_400, 0))],

@@ -12,8 +12,6 @@ use portcullis_policy::SpiffeId;
 use portcullis_policy::schedule::Share;
 use rustls::pki_types::DnsName;
 use rustls::pki_types::ServerName;
-use x509_parser::prelude::FromDer as _;
-use x509_parser::prelude::X509Certificate;
 
 use super::Bundle;
 use super::Ca;
@@ -26,11 +24,11 @@ use super::ListSource;
 use super::Listen;
 use super::Revocation;
 use super::RevocationList;
+use super::authorities::authorities;
 use super::calendar::Calendars;
 use super::raw;
 use crate::command::Usage;
 use crate::issuer::BUILT_IN;
-use crate::leaf;
 use crate::names::Names;
 use crate::proof::ServedAt;
 use crate::proof::host_of;
@@ -203,7 +201,16 @@ impl Check<'_> {
             None => 3650 * DAY,
             Some(given) => self.duration(&given, "ca.root_lifetime", SHORTEST_LIFETIME, LONGEST_ROOT_LIFETIME)?,
         };
-        Ok(Ca { trust_domain, root_lifetime })
+        let share = |given| {
+            Share::new(given).filter(|_| given >= LEAST_SHARE).ok_or_else(|| {
+                let message =
+                    format!("`{given}` is not a share of the lifetime: {LEAST_SHARE} or more, and less than 1");
+                self.bad("ca.rotate_root_after", &message)
+            })
+        };
+        let rotate_root_after = raw.rotate_root_after.map(share).transpose()?;
+        let constraints = self.constraints(raw.name_constraints)?;
+        Ok(Ca { trust_domain, root_lifetime, rotate_root_after, constraints })
     }
 
     pub(super) fn certificate(
@@ -219,6 +226,7 @@ impl Check<'_> {
         let usage = if raw.usage.is_empty() { vec![Usage::Server] } else { raw.usage };
         let names = Names::new(raw.spiffe, raw.dns, raw.ip, usage, &ca.trust_domain)
             .map_err(|error| self.bad(field, &error.to_string()))?;
+        self.inside(&names, &issuer, fallback.as_ref(), field, ca)?;
         let lifetime = match &raw.lifetime {
             None => DAY,
             Some(given) => self.duration(given, &format!("{field}.lifetime"), SHORTEST_LIFETIME, LONGEST_LIFETIME)?,
@@ -304,10 +312,7 @@ impl Check<'_> {
             let file = self.path(file);
             let refuse = |why: String| self.bad(&format!("{field}.also[{at}]"), &format!("`{}` {why}", file.display()));
             let pem = fs::read_to_string(&file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-            let chain = leaf::chain(&pem).map_err(|_| refuse("holds no certificates in PEM".to_owned()))?;
-            if !chain.iter().all(|der| is_authority(der)) {
-                return Err(refuse("holds a certificate that is no authority's".to_owned()));
-            }
+            let chain = authorities(&pem).map_err(refuse)?;
             also.extend(chain);
         }
         Ok(Bundle { name: raw.name, also, spiffe: raw.spiffe })
@@ -357,10 +362,6 @@ impl Check<'_> {
     pub(super) fn bad(&self, field: &str, message: &str) -> Located {
         self.source.error_at(field, message)
     }
-}
-
-fn is_authority(der: &[u8]) -> bool {
-    X509Certificate::from_der(der).is_ok_and(|(rest, certificate)| rest.is_empty() && certificate.is_ca())
 }
 
 /// Seconds in `30s`, `5m`, `24h`, `7d`.

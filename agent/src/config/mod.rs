@@ -5,6 +5,7 @@
 
 mod account;
 mod acme;
+mod authorities;
 mod calendar;
 mod check;
 mod each;
@@ -26,6 +27,7 @@ use portcullis_policy::schedule::Share;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 
+use crate::ca::Constraints;
 use crate::calendar::Calendar;
 use crate::hook::Hook;
 use crate::names::Names;
@@ -96,12 +98,16 @@ pub struct Listen {
 }
 
 /// The built-in CA.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ca {
     /// SPIFFE trust domain; every SPIFFE ID that it signs is of it.
     pub trust_domain: String,
     /// How long a root lives that is made now, in seconds.
     pub root_lifetime: i64,
+    /// Share of a root's lifetime after which another one follows it; only when it is asked for, if none.
+    pub rotate_root_after: Option<Share>,
+    /// What a root that is made now may be used for.
+    pub constraints: Constraints,
 }
 
 /// A certificate that the agent keeps valid.

@@ -65,6 +65,18 @@ pub(super) struct Listen {
 pub(super) struct Ca {
     pub(super) trust_domain: String,
     pub(super) root_lifetime: Option<String>,
+    pub(super) rotate_root_after: Option<f64>,
+    #[serde(default)]
+    pub(super) name_constraints: NameConstraints,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NameConstraints {
+    #[serde(default)]
+    pub(super) dns: Vec<String>,
+    #[serde(default)]
+    pub(super) ip: Vec<String>,
 }
 
 #[derive(Deserialize)]

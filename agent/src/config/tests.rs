@@ -199,7 +199,15 @@ fn a_bundle_may_trust_other_authorities_and_nobody_else() {
         Config::load(&file).map(|config| config.bundles[0].also.len())
     };
     assert_eq!(load(&authorities).expect("two authorities"), 2);
-    for (name, pem, word) in [("nothing", String::new(), "no certificates"), ("a leaf", leaf, "no authority's")] {
+    let torn = format!("{authorities}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let junk = format!("{authorities}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    for (name, pem, word) in [
+        ("nothing", String::new(), "no certificates"),
+        ("a leaf", leaf.clone(), "no authority's, its 1. one"),
+        ("a leaf among others", format!("{authorities}{leaf}"), "no authority's, its 3. one"),
+        ("no PEM among others", torn, "as its 3. one"),
+        ("no certificate among others", junk, "unreadable, its 3. one"),
+    ] {
         let error = load(&pem).expect_err(name).to_string();
         assert!(error.contains("bundles[0].also[0]") && error.contains(word), "{name}: {error}");
     }
@@ -286,5 +294,22 @@ fn durations_are_a_number_and_a_unit() {
     for bad in ["", "s", "1", "-1s", "+1s", "1 s", "1.5h", "1w", "99999999999999999999d", "9223372036854775807d", "1é"]
     {
         assert_eq!(parse_duration(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_name_outside_of_the_constraints_is_refused_at_its_field() {
+    let with = |constraints: &str| GOOD.replace("root_lifetime: 30d", &format!("root_lifetime: 30d, {constraints}"));
+    let good = "name_constraints: { dns: [acme.example, localhost], ip: [127.0.0.0/8, \"::1/128\"] }";
+    let config = parse(&with(good)).expect("inside");
+    assert_eq!(config.ca.constraints.describe(), "`acme.example`, `localhost`, `127.0.0.0/8`, `::1/128`");
+    for (constraints, field, word) in [
+        ("name_constraints: { dns: [other.example] }", "certificates[0].dns", "outside of `ca.name_constraints`"),
+        ("name_constraints: { dns: [.acme.example] }", "ca.name_constraints.dns[0]", "not a domain"),
+        ("name_constraints: { ip: [127.0.0.1/8] }", "ca.name_constraints.ip[0]", "not a network"),
+        ("name_constraints: { uri: [acme.example] }", "ca.name_constraints", "uri"),
+    ] {
+        let error = parse(&with(constraints)).expect_err(constraints).to_string();
+        assert!(error.contains(field) && error.contains(word), "{constraints}: {error}");
     }
 }

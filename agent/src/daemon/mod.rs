@@ -24,8 +24,6 @@ use crate::audit::Event;
 use crate::audit::Kind;
 use crate::board::Board;
 use crate::ca;
-use crate::ca::Authority;
-use crate::ca::CaError;
 use crate::ca::Origin;
 use crate::config::Config;
 use crate::control;
@@ -51,6 +49,7 @@ use crate::revocation::BookError;
 use crate::revocation::Ledger;
 use crate::revocation::Revoker;
 use crate::room;
+use crate::rotation;
 use crate::rotation::Clock;
 use crate::rotation::Context;
 use crate::rotation::Rotation;
@@ -62,6 +61,8 @@ use crate::state_dir::ca_directory;
 use crate::store::LocalStore;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::succession;
+use crate::succession::Succession;
 use crate::trust::Trust;
 use crate::xds;
 use crate::xds::PublishError;
@@ -88,8 +89,8 @@ pub enum DaemonError {
     #[error("the audit log cannot be used")]
     Audit(#[source] AuditError),
     /// The CA.
-    #[error("the built-in CA cannot be used")]
-    Ca(#[source] CaError),
+    #[error(transparent)]
+    Ca(#[from] succession::OpenError),
     /// The state directory.
     #[error("the state directory cannot be used")]
     Directory(#[source] DirectoryError),
@@ -181,9 +182,13 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         store.note(&Event::new(Kind::Alarm, "store").because(what).note()).map_err(DaemonError::Store)?;
     }
     let ca_files = state.ca().map_err(DaemonError::Directory)?;
-    let (authority, origin) = Authority::open(&ca_files, &config.ca, leaf::now()).map_err(DaemonError::Ca)?;
-    if origin == Origin::Created {
-        let event = Event::new(Kind::CaCreated, &config.ca.trust_domain).change(None, Some(&authority.leaf().serial));
+    let ledger = Arc::new(Ledger::open(Arc::clone(&store)).map_err(DaemonError::Store)?);
+    let memory = memory(&config, store.as_ref(), &ledger)?;
+    let opened = succession::Opened::open(&ca_files, &config.ca, Arc::clone(&store), memory, leaf::now())?;
+    let authorities = opened.authorities.clone();
+    if opened.origin == Origin::Created {
+        let serial = authorities.issuing().leaf().serial.clone();
+        let event = Event::new(Kind::CaCreated, &config.ca.trust_domain).change(None, Some(&serial));
         store.note(&event.note()).map_err(DaemonError::Store)?;
     }
     store.note(&Event::new(Kind::AgentStarted, "agent").note()).map_err(DaemonError::Store)?;
@@ -196,8 +201,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     // Before anything is pushed, so that no answer is missed.
     let (for_loop, for_outcomes) = (publisher.outcomes(), publisher.outcomes());
 
-    let authority = Arc::new(authority);
-    let trust = Trust::new(publisher.clone(), Arc::clone(&authority), &config.revocation);
+    let trust = Trust::new(publisher.clone(), authorities.clone(), &config.revocation);
     trust.bundles(&config.bundles);
     let followers = jwks::Context {
         store: Arc::clone(&store),
@@ -208,7 +212,6 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         draw: keys::draw,
     };
     let gate = Gate::open(publisher.clone(), board.clone(), Arc::clone(&store)).map_err(DaemonError::Store)?;
-    let ledger = Arc::new(Ledger::open(Arc::clone(&store)).map_err(DaemonError::Store)?);
     let revocation = revocation::Context {
         store: Arc::clone(&store),
         copy: state.revocations(),
@@ -226,15 +229,16 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     revoker.follow(&config.revocation.lists, &tasks, &shutdown);
     let policy_file = PolicyFile::open(&config, &gate, Jwks::new(followers.clone())).map_err(DaemonError::Policy)?;
     let config = Arc::new(config);
-    let issuers = Issuers::new(Arc::clone(&authority), ca_files.clone(), Arc::clone(&store));
+    let issuers = Issuers::new(authorities.clone(), Arc::clone(&store));
     issuers.configure(&config.issuers).map_err(DaemonError::Issuer)?;
-    let prover = Prover::new(vec![authority.der().clone()], None).map_err(DaemonError::Prover)?;
+    let (roots, asked_of_roots) = succession::Handle::new(Arc::clone(&opened.journal));
+    let prover = Prover::new(vec![authorities.issuing().der().clone()], None).map_err(DaemonError::Prover)?;
     let context = Arc::new(Context {
         store: Arc::clone(&store),
         noted: Arc::clone(&noted),
-        authority,
+        authorities,
+        roots,
         issuers,
-        ca_directory: ca_files,
         ledger,
         trust_domain: config.ca.trust_domain.clone(),
         publisher: publisher.clone(),
@@ -268,6 +272,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     tasks.spawn(manager.clone().follow(status.clone(), heartbeat.clone(), shutdown.clone()));
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
+    let (taken, in_force) = watch::channel(Arc::clone(&config));
+    let succession =
+        Succession::new(opened, Arc::clone(&context), (trust.clone(), gate.clone()), in_force, asked_of_roots);
+    tasks.spawn(succession.run(shutdown.clone()));
     let answers = outcomes::follow(
         Arc::clone(&context),
         gate.clone(),
@@ -282,6 +290,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         config: Arc::clone(&config),
         context,
         configs,
+        taken,
         trust,
         filter,
         tasks: tasks.clone(),
@@ -340,6 +349,21 @@ fn check_trust_domain(config: &Config) -> Result<(), DaemonError> {
         directory.display()
     );
     Err(config.source.error_at("ca.trust_domain", &message).into())
+}
+
+/// What an agent that wrote nothing down of it knows of those whom it issued certificates: all of them, as long as the store is
+/// the one of then.
+fn memory(config: &Config, store: &dyn Store, ledger: &Ledger) -> Result<succession::Memory, DaemonError> {
+    let until = ledger.valid(leaf::now()).iter().map(|leaf| leaf.not_after()).max();
+    if until.is_some() {
+        return Ok(succession::Memory::Until(until));
+    }
+    for certificate in &config.certificates {
+        if rotation::standing(store, &certificate.name).map_err(DaemonError::Store)?.is_some() {
+            return Ok(succession::Memory::Until(None));
+        }
+    }
+    Ok(succession::Memory::Lost)
 }
 
 /// A server that ends on its own leaves the rest of the agent working: what proxies hold stays good.

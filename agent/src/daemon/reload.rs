@@ -19,9 +19,12 @@ use crate::generation::GenerationError;
 use crate::generation::Generations;
 use crate::jwks;
 use crate::jwks::Jwks;
+use crate::leaf;
 use crate::policy_file::PolicyFile;
+use crate::rotation;
 use crate::rotation::Context;
 use crate::status::PolicyStatus;
+use crate::trust;
 use crate::trust::Trust;
 use crate::yaml::Located;
 
@@ -31,6 +34,8 @@ pub(super) struct Reload {
     pub(super) context: Arc<Context>,
     /// To the loop.
     pub(super) configs: mpsc::Sender<Arc<Config>>,
+    /// To those who have roots follow each other.
+    pub(super) taken: watch::Sender<Arc<Config>>,
     /// Where bundles go.
     pub(super) trust: Trust,
     /// To those who report.
@@ -82,6 +87,24 @@ fn check_files(new: &Config, old: &Config) -> Result<(), ReloadError> {
     Ok(())
 }
 
+/// Looks whether every authority that leaves a bundle, or the roots of an issuer, may.
+fn check_bundles(new: &Config, old: &Config, context: &Context) -> Result<(), ReloadError> {
+    let mut in_use = Vec::with_capacity(old.certificates.len());
+    for certificate in &old.certificates {
+        let found = rotation::standing(context.store.as_ref(), &certificate.name);
+        let found = found.map_err(super::DaemonError::Store)?;
+        in_use.extend(found.map(|standing| (certificate.name.as_str(), standing)));
+    }
+    let own: Vec<_> = context.authorities.trusted().iter().map(|root| root.der().clone()).collect();
+    let now = leaf::now();
+    let refuse = |needed: trust::StillNeeded| {
+        super::DaemonError::Refused(new.source.error_at(&needed.field, &needed.to_string()))
+    };
+    trust::may_leave(&old.bundles, &new.bundles, &own, &in_use, now).map_err(refuse)?;
+    trust::may_leave_issuers(&old.issuers, &new.issuers, &in_use, now).map_err(refuse)?;
+    Ok(())
+}
+
 impl Reload {
     /// Reads the file again.
     pub(super) async fn reload(&mut self) {
@@ -120,6 +143,7 @@ impl Reload {
         check_wasm(&new)?;
         check_files(&new, &old)?;
         let context = &self.context;
+        check_bundles(&new, &old, context)?;
         // First of all that changes: certificates that ask a new issuer come after it, and an order under way at one that is
         // gone begins anew.
         context.issuers.configure(&new.issuers).map_err(super::DaemonError::Issuer)?;
@@ -148,6 +172,7 @@ impl Reload {
         }
         self.trust.bundles(&new.bundles);
         self.config = Arc::new(new);
+        self.taken.send_replace(Arc::clone(&self.config));
         // The loop ends only with the agent.
         let _ = self.configs.send(Arc::clone(&self.config)).await;
         Ok(())

@@ -12,12 +12,11 @@ mod roots;
 mod shelf;
 
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use portcullis_policy::UnixTime;
 
-use crate::ca::Authority;
+use crate::ca::Authorities;
 use crate::ca::CaError;
 use crate::errors::chain;
 use crate::keys::KeyError;
@@ -50,13 +49,14 @@ pub const BUILT_IN: &str = "built-in";
 /// Somebody who signs.
 pub struct Issuer {
     name: String,
+    /// Of the built-in CA, its authorities know.
     roots: Arc<Roots>,
     kind: Kind,
 }
 
 enum Kind {
     Acme(Box<Acme>),
-    BuiltIn { authority: Arc<Authority>, directory: PathBuf },
+    BuiltIn(Authorities),
     Directory(Box<Directory>),
     OpenBao(Box<OpenBao>),
 }
@@ -110,9 +110,8 @@ impl IssueError {
 
 impl Issuer {
     /// The CA in this process.
-    pub fn built_in(authority: Arc<Authority>, directory: PathBuf) -> Self {
-        let roots = Arc::new(Roots::these(vec![authority.der().clone()]));
-        Self { name: BUILT_IN.to_owned(), roots, kind: Kind::BuiltIn { authority, directory } }
+    pub fn built_in(authorities: Authorities) -> Self {
+        Self { name: BUILT_IN.to_owned(), roots: authorities.roots(), kind: Kind::BuiltIn(authorities) }
     }
 
     /// An ACME server whose certificates lead to `roots`.
@@ -136,8 +135,11 @@ impl Issuer {
     }
 
     /// What its certificates lead to.
-    pub fn roots(&self) -> &Arc<Roots> {
-        &self.roots
+    pub fn roots(&self) -> Arc<Roots> {
+        match &self.kind {
+            Kind::BuiltIn(authorities) => authorities.roots(),
+            Kind::Acme(_) | Kind::Directory(_) | Kind::OpenBao(_) => Arc::clone(&self.roots),
+        }
     }
 
     /// Fixes all that is to be signed, a new key included. Asks nobody; write it down before [`Self::advance`].
@@ -152,8 +154,10 @@ impl Issuer {
             Ok(Request { key, names, lifetime })
         };
         Ok(match &self.kind {
-            Kind::BuiltIn { authority, directory } => {
-                Order::BuiltIn(authority.order(names, lifetime, directory, now).map_err(IssueError::BuiltIn)?)
+            Kind::BuiltIn(authorities) => {
+                let authority = authorities.issuing();
+                let order = authority.order(names, lifetime, authority.directory(), now);
+                Order::BuiltIn(order.map_err(IssueError::BuiltIn)?)
             }
             Kind::Acme(_) => Order::Acme { issuer, request: request(names)?, order: AcmeOrder::default() },
             Kind::Directory(_) => Order::Directory { issuer, awaited: Awaited { names, found: None } },
@@ -169,8 +173,8 @@ impl Issuer {
     /// [`IssueError`].
     pub async fn advance(&self, order: &Order, replaced: Option<&str>) -> Result<Progress<Order>, IssueError> {
         match (&self.kind, order) {
-            (Kind::BuiltIn { authority, .. }, Order::BuiltIn(order)) => {
-                authority.sign(order).map(Progress::Issued).map_err(IssueError::BuiltIn)
+            (Kind::BuiltIn(authorities), Order::BuiltIn(order)) => {
+                authorities.issuing().sign(order).map(Progress::Issued).map_err(IssueError::BuiltIn)
             }
             (Kind::Acme(acme), Order::Acme { issuer, request, order }) => {
                 let progress = acme.advance(request, order, replaced).await.map_err(IssueError::Acme)?;
@@ -203,7 +207,7 @@ impl Issuer {
     pub async fn ask_clock(&self) -> Option<i64> {
         let asked = match &self.kind {
             Kind::Acme(acme) => acme.ask_clock().await.map_err(IssueError::Acme),
-            Kind::BuiltIn { .. } | Kind::Directory(_) => Ok(None),
+            Kind::BuiltIn(_) | Kind::Directory(_) => Ok(None),
             Kind::OpenBao(openbao) => openbao.ask_clock().await.map_err(IssueError::OpenBao),
         };
         asked.unwrap_or_else(|error| {
@@ -220,7 +224,7 @@ impl Issuer {
     pub async fn override_wait(&self, names: &Names) -> Result<(), IssueError> {
         match &self.kind {
             Kind::Acme(acme) => acme.override_wait(names).await.map_err(IssueError::Acme),
-            Kind::BuiltIn { .. } | Kind::Directory(_) | Kind::OpenBao(_) => Ok(()),
+            Kind::BuiltIn(_) | Kind::Directory(_) | Kind::OpenBao(_) => Ok(()),
         }
     }
 
@@ -235,7 +239,7 @@ impl Issuer {
     pub fn offered(&self) -> Option<Result<Leaf, String>> {
         match &self.kind {
             Kind::Directory(directory) => directory.offered(),
-            Kind::Acme(_) | Kind::BuiltIn { .. } | Kind::OpenBao(_) => None,
+            Kind::Acme(_) | Kind::BuiltIn(_) | Kind::OpenBao(_) => None,
         }
     }
 
@@ -243,7 +247,7 @@ impl Issuer {
     pub fn waits_at(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Directory(directory) => Some(directory.path()),
-            Kind::Acme(_) | Kind::BuiltIn { .. } | Kind::OpenBao(_) => None,
+            Kind::Acme(_) | Kind::BuiltIn(_) | Kind::OpenBao(_) => None,
         }
     }
 
@@ -260,7 +264,7 @@ impl Issuer {
     pub async fn advice(&self, chain_pem: &str) -> Result<Option<Suggested>, IssueError> {
         match &self.kind {
             Kind::Acme(acme) => acme.renewal_info(chain_pem).await.map_err(IssueError::Acme),
-            Kind::BuiltIn { .. } | Kind::Directory(_) | Kind::OpenBao(_) => Ok(None),
+            Kind::BuiltIn(_) | Kind::Directory(_) | Kind::OpenBao(_) => Ok(None),
         }
     }
 }

@@ -78,6 +78,11 @@ impl Roots {
         &self.store
     }
 
+    /// The certificates; none for those of the system.
+    pub(crate) fn named(&self) -> Option<&[CertificateDer<'static>]> {
+        self.named.as_deref()
+    }
+
     /// The certificates in PEM, for those who read files; none for those of the system.
     pub(crate) fn pem(&self) -> Option<String> {
         let named = self.named.as_ref()?;

@@ -1,7 +1,6 @@
 //! The issuers of the configuration in force.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
@@ -11,7 +10,7 @@ use super::Issuer;
 use super::acme::Acme;
 use super::directory::Directory;
 use super::openbao::OpenBao;
-use crate::ca::Authority;
+use crate::ca::Authorities;
 use crate::config;
 use crate::store::Store;
 
@@ -34,8 +33,8 @@ pub struct IssuersError {
 
 impl Issuers {
     /// The built-in CA alone, until [`Self::configure`].
-    pub fn new(authority: Arc<Authority>, directory: PathBuf, store: Arc<dyn Store>) -> Self {
-        let built_in = Arc::new(Issuer::built_in(authority, directory));
+    pub fn new(authorities: impl Into<Authorities>, store: Arc<dyn Store>) -> Self {
+        let built_in = Arc::new(Issuer::built_in(authorities.into()));
         Self { built_in, store, others: RwLock::default() }
     }
 

@@ -7,6 +7,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::ca;
+use crate::command::Usage;
+use crate::names::Names;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -174,5 +177,38 @@ async fn nobody_listening_is_an_error() {
 fn the_host_of_an_address() {
     for (address, host) in [("a.example:443", "a.example"), ("127.0.0.1:1", "127.0.0.1"), ("[::1]:1", "::1")] {
         assert_eq!(host_of(address), host);
+    }
+}
+
+#[tokio::test]
+async fn a_leaf_outside_of_the_roots_constraints_is_distrusted() {
+    let directory = tempfile::tempdir().unwrap();
+    let constraints = ca::Constraints { dns: vec!["acme.example".to_owned()], ip: Vec::new() };
+    let ca = crate::config::Ca {
+        trust_domain: "acme.example".to_owned(),
+        root_lifetime: 3_600,
+        constraints,
+        ..crate::config::Ca::default()
+    };
+    let now = crate::leaf::now();
+    let (authority, _) = ca::Authority::open(directory.path(), &ca, now).unwrap();
+    let names = |dns: &str| {
+        let spiffe = Some("spiffe://acme.example/a".to_owned());
+        Names::new(spiffe, vec![dns.to_owned()], Vec::new(), vec![Usage::Server], "acme.example").unwrap()
+    };
+    let prover = Prover::new(vec![authority.der().clone()], None).unwrap();
+    for (name, forged) in [("orders.acme.example", None), ("orders.evil.example", Some("NameConstraintViolation"))] {
+        let mut order = authority.order(names("orders.acme.example"), 600, directory.path(), now).unwrap();
+        // Who has the key signs what he wants.
+        order.names = names(name);
+        let chain = crate::leaf::chain(&authority.sign(&order).unwrap()).unwrap();
+        let identity = ClientIdentity { chain, key: order.key.der().unwrap() };
+        let address = serve(config(identity, rustls::ALL_VERSIONS, None)).await;
+        let at = ServedAt { address: address.to_string(), sni: Some(name.to_owned()) };
+        let seen = prover.leaf_at(&at, PATIENCE).await.unwrap();
+        match forged {
+            None => assert_eq!(seen.distrusted, None, "{name}"),
+            Some(word) => assert!(seen.distrusted.as_ref().unwrap().contains(word), "{name}: {:?}", seen.distrusted),
+        }
     }
 }

@@ -212,7 +212,7 @@ impl Context {
         let ledger = Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger"));
         let publisher = crate::xds::Publisher::new();
         let gate = Gate::open(publisher.clone(), board.clone(), Arc::clone(&store)).expect("a gate");
-        let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 86_400 };
+        let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 86_400, ..config::Ca::default() };
         let (authority, _) = crate::ca::Authority::open(directory, &ca, leaf::now()).expect("a CA");
         let trust = Trust::new(publisher, Arc::new(authority), &config::Revocation::default());
         let (metrics, draw) = (Metrics::new(), || Ok(0));

@@ -103,6 +103,14 @@ pub(super) fn fit(chain_pem: &str, key: &PrivateKey, names: &Names, roots: &Root
     }
 }
 
+/// Whether a chain leads to one of `roots` for any use, at the begin of its leaf's validity.
+pub(super) fn leads_to(chain_pem: &str, leaf: &Leaf, roots: &Roots) -> bool {
+    let Ok(chain) = leaf::chain(chain_pem) else { return false };
+    let provider = ring::default_provider;
+    let at = leaf.validity.not_before;
+    [Usage::Server, Usage::Client].into_iter().any(|usage| verify(&chain, roots.store(), provider(), usage, at).is_ok())
+}
+
 fn is_purpose(error: &rustls::Error) -> bool {
     matches!(
         error,

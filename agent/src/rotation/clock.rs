@@ -95,7 +95,7 @@ impl Clock {
     }
 
     /// Whether what the wall clock makes due has to wait, for a certificate of this lifetime. `draw` is the certificate's.
-    pub(super) fn is_in_doubt(&self, lifetime: i64, draw: u32) -> bool {
+    pub(crate) fn is_in_doubt(&self, lifetime: i64, draw: u32) -> bool {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.verdict {
             Verdict::Agrees => return false,

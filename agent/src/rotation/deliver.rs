@@ -282,7 +282,7 @@ impl Rotor {
         };
         let issuer = self.context.issuers.named(&stored.issuer);
         let prover =
-            issuer.map_or_else(|_| self.context.prover.clone(), |issuer| self.context.prover.trusting(issuer.roots()));
+            issuer.map_or_else(|_| self.context.prover.clone(), |issuer| self.context.prover.trusting(&issuer.roots()));
         let mut all = Vec::with_capacity(self.config.served_at.len());
         for at in &self.config.served_at {
             let sighting = prover.leaf_at(at, HANDSHAKE).await;

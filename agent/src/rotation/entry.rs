@@ -38,6 +38,18 @@ pub(super) struct Credential {
     pub(super) advice: Option<Advice>,
     /// When the issuer answered, in Unix milliseconds.
     pub(super) issued_ms: i64,
+    /// The roots at that time; none for other issuers than the built-in CA, or if an older agent wrote it.
+    #[serde(default)]
+    pub(super) under: Option<Under>,
+}
+
+/// The roots of the built-in CA when a certificate was issued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Under {
+    /// SHA-256 of the one that signed it, hex.
+    pub(super) root: String,
+    /// All that were trusted, PEM, if there are files to hold them.
+    pub(super) ca_pem: Option<String>,
 }
 
 /// What the issuer answered, before it was checked.
@@ -140,6 +152,11 @@ impl Entry {
             Some(flight) if flight.edge < Edge::Stage => self.serial(),
             Some(_) => self.previous.as_ref().map(|previous| previous.serial.as_str()),
         }
+    }
+
+    /// Whether nothing older is in use any more, for all that is known.
+    pub(super) fn is_settled(&self) -> bool {
+        self.flight.is_none_or(|flight| flight.edge == Edge::Retire)
     }
 
     pub(super) fn state(&self) -> State {

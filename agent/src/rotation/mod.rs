@@ -18,11 +18,11 @@ mod preflight;
 mod remedy;
 mod rollback;
 mod rotor;
+mod standing;
 mod tell;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::board::Board;
-use crate::ca::Authority;
+use crate::ca::Authorities;
+use crate::ca::Changes;
 use crate::command::Command;
 use crate::command::CommandError;
 use crate::command::Insistence;
@@ -58,15 +59,18 @@ use crate::resource::Outcome;
 use crate::revocation::Ledger;
 use crate::room;
 use crate::store::Store;
+use crate::succession;
 use crate::xds::Publisher;
 
 pub use check::CheckError;
 pub use clock::Clock;
 pub use deliver::DeliveryError;
 pub use rotor::StepError;
+pub(crate) use standing::Standing;
+pub(crate) use standing::standing;
+pub use standing::stored_leaf;
 
 use clock::Reading;
-use entry::Entry;
 use rotor::Rotor;
 
 /// Certificates that are worked on at once.
@@ -85,11 +89,11 @@ pub struct Context {
     /// Woken when the store has notes for the audit log.
     pub noted: Arc<Notify>,
     /// The built-in CA.
-    pub authority: Arc<Authority>,
+    pub authorities: Authorities,
+    /// Towards those who have one root of it follow another.
+    pub roots: succession::Handle,
     /// Everybody who issues.
     pub issuers: Issuers,
-    /// The built-in CA's directory.
-    pub ca_directory: PathBuf,
     /// Whom else it issued certificates.
     pub ledger: Arc<Ledger>,
     /// The trust domain of the issuer.
@@ -128,6 +132,8 @@ pub struct Rotation {
     waiting: Vec<(String, Ask)>,
     /// What the configuration has, in its order.
     wanted: Arc<config::Config>,
+    /// The roots of the built-in CA.
+    roots: Changes,
     /// Who may have something to do.
     stirred: Stirred,
 }
@@ -169,6 +175,8 @@ impl Rotation {
     /// [`StepError`], if the store cannot be read or a directory cannot be used.
     pub async fn open(context: Arc<Context>, config: Arc<config::Config>) -> Result<Self, StepError> {
         let mut idle = BTreeMap::new();
+        // Before they are looked at, so that no change is missed.
+        let roots = context.authorities.changes();
         for certificate in &config.certificates {
             let rotor = Rotor::open(Arc::clone(&context), certificate.clone()).await?;
             idle.insert(certificate.name.clone(), rotor);
@@ -185,6 +193,7 @@ impl Rotation {
             limit,
             waiting: Vec::new(),
             wanted: config,
+            roots,
             stirred: Stirred::All,
         })
     }
@@ -215,6 +224,7 @@ impl Rotation {
                 },
                 Some(command) = commands.recv() => self.command(command),
                 Some(config) = configs.recv() => self.reconfigure(&config).await,
+                () = self.roots.next() => self.idle.values_mut().for_each(Rotor::judge_again),
                 outcome = outcomes.recv() => {
                     let name = outcome.ok().map(|outcome| match outcome {
                         Outcome::Acknowledged { name, .. } | Outcome::Refused { name, .. } => name,
@@ -347,6 +357,12 @@ impl Rotation {
         let asks = self.asks_for(rotor.name());
         let Some(certificate) = self.wanted.certificate(rotor.name()) else {
             self.context.publisher.remove(rotor.name());
+            // Whoever has it goes on with it: from now on it is as one that somebody else was issued.
+            if let Some((root, until)) = rotor.root()
+                && let Err(error) = self.context.roots.journal().issued(&root, until)
+            {
+                tracing::error!(certificate = rotor.name(), error = chain(&error), "its end is not written down");
+            }
             let removed = CommandError::Removed { name: rotor.name().to_owned() };
             rotor.answer(Err(removed.clone()));
             refuse(asks, &removed);
@@ -419,6 +435,7 @@ impl Rotation {
                     let _ = reply.send(crate::issue::issue(&context, request));
                 });
             }
+            Command::Roots { ask, reply } => self.context.roots.ask(ask, reply),
         }
     }
 
@@ -446,13 +463,6 @@ impl Rotation {
         let known = names.collect::<Vec<_>>().join(", ");
         CommandError::UnknownName { name, known }
     }
-}
-
-/// DER of the leaf that the store has of a certificate, if there is one and it can be read.
-pub fn stored_leaf(store: &dyn Store, name: &str) -> Option<Vec<u8>> {
-    let found = store.read(&Entry::key(name)).ok()??;
-    let stored = Entry::from_json(&found.value).ok()?.stored?;
-    Some(leaf::chain(&stored.chain_pem).ok()?.first()?.to_vec())
 }
 
 /// Answers those who wait for what will not be done. Who waits for a look is told by dropping his end.

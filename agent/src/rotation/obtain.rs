@@ -1,5 +1,7 @@
 //! The way to a new certificate: whom to ask, what is written down before, and what is made of the answer.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use portcullis_policy::UnixTime;
 use portcullis_policy::rotation::Cause;
@@ -14,15 +16,19 @@ use super::check;
 use super::entry::Answer;
 use super::entry::Credential;
 use super::entry::Entry;
+use super::entry::Under;
 use super::plan;
 use super::rotor::Rotor;
 use super::rotor::StepError;
 use crate::audit::Event;
 use crate::audit::Kind;
+use crate::ca::Authority;
 use crate::errors::chain;
+use crate::issuer::BUILT_IN;
 use crate::issuer::IssueError;
 use crate::issuer::Order;
 use crate::issuer::Progress;
+use crate::issuer::Roots;
 use crate::keys;
 use crate::keys::KeyError;
 use crate::leaf;
@@ -47,16 +53,33 @@ impl Rotor {
             return Fit::OtherIssuer;
         }
         match self.context.issuers.named(issuer) {
-            Ok(issuer) => check::fit(chain_pem, key, &self.config.names, issuer.roots(), leaf),
+            Ok(issuer) => match check::fit(chain_pem, key, &self.config.names, &issuer.roots(), leaf) {
+                Fit::Fits if issuer.name() == BUILT_IN && !self.has_roots_of_now(credential) => Fit::OtherRoots,
+                fit => fit,
+            },
             Err(_) => Fit::OtherIssuer,
         }
+    }
+
+    /// Whether a certificate of the built-in CA is under the root that signs now, and its files hold the roots of now.
+    fn has_roots_of_now(&self, credential: &Credential) -> bool {
+        let Credential { chain_pem, key, leaf, under, .. } = credential;
+        let authorities = &self.context.authorities;
+        let is_under = match under {
+            Some(under) => under.root == authorities.issuing().leaf().sha256,
+            None => {
+                let fit = check::fit(chain_pem, key, &self.config.names, &authorities.signing(), leaf);
+                fit == Fit::Fits
+            }
+        };
+        is_under && (self.config.files.is_none() || self.ca_pem(credential) == authorities.pem())
     }
 
     /// Whether a peer would accept a certificate now.
     pub(super) fn is_acceptable(&self, credential: &Credential, now: UnixTime) -> bool {
         let Credential { chain_pem, key, issuer, .. } = credential;
         let issuer = self.context.issuers.named(issuer);
-        issuer.is_ok_and(|issuer| check::as_peer(chain_pem, key, &self.config.names, issuer.roots(), now).is_ok())
+        issuer.is_ok_and(|issuer| check::as_peer(chain_pem, key, &self.config.names, &issuer.roots(), now).is_ok())
     }
 
     /// Whom to ask now.
@@ -138,11 +161,12 @@ impl Rotor {
         let issuer = self.context.issuers.named(name).map_err(|error| failed(name, error))?;
         let key = order.key().ok_or_else(|| self.lacks(Edge::Check))?;
         let leaf =
-            check::as_peer(&answer.chain_pem, key, order.names(), issuer.roots(), now).map_err(StepError::Check)?;
+            check::as_peer(&answer.chain_pem, key, order.names(), &issuer.roots(), now).map_err(StepError::Check)?;
         let renew_at = self.plan(leaf.validity, name, now).map_err(StepError::Key)?;
         let Answer { chain_pem, issued_ms } = answer;
+        let under = if name == BUILT_IN { self.under(&chain_pem, &order, now) } else { None };
         let (key, issuer) = (key.clone(), name.to_owned());
-        let new = Credential { chain_pem, key, proven: false, issuer, leaf, renew_at, advice: None, issued_ms };
+        let new = Credential { chain_pem, key, proven: false, issuer, leaf, renew_at, advice: None, issued_ms, under };
         self.facts = Facts::default();
         // One that was refused, or never seen in use, is nothing to go back to.
         let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
@@ -151,8 +175,27 @@ impl Rotor {
         Ok(())
     }
 
-    /// What files call the CA: its roots, or where there are too many the last of the chain.
+    /// Which root of the built-in CA signed a certificate, and which are trusted beside it.
+    fn under(&self, chain_pem: &str, order: &Order, now: UnixTime) -> Option<Under> {
+        let authorities = &self.context.authorities;
+        let key = order.key()?;
+        let signed = |root: &Arc<Authority>| {
+            let only = Roots::these(vec![root.der().clone()]);
+            check::as_peer(chain_pem, key, order.names(), &only, now).is_ok()
+        };
+        let root = authorities.trusted().into_iter().find(signed)?.leaf().sha256.clone();
+        Some(Under { root, ca_pem: self.config.files.as_ref().map(|_| authorities.pem()) })
+    }
+
+    /// What files call the CA: its roots, or where there are too many the last of the chain. Of the built-in CA, those of when
+    /// the certificate was issued: others come with another certificate, so that no generation changes under its readers.
     pub(super) fn ca_pem(&self, stored: &Credential) -> String {
+        if stored.issuer == BUILT_IN {
+            let then = stored.under.as_ref().and_then(|under| under.ca_pem.clone());
+            // An older agent knew one root, and so does whoever had no files until now.
+            let oldest = || self.context.authorities.trusted().first().map(|root| root.pem().to_owned());
+            return then.or_else(oldest).unwrap_or_default();
+        }
         let issuer = self.context.issuers.named(&stored.issuer);
         let named = issuer.ok().and_then(|issuer| issuer.roots().pem());
         named.unwrap_or_else(|| {

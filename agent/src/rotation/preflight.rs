@@ -14,8 +14,8 @@ impl Rotor {
         let context = &self.context;
         let files = self.config.files.as_ref().map(|files| files.directory.as_path());
         // The CA's directory and the store lie on the same file system.
-        room::check(context.room, files.into_iter().chain([context.ca_directory.as_path()]))
-            .map_err(StepError::Room)?;
+        let authority = context.authorities.issuing();
+        room::check(context.room, files.into_iter().chain([authority.directory()])).map_err(StepError::Room)?;
         self.open_files_again().await?;
         match self.generations.clone() {
             Some(generations) => blocking(move || generations.preflight()).await,

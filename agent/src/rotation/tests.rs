@@ -12,6 +12,7 @@ use portcullis_policy::schedule::Validity;
 use tempfile::TempDir;
 
 use super::*;
+use crate::ca::Authority;
 use crate::calendar::Calendar;
 use crate::calendar::Period;
 use crate::command::Insistence;
@@ -31,19 +32,20 @@ const YEAR: i64 = 365 * 86_400;
 
 fn context(directory: &Path, room: room::Look) -> Arc<Context> {
     let store = LocalStore::open(&directory.join("store.redb")).expect("a store").store;
-    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: YEAR };
+    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: YEAR, ..config::Ca::default() };
     let (authority, _) = Authority::open(directory, &ca, leaf::now()).expect("a CA");
     let prover = Prover::new(vec![authority.der().clone()], None).expect("a prover");
     let store: Arc<dyn Store> = Arc::new(store);
-    let authority = Arc::new(authority);
+    let authorities = Authorities::from(Arc::new(authority));
+    let roots = succession::Handle::alone(Arc::clone(&store));
     let remedies = Remedies::new(Arc::clone(&store), Arc::default(), &[]);
     Arc::new(Context {
-        issuers: Issuers::new(Arc::clone(&authority), directory.to_owned(), Arc::clone(&store)),
+        issuers: Issuers::new(authorities.clone(), Arc::clone(&store)),
         ledger: Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger")),
         store,
         noted: Arc::default(),
-        authority,
-        ca_directory: directory.to_owned(),
+        authorities,
+        roots,
         trust_domain: ca.trust_domain,
         publisher: Publisher::new(),
         prover,

@@ -4,6 +4,7 @@
 //! Absent: who is revoked ([`crate::revocation`]). Only serial numbers get this far; what is revoked by its hash, key, name or
 //! date is the filter's to refuse, and so is everybody whom a list cannot be pushed for. The filter knows of all of them.
 
+mod leave;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use portcullis_policy::revocation::WhenStale;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::ca::Authorities;
 use crate::ca::Authority;
 use crate::config;
 use crate::errors::chain;
@@ -31,6 +33,9 @@ use crate::status::BundleStatus;
 use crate::status::InHandshake;
 use crate::xds::Publisher;
 
+pub(crate) use leave::StillNeeded;
+pub(crate) use leave::may_leave;
+pub(crate) use leave::may_leave_issuers;
 pub use plan::OwnEntry;
 
 use plan::Part;
@@ -39,7 +44,7 @@ use plan::Part;
 #[derive(Clone)]
 pub struct Trust {
     state: Arc<Mutex<State>>,
-    authority: Arc<Authority>,
+    authorities: Authorities,
     publisher: Publisher,
 }
 
@@ -90,14 +95,14 @@ impl fmt::Debug for Trust {
 
 impl Trust {
     /// No bundle yet, and nobody revoked.
-    pub fn new(publisher: Publisher, authority: Arc<Authority>, config: &config::Revocation) -> Self {
+    pub fn new(publisher: Publisher, authorities: impl Into<Authorities>, config: &config::Revocation) -> Self {
         let state = State { handshake: config.handshake, when_stale: config.when_stale, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), authority, publisher }
+        Self { state: Arc::new(Mutex::new(state)), authorities: authorities.into(), publisher }
     }
 
-    /// The built-in CA.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
+    /// The built-in CA: the root that signs.
+    pub fn authority(&self) -> Arc<Authority> {
+        self.authorities.issuing()
     }
 
     /// Pushes these bundles, and no others any more. Call it before any certificate is pushed, so that whoever gets a new one
@@ -119,7 +124,8 @@ impl Trust {
         self.push(&mut state, leaf::now());
     }
 
-    /// Looks at the clock: a list may have to be renewed, or left out. Call it once a minute or more often.
+    /// Looks at the clock: a list may have to be renewed, or left out. Call it once a minute or more often, and whenever the
+    /// roots of the built-in CA are others.
     pub fn tick(&self) {
         self.push(&mut self.state(), leaf::now());
     }
@@ -152,10 +158,10 @@ impl Trust {
             {
                 tracing::warn!(bundle = bundle.name, why, "whoever is revoked is refused by the filter only");
             }
-            let root = self.authority.leaf();
+            let roots = self.authorities.trusted();
             let entry = |leaf: &Leaf| (leaf.sha256.clone(), leaf::timestamp(leaf.validity.not_after));
             let others = bundle.also.iter().filter_map(|der| Leaf::from_der(der).ok());
-            let entries = std::iter::once(entry(root)).chain(others.map(|leaf| entry(&leaf))).collect();
+            let entries = roots.iter().map(|root| entry(root.leaf())).chain(others.map(|leaf| entry(&leaf))).collect();
             let name = bundle.name.clone();
             statuses.push(BundleStatus { name, entries, version, acknowledged: false, in_handshake });
         }
@@ -187,14 +193,14 @@ impl Trust {
 
     fn pem(&self, bundle: &config::Bundle) -> String {
         let others = bundle.also.iter().map(|der| leaf::pem("CERTIFICATE", der));
-        std::iter::once(self.authority.pem().to_owned()).chain(others).collect()
+        std::iter::once(self.authorities.pem()).chain(others).collect()
     }
 
     fn publish(&self, bundle: &config::Bundle, version: &str, parts: &[Part], state: &State) {
         // One that grows with every list, whatever was signed before (RFC 5280 §5.2.3).
         let number = Timestamp::now().as_millisecond().unsigned_abs();
-        let signed: Result<String, _> =
-            parts.iter().map(|part| part.pem(&self.authority, &state.own, number)).collect();
+        let roots = self.authorities.trusted();
+        let signed: Result<String, _> = parts.iter().map(|part| part.pem(&roots, &state.own, number)).collect();
         let crl_pem = match signed {
             Ok(text) => (!text.is_empty()).then_some(text),
             Err(error) => {

@@ -159,11 +159,13 @@ impl Part {
         hash.finalize().into()
     }
 
-    pub(super) fn pem(&self, authority: &Authority, own: &[OwnEntry], number: u64) -> Result<String, CaError> {
+    /// Under each root of the built-in CA, one list: they have the same name, and a proxy tells the lists apart by the key
+    /// that signed them.
+    pub(super) fn pem(&self, roots: &[Arc<Authority>], own: &[OwnEntry], number: u64) -> Result<String, CaError> {
         match self {
             Self::Own(begin, end) => {
-                let entries = own.iter().map(|entry| (entry.serial.as_bytes(), entry.since));
-                authority.revocation_list(entries, number, *begin, *end)
+                let entries = || own.iter().map(|entry| (entry.serial.as_bytes(), entry.since));
+                roots.iter().map(|root| root.revocation_list(entries(), number, *begin, *end)).collect()
             }
             Self::Given { der, .. } => Ok(leaf::pem("X509 CRL", der)),
         }

@@ -9,10 +9,17 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use super::leave::may_leave;
+use super::leave::may_leave_issuers;
 use super::plan::LeftOut;
 use super::plan::lists;
 use super::*;
+use crate::command::Usage;
+use crate::issuer::Roots;
+use crate::issuer::openbao;
+use crate::names::Names;
 use crate::revocation::Serial;
+use crate::rotation::Standing;
 use crate::xds::Proxy;
 
 const DAY: i64 = 86_400;
@@ -20,7 +27,7 @@ const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn authority() -> Arc<Authority> {
     let directory = tempfile::tempdir().expect("a directory");
-    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: DAY };
+    let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: DAY, ..config::Ca::default() };
     Arc::new(Authority::open(directory.path(), &ca, leaf::now()).expect("a CA").0)
 }
 
@@ -153,4 +160,112 @@ fn a_bundle_has_a_list_of_each_authority_or_none() {
         let got = lists(&bundle(also), &state, NOW).map(|parts| parts.len());
         assert_eq!(got, want, "{case}");
     }
+}
+
+fn in_use(authority: &Authority, lifetime: i64) -> Standing {
+    let names = Names::new(None, vec!["localhost".to_owned()], Vec::new(), vec![Usage::Client], "acme.example");
+    let order = authority.order(names.expect("names"), lifetime, authority.directory(), leaf::now()).expect("an order");
+    let chain_pem = authority.sign(&order).expect("signed");
+    let leaf = Leaf::from_der(&leaf::chain(&chain_pem).expect("a chain")[0]).expect("a leaf");
+    let issuer = "bao".to_owned();
+    Standing { chain_pem, leaf, issuer, is_built_in: false, root: None, ca_pem: None, is_settled: true }
+}
+
+#[test]
+fn an_authority_leaves_a_bundle_when_nothing_in_use_leads_to_it() {
+    let (own, corp, spare) = (authority(), authority(), authority());
+    let roots = [own.der().clone()];
+    let standing = in_use(&corp, 3_600);
+    let (now, end) = (leaf::now(), standing.leaf.validity.not_after);
+    let after = UnixTime(end.0 + 1);
+    let other = config::Bundle { name: "others".to_owned(), ..bundle(&[]) };
+    for (name, old, new, standing, now, refused) in [
+        ("nothing changes", bundle(&[corp.der()]), bundle(&[corp.der()]), &standing, now, false),
+        ("it is needed", bundle(&[corp.der()]), bundle(&[]), &standing, now, true),
+        ("until its last second", bundle(&[corp.der()]), bundle(&[]), &standing, end, true),
+        ("and no longer", bundle(&[corp.der()]), bundle(&[]), &standing, after, false),
+        ("another takes its place", bundle(&[corp.der()]), bundle(&[spare.der()]), &standing, now, true),
+        ("one that nobody needs", bundle(&[spare.der(), corp.der()]), bundle(&[corp.der()]), &standing, now, false),
+        ("ours is under the built-in CA", bundle(&[corp.der()]), bundle(&[]), &in_use(&own, 60), now, false),
+        ("the bundle is gone as a whole", bundle(&[corp.der()]), other, &standing, now, false),
+    ] {
+        let outcome = may_leave(&[old], &[new], &roots, &[("gateway", standing.clone())], now);
+        assert_eq!(outcome.is_err(), refused, "{name}: {outcome:?}");
+        if let Err(why) = outcome {
+            let (text, until) = (why.to_string(), leaf::timestamp(end).to_string());
+            for word in ["`clients`", "`gateway`", &corp.leaf().sha256, &until] {
+                assert!(text.contains(word), "{name}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_root_leaves_an_issuer_when_nothing_of_it_in_use_leads_there() {
+    let (old, new) = (authority(), authority());
+    let standing = in_use(&old, 3_600);
+    let issuer = |name: &str, roots: &[&Authority]| {
+        let kind = config::IssuerKind::OpenBao(Box::new(openbao::Settings {
+            address: "https://bao.acme.example".parse().expect("a URL"),
+            server_roots: None,
+            namespace: None,
+            mount: "pki".to_owned(),
+            role: "gateway".to_owned(),
+            login: openbao::Login::Token { file: "token".into() },
+        }));
+        let roots = Roots::these(roots.iter().map(|root| root.der().clone()).collect());
+        config::Issuer { name: name.to_owned(), roots, kind }
+    };
+    for (name, before, after, refused) in [
+        ("as it is", issuer("bao", &[&old]), issuer("bao", &[&old]), false),
+        ("added first", issuer("bao", &[&old]), issuer("bao", &[&old, &new]), false),
+        ("replaced in one step", issuer("bao", &[&old]), issuer("bao", &[&new]), true),
+        ("removed while it is needed", issuer("bao", &[&old, &new]), issuer("bao", &[&new]), true),
+        ("one that nobody needs", issuer("bao", &[&old, &new]), issuer("bao", &[&old]), false),
+        ("of somebody else", issuer("other", &[&old]), issuer("other", &[&new]), false),
+    ] {
+        let outcome = may_leave_issuers(&[before], &[after], &[("gateway", standing.clone())], leaf::now());
+        assert_eq!(outcome.is_err(), refused, "{name}: {outcome:?}");
+    }
+}
+
+#[test]
+fn every_root_that_is_trusted_is_in_every_bundle_with_a_list_of_its_own() {
+    let (publisher, old, new) = (Publisher::new(), authority(), authority());
+    let authorities = Authorities::from(Arc::clone(&old));
+    let trust = Trust::new(publisher.clone(), authorities.clone(), &config::Revocation::default());
+    trust.bundles(&[bundle(&[])]);
+    trust.revoked(own(&["2a"]), Vec::new());
+    let mut proxy = Proxy::of_secrets(&publisher, "clients");
+    assert_eq!(sent(&mut proxy).expect("pushed").len(), 1);
+
+    authorities.set(vec![Arc::clone(&old), Arc::clone(&new)], Arc::clone(&old));
+    trust.tick();
+    let lists = sent(&mut proxy).expect("pushed");
+    let of = |list: &Vec<u8>, root: &Authority| {
+        let (_, root) = x509_parser::prelude::X509Certificate::from_der(root.der()).expect("a root");
+        let (_, list) = CertificateRevocationList::from_der(list).expect("a list");
+        let key = root.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(key) => Some(key.0.to_vec()),
+            _ => None,
+        });
+        let signer = list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(key) => {
+                key.key_identifier.as_ref().map(|key| key.0.to_vec())
+            }
+            _ => None,
+        });
+        key.is_some() && key == signer
+    };
+    assert!(lists.len() == 2 && of(&lists[0], &old) && of(&lists[1], &new), "a proxy tells them apart by the key");
+    assert_eq!(trust.statuses()[0].entries.len(), 2);
+
+    // Who signs is nothing that a bundle says.
+    let version = trust.statuses()[0].version.clone();
+    authorities.set(vec![Arc::clone(&old), Arc::clone(&new)], Arc::clone(&new));
+    trust.tick();
+    assert_eq!((trust.statuses()[0].version.clone(), sent(&mut proxy)), (version, None));
+    authorities.set(vec![Arc::clone(&new)], new);
+    trust.tick();
+    assert_eq!(sent(&mut proxy).expect("pushed").len(), 1);
 }

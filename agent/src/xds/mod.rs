@@ -158,6 +158,11 @@ impl Publisher {
         hub.catalogue.is_refused(name) && hub.catalogue.newest(name).is_some_and(|(_, newest)| newest == version)
     }
 
+    /// Whether this version is the one that is wanted in force.
+    pub fn is_newest(&self, name: &str, version: &str) -> bool {
+        self.hub().catalogue.newest(name).is_some_and(|(_, newest)| newest == version)
+    }
+
     /// Forgets the resource. Proxies keep using what they have: removal revokes nothing.
     pub fn remove(&self, name: &str) {
         self.hub().catalogue.remove(name);

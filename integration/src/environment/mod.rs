@@ -196,8 +196,8 @@ impl Environment {
         };
         let mut envoy = Envoy::start_with(&command, &clock)?;
         envoy.ready().await?;
-        // Any certificate of the built-in CA comes with the CA.
-        let ca_pem = agent.issue("spiffe://acme.example/lab", "10m").await?.ca_pem;
+        // Any certificate of the built-in CA comes with the CA. Nobody is to wait for its end.
+        let ca_pem = agent.issue("spiffe://acme.example/lab", "1s").await?.ca_pem;
         let environment = Self { agent, envoy, upstream, gate, metrics, ca_pem, directory };
         environment.ready().await?;
         Ok(environment)

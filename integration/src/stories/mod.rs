@@ -6,6 +6,7 @@ mod acme_down;
 mod agent_crash;
 mod alone;
 mod bound_tokens;
+mod bundle;
 mod candidate;
 mod clock_step;
 mod detours;
@@ -69,6 +70,8 @@ pub enum Story {
     RevokeTenThousand,
     /// The agent is killed.
     AgentCrash,
+    /// One root of the built-in CA follows another under load.
+    Bundle,
     /// Certificates from an ACME server.
     Acme,
     /// An ACME server that is gone for a day.
@@ -128,6 +131,7 @@ impl Story {
         Self::Revoke,
         Self::RevokeTenThousand,
         Self::AgentCrash,
+        Self::Bundle,
         Self::Acme,
         Self::AcmeDown,
         Self::IssuerDown,
@@ -169,6 +173,7 @@ impl Story {
             Self::Revoke => "revoke",
             Self::RevokeTenThousand => "revoke-ten-thousand",
             Self::AgentCrash => "agent-crash",
+            Self::Bundle => "bundle",
             Self::Acme => "acme",
             Self::AcmeDown => "acme-down",
             Self::IssuerDown => "issuer-down",
@@ -214,6 +219,9 @@ impl Story {
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
             Self::AcmeDown => {
                 "the CA is gone for a day: the fallback takes over in time, the CA is not stormed, and takes back what is its own"
+            }
+            Self::Bundle => {
+                "one root of the built-in CA follows another under load; nobody is refused, in the unsafe order nothing is done"
             }
             Self::Acme => "a real ACME server issues, refuses nonces, and says when it wants a certificate renewed",
             Self::IssuerDown => {
@@ -265,6 +273,7 @@ impl Story {
             Self::Revoke => revoke::tell(report).await,
             Self::RevokeTenThousand => revoke_ten_thousand::tell(report).await,
             Self::AgentCrash => agent_crash::tell(report).await,
+            Self::Bundle => bundle::tell(report).await,
             Self::Acme => acme::tell(report).await,
             Self::AcmeDown => acme_down::tell(report).await,
             Self::IssuerDown => issuer_down::tell(report).await,

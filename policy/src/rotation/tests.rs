@@ -87,6 +87,13 @@ fn at_rest_the_first_cause_in_order_decides() {
             Step::Begin(Cause::Emergency),
         ),
         ("due", Record { stored: stored(0, 3_000, 1_000), ..good() }, facts, Step::Begin(Cause::Due)),
+        ("under another root", good(), Facts { fit: Fit::OtherRoots, ..facts }, Step::Begin(Cause::Root)),
+        (
+            "under another root, and asked for",
+            good(),
+            Facts { fit: Fit::OtherRoots, requested: true, ..facts },
+            Step::Begin(Cause::Requested),
+        ),
         ("not served", good(), Facts { seen: Seen::Other, ..facts }, Step::Begin(Cause::NotServed)),
         ("good", good(), facts, wait(2_000, Wait::Renewal)),
         ("good and seen", good(), Facts { seen: Seen::Current, ..facts }, wait(2_000, Wait::Renewal)),

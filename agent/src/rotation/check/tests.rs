@@ -10,7 +10,8 @@ use crate::config;
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn authority(directory: &Path) -> Authority {
-    let config = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 864_000 };
+    let config =
+        config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: 864_000, ..config::Ca::default() };
     Authority::open(directory, &config, NOW).expect("a CA").0
 }
 

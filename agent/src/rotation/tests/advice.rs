@@ -64,7 +64,7 @@ async fn advice_that_cannot_be_kept_is_not_asked_for_again_at_once() {
     let fails = Arc::new(AtomicBool::new(false));
     let own = Arc::get_mut(&mut context).expect("nobody else has it");
     own.store = Arc::new(Failing { inner: Arc::clone(&own.store), fails: Arc::clone(&fails) });
-    let roots_pem = leaf::pem("CERTIFICATE", context.authority.der());
+    let roots_pem = leaf::pem("CERTIFICATE", context.authorities.issuing().der());
     context.issuers.configure(&[nobody(directory.path(), &roots_pem)]).expect("configured");
     let mut rotor = Rotor::open(context, certificate(directory.path())).await.expect("a rotor");
     rotor.drive().await;

@@ -9,6 +9,7 @@ use super::*;
 use crate::command::Renewed;
 use crate::hook::Hook;
 use crate::hook::When;
+use crate::rotation::entry::Entry;
 
 type Answer = Result<Renewed, CommandError>;
 
