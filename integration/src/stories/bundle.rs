@@ -95,6 +95,8 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         let key = environment.directory().join("state/ca/root.key");
         report.holds("the key is destroyed", !key.exists(), key.display())?;
         after.carry().await?;
+        // The thief trusts the new root as everybody does: it is the gate that refuses.
+        let forged = Credentials { ca_pem: after.own.ca_pem.clone(), ..forged };
         after.leave(report, "the new root").await?;
 
         let refusal = client(environment, &forged)?.refusal().await;
