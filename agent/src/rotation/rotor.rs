@@ -145,6 +145,8 @@ pub(super) struct Rotor {
     /// Whether the issuer was asked since the agent began: it may have been away for long.
     pub(super) is_advised: bool,
     paused: Option<Instant>,
+    /// What is waited for, as the status has it.
+    waits_for: Option<Wait>,
     alarm: Option<String>,
     /// Places this certificate among those that a jump of the clock made due.
     draw: u32,
@@ -192,6 +194,7 @@ impl Rotor {
             knocked: None,
             is_advised: false,
             paused: None,
+            waits_for: None,
             alarm: None,
             draw: keys::draw().unwrap_or_default(),
         };
@@ -283,7 +286,8 @@ impl Rotor {
     /// Whether there is something to do other than waiting.
     pub(super) fn needs_work(&self, now: UnixTime, every: Duration) -> bool {
         let refused = self.is_refused() && !self.is_paused();
-        let rests = matches!(self.step(now), Step::Wait { .. });
+        // Time alone may change what is waited for, which the status says.
+        let rests = matches!(self.step(now), Step::Wait { reason, .. } if self.waits_for == Some(reason));
         refused || self.rollback.is_some() || !rests || self.is_look_due(every) || self.is_advice_due(now)
     }
 
@@ -365,6 +369,7 @@ impl Rotor {
             let now = leaf::now();
             let outcome = match self.step(now) {
                 Step::Wait { reason, .. } => {
+                    self.waits_for = Some(reason);
                     if reason == Wait::Listener {
                         self.answer(Err(self.failed("install", "no proxy asks for the certificate".to_owned())));
                     }

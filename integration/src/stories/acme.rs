@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use portcullis::leaf;
 use portcullis::status::CertificateStatus;
+use serde_json::Value;
 
 use super::within;
 use crate::environment;
@@ -13,6 +14,7 @@ use crate::environment::EnvironmentError;
 use crate::environment::Pebble;
 use crate::environment::PebbleSettings;
 use crate::environment::Settings;
+use crate::environment::SteppedClock;
 use crate::environment::Upstream;
 use crate::environment::free_port;
 use crate::environment::wait;
@@ -23,6 +25,8 @@ use crate::report::StoryError;
 const BAD_NONCES: u8 = 20;
 /// Until a certificate is ordered, proven and in its place.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// By which the clock is wrong: less than anybody's TLS certificate lives, more than the certificates need to be due.
+const FIVE_DAYS: i64 = 5 * 86_400;
 /// Proven by `http-01`, and by `tls-alpn-01`.
 const NAMES: [&str; 2] = ["web", "mail"];
 
@@ -57,7 +61,9 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         web = directory("web").display(),
         mail = directory("mail").display(),
     );
+    let clock = SteppedClock::new()?;
     let settings = Settings {
+        clock: Some(clock.clone()),
         agent_config: vec![("\ncertificates:\n", format!("\nissuers:\n{issuers}\ncertificates:\n{certificates}"))],
         ..Settings::default()
     };
@@ -88,6 +94,8 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
             first[1].state == "retired",
             shown(&first[1]),
         )?;
+
+        mistaken_clock(environment, report, &pebble, &clock, serial(&first[0])).await?;
 
         report.step("kill -9, and the agent comes back");
         environment.agent.kill();
@@ -125,6 +133,44 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         report.holds("the audit log is whole", history.contains("whole"), history.trim())
     })
     .await
+}
+
+/// Somebody sets the clock five days ahead, by which everything is due or has ended. The CA says what time it is.
+async fn mistaken_clock(
+    environment: &Environment,
+    report: &mut Report,
+    pebble: &Pebble,
+    clock: &SteppedClock,
+    served: &str,
+) -> Result<(), StoryError> {
+    report.step("the clock is set five days ahead, by which everything is due");
+    let orders = pebble.orders();
+    clock.step(FIVE_DAYS)?;
+    let told = |event: &'static str| async move {
+        let history = environment.agent.run(&["history", "clock", "-o", "json"]).await?;
+        let history: Value = serde_json::from_str(&history).unwrap_or_default();
+        let cause = history.as_array().into_iter().flatten().find(|told| told["event"] == event);
+        Ok::<_, EnvironmentError>(cause.and_then(|told| told["cause"].as_str()).map(str::to_owned))
+    };
+    let alarm = wait::until("the alarm", PATIENCE, async || {
+        told("alarm").await.map_err(|error| error.to_string())?.ok_or_else(|| "none yet".to_owned())
+    })
+    .await?;
+    report.holds("the CA is asked, and says by how much it is wrong", alarm.contains("differs by -43"), &alarm)?;
+    let web = status(environment, NAMES[0]).await?;
+    let waits = web.waits_for.as_deref() == Some("clock");
+    report.holds("what is due waits for the clock", waits, web.waits_for.as_deref().unwrap_or("nothing"))?;
+
+    report.step("the clock is right again");
+    clock.step(0)?;
+    wait::until("the end of the alarm", PATIENCE, async || {
+        told("alarm_cleared").await.map_err(|error| error.to_string())?.ok_or_else(|| "not yet".to_owned())
+    })
+    .await?;
+    environment.ready().await?;
+    let web = status(environment, NAMES[0]).await?;
+    let same = serial(&web) == served && pebble.orders() == orders;
+    report.holds("nothing was ordered", same, format_args!("{} orders", pebble.orders()))
 }
 
 async fn status(environment: &Environment, name: &str) -> Result<CertificateStatus, EnvironmentError> {
