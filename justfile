@@ -160,7 +160,7 @@ stories: build
 # Watch one story against real parts.
 story NAME: build
     @case "{{ NAME }}" in \
-        acme | acme-down) needs=install-pebble ;; \
+        acme | acme-down | kill-everywhere) needs=install-pebble ;; \
         issuer-down) needs=install-openbao ;; \
         nginx-haproxy) needs='install-nginx install-haproxy' ;; \
         tcp-postgres) needs=install-postgres ;; \

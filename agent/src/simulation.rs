@@ -177,7 +177,10 @@ impl Run<'_> {
             Edge::Journal => self.order = plan::issuer(certificate, validity, self.failures, self.now).to_owned(),
             Edge::Obtain if self.is_away(&self.order) => return self.fail(flight),
             Edge::Obtain => {
-                let obtained = Validity { not_before: self.now, not_after: UnixTime(self.now.0 + self.scene.lifetime) };
+                let obtained = Validity {
+                    not_before: self.now,
+                    not_after: UnixTime(self.now.0.saturating_add(self.scene.lifetime)),
+                };
                 self.record.flight =
                     flight.after(rotation::Outcome::Done).map(|flight| Flight { obtained: Some(obtained), ..flight });
                 self.record.retry_at = None;

@@ -92,6 +92,13 @@ fn of_everything() -> BTreeSet<String> {
         "revocations": { "version": null, "keys": 0, "brakes": 0, "lists": [{ "name": "l", "source": "s", "entries": 1,
             "this_update": null, "next_update": null, "last_error": null }] },
         "proxies": [],
+        "ca": {
+            "roots": [{ "sha256": "ab", "not_before": "2026-01-01T00:00:00Z", "not_after": "2036-01-01T00:00:00Z",
+                "signs": true, "others_until": "2026-02-01T00:00:00Z" }],
+            "succession": { "step": "spread", "by": "operator", "begun": "2026-01-01T00:00:00Z", "waits_for": "a proxy",
+                "until": null },
+            "next": "2034-01-01T00:00:00Z",
+        },
     }))
     .expect("a status");
     let metrics = Metrics::new();

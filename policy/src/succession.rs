@@ -158,8 +158,6 @@ pub fn due_at(root: Validity, after: Share) -> UnixTime {
 pub enum Refusal {
     /// Another succession has not ended.
     UnderWay(Edge),
-    /// Nothing is under way that could go on.
-    AtRest,
     /// Leaves are signed by this root, and there is no other that could.
     Signs,
     /// Certificates of the agent's own under it are in use.

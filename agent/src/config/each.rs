@@ -69,6 +69,7 @@ impl Check<'_> {
             let usage = template.names.usage().to_vec();
             one.names = Names::new(None, vec![name.clone()], Vec::new(), usage, &ca.trust_domain)
                 .map_err(|error| self.bad(&place, &error.to_string()))?;
+            self.inside(&one.names, &one.issuer, one.fallback.as_ref(), &place, ca)?;
             for (at, sni) in one.served_at.iter_mut().zip(&asked_for) {
                 at.sni = sni.clone().or_else(|| Some(name.clone()));
             }
@@ -123,7 +124,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("portcullis.yaml");
         std::fs::write(directory.path().join("names.txt"), names).unwrap();
-        let text = format!("version: 1\nca: {{ trust_domain: acme.example }}\ncertificates:\n  - {entry}\n");
+        let text = format!(
+            "version: 1\nca: {{ trust_domain: acme.example, name_constraints: {{ dns: [example] }} }}\ncertificates:\n  - {entry}\n"
+        );
         std::fs::write(&file, text).unwrap();
         Config::load(&file).map_err(|error| match error {
             ConfigError::Refused(located) => located.to_string(),
@@ -153,6 +156,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         let each = "{ each: names.txt }";
         for (entry, names, expected) in [
+            (each, "a.example\nb.elsewhere\n", "b.elsewhere"),
             (each, "a.example\na.example\n", "line 2: `a.example` stands in line 1 already"),
             (each, "a.example\nnot a name\n", "line 2: `not a name` is not a DNS name"),
             (each, "*.example\n", "line 1: `*.example` is no server name"),

@@ -269,7 +269,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let status = board.watch();
     tasks.spawn(report("xDS server", xds::serve(publisher.clone(), xds_listener, end())));
     tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), revoker, end())));
-    tasks.spawn(manager.clone().follow(status.clone(), heartbeat.clone(), shutdown.clone()));
+    let signs_of_life = manager.clone().follow(status.clone(), heartbeat.clone(), shutdown.clone());
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
     let (taken, in_force) = watch::channel(Arc::clone(&config));
@@ -308,6 +308,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         "the agent runs"
     );
     manager.ready(&board.watch().borrow());
+    tasks.spawn(signs_of_life);
 
     loop {
         tokio::select! {

@@ -48,7 +48,8 @@ impl Rotor {
     /// Whether the issuer of the stored certificate is to be asked.
     pub(super) fn is_advice_due(&self, now: UnixTime) -> bool {
         // A delivery that hangs keeps nobody from hearing that the certificate has to go.
-        let rests = self.entry.flight.is_none_or(|flight| flight.edge > Edge::Check);
+        let rests =
+            self.entry.flight.is_none_or(|flight| flight.edge > Edge::Check) || self.closed_until(now).is_some();
         // One that the fallback issued is to be replaced by the issuer's, whatever the fallback thinks of it.
         let own = |stored: &&Credential| rests && stored.issuer == self.config.issuer;
         let Some(stored) = self.entry.stored.as_ref().filter(own) else { return false };

@@ -21,8 +21,13 @@ pub(super) async fn until_known(context: Arc<Context>) {
     let mut unanswered = 0;
     while unanswered < TIMES && context.clock.verdict().0 == jumps {
         let pause = match once(&context, jumps).await {
-            Some(Verdict::Differs(_)) => STILL_WRONG,
+            Some(Verdict::Differs(_)) => {
+                unanswered = 0;
+                STILL_WRONG
+            }
             Some(Verdict::Agrees) => return,
+            // Who was found wrong is not believed because nobody is there to ask.
+            Some(Verdict::Unknown) | None if context.clock.held().is_some() => STILL_WRONG,
             Some(Verdict::Unknown) | None => {
                 unanswered += 1;
                 AGAIN

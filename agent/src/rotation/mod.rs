@@ -334,8 +334,11 @@ impl Rotation {
         let mut statuses = Vec::with_capacity(config.certificates.len());
         let before = self.context.board.watch().borrow().certificates.clone();
         let mut before: BTreeMap<_, _> = before.into_iter().map(|status| (status.name.clone(), status)).collect();
+        let busy: BTreeSet<&String> = self.names.values().collect();
         for certificate in &config.certificates {
-            if let Some(status) = before.remove(&certificate.name) {
+            let name = &certificate.name;
+            let is_looked_after = self.idle.contains_key(name) || busy.contains(name);
+            if let Some(status) = before.remove(name).filter(|_| is_looked_after) {
                 statuses.push(status);
                 continue;
             }
@@ -375,6 +378,10 @@ impl Rotation {
         rotor.judge_again();
         for ask in asks {
             rotor.ask(ask);
+        }
+        // Somebody may have come while it was worked on, who is not told of again.
+        if self.context.publisher.acknowledged(rotor.name()).is_some() {
+            rotor.somebody_listens();
         }
         self.stirred.add(rotor.name());
         self.idle.insert(rotor.name().to_owned(), rotor);

@@ -28,7 +28,12 @@ pub(crate) fn in_window(config: &Certificate, at: UnixTime, validity: Validity, 
     if config.calendar.is_empty() {
         return at;
     }
-    let openings = config.calendar.openings(opening::soonest(validity), schedule::emergency_at(validity));
+    let emergency = schedule::emergency_at(validity);
+    let mut openings = config.calendar.openings(opening::soonest(validity), emergency);
+    // Where there are very many, those that are looked at may all be long before.
+    if openings.last().is_some_and(|last| last.to < at) {
+        openings.extend(config.calendar.openings(at, emergency));
+    }
     opening::into_opening(at, validity, &openings, draw)
 }
 

@@ -275,7 +275,7 @@ impl Rotor {
     }
 
     /// Until when what is due may not begin.
-    fn closed_until(&self, now: UnixTime) -> Option<UnixTime> {
+    pub(super) fn closed_until(&self, now: UnixTime) -> Option<UnixTime> {
         let stored = self.entry.stored.as_ref().filter(|stored| stored.renew_at <= now)?;
         if stored.advice.as_ref().is_some_and(Advice::is_urgent) {
             return None;
@@ -333,8 +333,13 @@ impl Rotor {
                 self.renewals.push(reply);
                 self.overrides |= wait == IssuerWait::Overridden;
                 // A certificate that is being made anyway is new enough.
-                let under_way = self.entry.flight.is_some_and(|flight| flight.edge <= Edge::Check);
-                self.facts.requested = !under_way;
+                let under_way = self.entry.flight.filter(|flight| flight.edge <= Edge::Check);
+                self.facts.requested = under_way.is_none();
+                let is_due = |flight: &Flight| matches!(flight.cause, Cause::Due | Cause::Emergency | Cause::Expired);
+                if let Some(flight) = under_way.filter(is_due) {
+                    // What waits for a window, or for the clock, waits no longer.
+                    self.entry.flight = Some(Flight { cause: Cause::Requested, ..flight });
+                }
                 self.facts.nobody_listens = false;
                 // An operator does not wait for a back-off.
                 self.entry.retry_at = None;

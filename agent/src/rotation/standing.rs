@@ -29,6 +29,8 @@ pub(crate) struct Standing {
     pub(crate) ca_pem: Option<String>,
     /// Whether nothing older is in use any more.
     pub(crate) is_settled: bool,
+    /// Until when what it replaces is good, whoever issued that; none where it replaces nothing.
+    pub(crate) replaced_until: Option<UnixTime>,
 }
 
 impl Standing {
@@ -47,6 +49,8 @@ pub(crate) fn standing(store: &dyn Store, name: &str) -> Result<Option<Standing>
     let Some(found) = store.read(&Entry::key(name))? else { return Ok(None) };
     let Ok(entry) = Entry::from_json(&found.value) else { return Ok(None) };
     let is_settled = entry.is_settled();
+    let older = [entry.last_good.as_ref().map(|good| &good.leaf), entry.previous.as_ref()];
+    let replaced_until = older.into_iter().flatten().map(|leaf| leaf.validity.not_after).max();
     let replaces = entry.last_good.as_ref().is_some_and(|good| good.issuer == BUILT_IN);
     Ok(entry.stored.map(|stored| {
         let (root, ca_pem) = stored.under.map(|under| (under.root, under.ca_pem)).unzip();
@@ -58,6 +62,7 @@ pub(crate) fn standing(store: &dyn Store, name: &str) -> Result<Option<Standing>
             root,
             ca_pem: ca_pem.flatten(),
             is_settled,
+            replaced_until,
         }
     }))
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use portcullis_policy::UnixTime;
 use portcullis_policy::rotation::Cause;
+use portcullis_policy::rotation::Edge;
 use portcullis_policy::rotation::Fit;
+use portcullis_policy::rotation::Flight;
 use portcullis_policy::rotation::Step;
 use portcullis_policy::rotation::Wait;
 use portcullis_policy::schedule::Share;
@@ -229,9 +231,12 @@ async fn in_a_blackout_what_is_due_waits_and_an_operator_says_that_it_is_an_emer
     rotor.ask(Ask::Renew(reply, Insistence::default()));
     let error = answer.await.expect("an answer").expect_err("a blackout").to_string();
     assert!(error.contains("blackout until") && error.contains("--emergency"), "{error}");
+    // One that had begun, and failed before the window closed, waits as well.
+    rotor.entry.flight = Some(Flight::begin(Cause::Due));
+    assert!(matches!(rotor.step(now), Step::Wait { reason: Wait::Closed, .. }));
     let (reply, answer) = tokio::sync::oneshot::channel();
     rotor.ask(Ask::Renew(reply, Insistence { urgency: Urgency::Emergency, ..Insistence::default() }));
-    assert_eq!(rotor.step(now), Step::Begin(Cause::Requested));
+    assert_eq!(rotor.step(now), Step::Take(Edge::Journal));
     rotor.drive().await;
     drop(answer);
     assert_ne!(rotor.entry.serial(), Some(stored.leaf.serial.as_str()), "renewed all the same");

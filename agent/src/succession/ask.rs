@@ -10,6 +10,7 @@ use portcullis_policy::succession::Role;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use super::LONG;
 use super::Succession;
 use super::SuccessionError;
 use crate::ca::Journal;
@@ -99,6 +100,12 @@ enum NotDone {
         leaf::timestamp(*.0)
     )]
     Others(UnixTime),
+    #[error("the clock was set a moment ago, and what it says to have ended may not have: ask again in two minutes")]
+    Clock,
+    #[error(
+        "the policy names this root (`anchors`), and one with `name_constraints` can be no anchor: the policy could never name the next one; take `ca.name_constraints` out, or the root out of the policy"
+    )]
+    Anchors,
     #[error("it is on its way out already; `portcullis ca` says what that waits for")]
     Going,
 }
@@ -106,7 +113,6 @@ enum NotDone {
 impl From<Refusal> for NotDone {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::AtRest => Self::AtRest,
             Refusal::Going => Self::Going,
             Refusal::Others(until) => Self::Others(until),
             Refusal::Ours(count) => Self::Ours(count),
@@ -126,10 +132,13 @@ impl Succession {
         match ask {
             RootsAsk::Rotate => {
                 succession::may_add(edge).map_err(|refusal| invalid(refusal.into()))?;
+                if self.would_strand_anchors() {
+                    return Err(invalid(NotDone::Anchors));
+                }
                 self.begin("operator").map_err(failed)
             }
             RootsAsk::Vouch => {
-                let Some(Edge::Add | Edge::Spread | Edge::Switch) = edge else { return Err(invalid(NotDone::AtRest)) };
+                let Some(Edge::Spread | Edge::Switch) = edge else { return Err(invalid(NotDone::AtRest)) };
                 let vouched = self.journal().change(&[], |record| {
                     if let Some(turn) = &mut record.turn {
                         turn.unaware_until = None;
@@ -164,6 +173,9 @@ impl Succession {
             Some(turn) if role == Role::Old => self.look(turn).await.map_err(Err)?.facts.ours,
             _ => 0,
         };
+        if role == Role::Old && self.context.clock.is_in_doubt(LONG, 0) {
+            return Err(Ok(NotDone::Clock));
+        }
         succession::may_remove(role, edge, ours, others, now).map_err(|refusal| Ok(refusal.into()))?;
         let turn = turn.ok_or(Ok(NotDone::Signs))?;
         let other = if role == Role::Old { turn.to } else { Some(turn.from) };

@@ -52,16 +52,21 @@ pub(super) fn look(
             None => behind.push(format!("no proxy is connected that could take bundle `{name}`")),
         }
     }
+    // What counts is who asks for a bundle: one that is still asking for all that it needs may be behind.
+    if !bundles.is_empty() && context.publisher.is_filling() {
+        behind.push("a proxy came a moment ago, and may not have asked for everything yet".to_owned());
+    }
     let authorities = &context.authorities;
     behind.extend(policy(context, config, gate, turn));
     let (pem, roots) = (authorities.pem(), authorities.trusted().len());
     let (mut ours, mut directories) = (0, 0);
+    let now = leaf::now();
     for certificate in &config.certificates {
         let Some(standing) = standing(context.store.as_ref(), &certificate.name)? else { continue };
         if !standing.is_built_in {
             continue;
         }
-        if is_under(&standing, turn) {
+        if is_under(&standing, turn, now) {
             ours += 1;
         }
         if certificate.files.is_some() {
@@ -117,9 +122,10 @@ pub(super) fn root(leaf: &Leaf, signs: bool, others_until: Option<UnixTime>) -> 
 }
 
 /// Whether a certificate is under the old root, for all that is known: what an older agent wrote is, and so may be what the
-/// stored one replaces until that is seen in use.
-fn is_under(standing: &Standing, turn: &Turn) -> bool {
-    !standing.is_settled || standing.root.as_ref().is_none_or(|root| *root == turn.from.sha256)
+/// stored one replaces until that is seen in use, or has ended.
+fn is_under(standing: &Standing, turn: &Turn, now: UnixTime) -> bool {
+    let may_be_older = !standing.is_settled && standing.replaced_until.is_some_and(|until| now <= until);
+    may_be_older || standing.root.as_ref().is_none_or(|root| *root == turn.from.sha256)
 }
 
 /// What is waited for, in words.
@@ -130,7 +136,7 @@ pub(super) fn describe(reason: Wait, behind: &[String]) -> String {
             [one] => one.clone(),
             [first, more @ ..] => format!("{first}, and {} more like it", more.len()),
         },
-        Wait::Clock => "the clock, which was set a moment ago".to_owned(),
+        Wait::Clock => "the clock, which was set or was not watched for long enough to destroy a key by it".to_owned(),
         Wait::Others => "the end of what others were issued under the old root".to_owned(),
         Wait::Ours(1) => "one certificate to be replaced and seen in use".to_owned(),
         Wait::Ours(ours) => format!("{ours} certificates to be replaced and seen in use"),

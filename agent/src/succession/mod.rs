@@ -9,6 +9,7 @@ mod opened;
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use portcullis_policy::UnixTime;
@@ -23,6 +24,7 @@ use crate::audit::Event;
 use crate::audit::Kind;
 use crate::ca::Authority;
 use crate::ca::CaError;
+use crate::ca::Constraints;
 use crate::ca::Journal;
 use crate::ca::Kept;
 use crate::ca::Turn;
@@ -54,6 +56,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 /// Nothing is tried again sooner than this after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
+/// So long is a clock watched, or as long as there was to wait, before a key is destroyed by it.
+const WATCHED: Duration = Duration::from_secs(600);
 /// The clock is doubted as for a certificate of this lifetime: as long as it ever is.
 const LONG: i64 = i64::MAX;
 
@@ -95,6 +99,8 @@ pub struct Succession {
     last_error: Option<String>,
     /// SHA-256 of the root whose end was told to be near.
     warned: Option<String>,
+    /// Since when this process waits for the old root's last certificate to end, by the clock that nobody sets.
+    waiting: Option<Instant>,
 }
 
 impl Succession {
@@ -107,7 +113,7 @@ impl Succession {
         asks: Inbox,
     ) -> Self {
         let Opened { loaded, directory, .. } = opened;
-        Self { context, trust, gate, config, asks, loaded, directory, last_error: None, warned: None }
+        Self { context, trust, gate, config, asks, loaded, directory, last_error: None, warned: None, waiting: None }
     }
 
     /// Works until `shutdown`. What is being done then is taken up again at the next start.
@@ -145,25 +151,35 @@ impl Succession {
 
     /// Takes step after step until there is something to wait for. Says when to look again.
     async fn drive(&mut self) -> Result<Duration, SuccessionError> {
+        self.warn_of_the_end();
         loop {
             let Some(turn) = self.journal().record().turn else {
                 if self.is_due() {
                     self.begin("schedule")?;
                     continue;
                 }
-                self.warn_of_the_end();
+                self.is_well();
+                self.waiting = None;
                 self.show(None).await;
                 return Ok(LOOK);
             };
             let seen = self.look(&turn).await?;
             let now = leaf::now();
             match succession::next(turn.edge, &seen.facts, now) {
+                Step::Take if turn.edge == Edge::Wait && !self.has_watched(&turn, &seen) => {
+                    self.show(Some((Wait::Clock, None, seen.behind))).await;
+                    return Ok(LOOK);
+                }
                 Step::Take => {
                     failpoint::hit(&format!("root-{}", turn.edge.as_str()));
                     self.take(turn, &seen).await?;
-                    self.last_error = None;
+                    self.is_well();
                 }
                 Step::Wait { until, reason } => {
+                    self.is_well();
+                    if turn.edge == Edge::Wait {
+                        self.waiting.get_or_insert_with(Instant::now);
+                    }
                     self.show(Some((reason, until, seen.behind))).await;
                     // A look is at every certificate; what only time changes may take a year.
                     let left = until.map_or(0, |until| until.0.saturating_sub(now.0));
@@ -173,10 +189,37 @@ impl Succession {
         }
     }
 
+    /// Whether the end of what others have was waited for, and not only found to be over by a clock that was set, or that was
+    /// wrong when the machine began: what follows cannot be undone.
+    fn has_watched(&mut self, turn: &Turn, seen: &Seen) -> bool {
+        if seen.facts.clock_in_doubt {
+            self.waiting = None;
+            return false;
+        }
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        let all = seen.facts.others_until.map_or(0, |until| until.0.saturating_sub(turn.begun.0));
+        since.elapsed() >= Duration::from_secs(all.max(0).unsigned_abs()).min(WATCHED)
+    }
+
+    /// What failed before is over.
+    fn is_well(&mut self) {
+        if let Some(error) = self.last_error.take() {
+            self.note(&Event::new(Kind::AlarmCleared, "ca").because(error));
+        }
+    }
+
     /// Whether the schedule wants another root.
     fn is_due(&self) -> bool {
         let now = leaf::now();
-        self.due_at().is_some_and(|due| now >= due) && !self.context.clock.is_in_doubt(LONG, 0)
+        let is_due = self.due_at().is_some_and(|due| now >= due) && !self.context.clock.is_in_doubt(LONG, 0);
+        is_due && !self.would_strand_anchors()
+    }
+
+    /// Whether the next root could never be named by a policy that names this one: it would have constraints on names, which no
+    /// anchor may have, and the succession could not go on.
+    fn would_strand_anchors(&self) -> bool {
+        let constrained = self.config.borrow().ca.constraints != Constraints::default();
+        constrained && self.gate.names(&self.context.authorities.issuing())
     }
 
     fn due_at(&self) -> Option<UnixTime> {

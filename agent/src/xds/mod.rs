@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -67,6 +69,8 @@ struct Hub {
     /// Refusals by proxy, as long as it is connected.
     nacks: BTreeMap<Peer, u64>,
     opened: u64,
+    /// When the newest of the proxies came.
+    joined: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +91,9 @@ struct Peer {
     node: String,
     pid: Option<i32>,
 }
+
+/// A proxy asks for one resource a stream, one after the other.
+const FILLING: Duration = Duration::from_secs(5);
 
 /// More streams than a proxy needs.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -186,6 +193,11 @@ impl Publisher {
         proxies.map(|(peer, &nacks)| ProxyStatus { node: peer.node.clone(), pid: peer.pid, nacks }).collect()
     }
 
+    /// Whether a proxy came so short a time ago that it may not have asked for all that it needs.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.hub().joined.is_some_and(|joined| joined.elapsed() < FILLING)
+    }
+
     /// Whether every proxy took the newest of each of these that it asked for; `None` if none asked for any.
     pub fn all_acknowledged(&self, names: &[String]) -> Option<bool> {
         names.iter().filter_map(|name| self.acknowledged(name)).reduce(|one, other| one && other)
@@ -244,6 +256,9 @@ impl Publisher {
             hub.nacks.insert(peer.clone(), hub.nacks.get(&peer).map_or(0, |nacks| nacks + refused.len() as u64));
         // Others may have to go back as well.
         refused.iter().for_each(|name| hub.wake(name));
+        if connected.is_none() {
+            hub.joined = Some(Instant::now());
+        }
         drop(guard);
 
         if connected.is_none() {
@@ -304,8 +319,6 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use portcullis_policy::Protocol;
     use tokio::time::timeout;
 

@@ -1,12 +1,14 @@
 //! A chain and a key in two files: read together, and taken only as a pair.
 
 use std::fs;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::OFlags;
 use rustls::crypto::ring;
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
@@ -77,8 +79,8 @@ impl Pair {
     /// Reads what is there now.
     pub(super) fn read(settings: &Settings) -> Result<Self, PairError> {
         let [certificate, key] = files(settings).ok_or_else(|| PairError::Missing { path: settings.path.clone() })?;
-        let chain_pem = text(&certificate)?;
-        let key_pem = Zeroizing::new(text(&key)?);
+        let chain_pem = text(&certificate)?.as_str().to_owned();
+        let key_pem = text(&key)?;
         let not_a_chain = || PairError::Chain { path: certificate.clone() };
         let chain = leaf::chain(&chain_pem).map_err(|_| not_a_chain())?;
         let leaf = Leaf::from_der(&chain[0]).map_err(|_| not_a_chain())?;
@@ -115,9 +117,20 @@ pub(super) fn files(settings: &Settings) -> Option<[PathBuf; 2]> {
     }
 }
 
-fn text(path: &Path) -> Result<String, PairError> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
-    read.map_err(|source| PairError::Read { path: path.to_owned(), source })?;
-    Ok(text)
+/// The text of a file. One that is no file, as a pipe that nobody writes to, is not waited for.
+fn text(path: &Path) -> Result<Zeroizing<String>, PairError> {
+    let read = || -> io::Result<Zeroizing<String>> {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        // Enough at once: what grows leaves copies behind.
+        let length = usize::try_from(about.len().min(LONGEST)).unwrap_or_default();
+        let mut text = Zeroizing::new(String::with_capacity(length + 1));
+        file.take(LONGEST).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    read().map_err(|source| PairError::Read { path: path.to_owned(), source })
 }
