@@ -22,6 +22,8 @@ use crate::environment::ClientError;
 use crate::environment::Load;
 use crate::environment::Plan;
 use crate::environment::Protocol::Http1;
+use crate::environment::chain;
+use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
 use crate::tokens;
@@ -32,6 +34,8 @@ use crate::tokens::no_signature;
 const FLOOD: usize = 10_000;
 /// Of these so many go before the memory is looked at for the first time.
 const WARM: usize = 2_000;
+/// Longer than a tick takes to come.
+const TOLD: Duration = Duration::from_secs(10);
 /// Connections that they come over.
 const CONNECTIONS: usize = 4;
 /// Characters in each that say nothing, so that tokens which are kept would show.
@@ -83,11 +87,9 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     let seen = format!("{} KiB in {} tokens of {} KiB", grown / 1024, FLOOD - WARM, texts / 1024);
     report.holds("Envoy remembers none of them", early > 0 && grown < GROWTH, seen)?;
 
-    let counters = gate.counters().await?;
-    let count = |name: &str| counters.get(name).copied().unwrap_or_default();
     let requests = tally.succeeded();
     let flood = FLOOD as u64;
-    for (name, expected) in [
+    let mut counts: Vec<(String, u64)> = [
         ("requests.allowed", requests),
         ("requests.denied", flood),
         ("tokens.refused", flood),
@@ -95,13 +97,21 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         ("tokens.cached", requests - 1),
         ("signatures.by_host", flood / 2 + 1),
         ("signatures.by_filter", 0),
-    ] {
-        report.holds(&format!("`{name}` is exact"), count(name) == expected, count(name))?;
-    }
-    for (answer, expected) in &expected {
-        let name = format!("denied.{}", answer.trim_start_matches("401 "));
-        report.holds(&format!("`{name}` is exact"), count(&name) == *expected, count(&name))?;
-    }
+    ]
+    .map(|(name, count)| (name.to_owned(), count))
+    .to_vec();
+    let reasons =
+        expected.iter().map(|(answer, count)| (format!("denied.{}", answer.trim_start_matches("401 ")), *count));
+    counts.extend(reasons);
+    // In a flood each VM tells its counts a tick later.
+    wait::until("every count of the flood", TOLD, async || {
+        let counters = gate.counters().await.map_err(|error| chain(&error))?;
+        let seen = |name: &str| counters.get(name).copied().unwrap_or_default();
+        let wrong = counts.iter().find(|(name, count)| seen(name) != *count);
+        wrong.map_or(Ok(()), |(name, count)| Err(format!("`{name}` is {} and not {count}", seen(name))))
+    })
+    .await?;
+    report.holds("every count is exact", true, format_args!("{} counters", counts.len()))?;
     no_trap(&gate.envoy, report).await
 }
 
