@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::Value;
@@ -26,6 +27,11 @@ use crate::environment::client::HOST_NAME;
 use crate::environment::standalone;
 use crate::report::Report;
 use crate::report::StoryError;
+
+/// Longer than the filter waits between two ticks.
+const TICK: Duration = Duration::from_millis(250);
+/// How many are waited for at most, where requests go on.
+const TICKS: usize = 20;
 
 /// A gate behind a proxy hands over what that one wrote of its clients.
 pub(super) const BEHIND_AN_EDGE: (&str, &str) =
@@ -132,8 +138,22 @@ impl Gate {
     }
 }
 
-/// The same of any Envoy.
+/// The same of any Envoy. When requests come fast, each VM tells its counts a tick later: they are read until a tick has changed
+/// nothing.
 pub(super) async fn counters(envoy: &Envoy) -> Result<BTreeMap<String, u64>, StoryError> {
+    let mut before = counters_now(envoy).await?;
+    for _ in 0..TICKS {
+        tokio::time::sleep(TICK).await;
+        let now = counters_now(envoy).await?;
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    Ok(before)
+}
+
+async fn counters_now(envoy: &Envoy) -> Result<BTreeMap<String, u64>, StoryError> {
     let prefix = "wasmcustom.portcullis.";
     let stats = envoy.stats(prefix).await?;
     let ours = stats.into_iter().filter(|(_, count)| *count > 0);
