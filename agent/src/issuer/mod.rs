@@ -1,5 +1,5 @@
-//! Who signs certificates: the built-in CA, an ACME server, OpenBao or Vault, or somebody who puts them into a directory. One order at a time, each step of it written down
-//! by the caller before the next is taken, so that a crash never orders twice.
+//! Who signs certificates: the built-in CA, an ACME server, OpenBao or Vault, or somebody who puts them into a directory.
+//! One order at a time, each step of it written down by the caller before the next is taken, so that a crash never orders twice.
 //!
 //! Absent: when to issue, and what becomes of the answer; nobody here trusts an answer, which is checked as a peer would.
 
