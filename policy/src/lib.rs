@@ -8,6 +8,7 @@ mod asker;
 mod certificate;
 mod check;
 mod compile;
+pub mod credential;
 mod decide;
 mod document;
 mod drain;
