@@ -189,6 +189,67 @@ fn one_command_waits_for_the_end_and_says_how_far_it_is() {
 }
 
 #[test]
+fn a_root_that_is_taken_back_meanwhile_is_no_success() {
+    let desk = Desk::new(FILES);
+    let (mut agent, _, second) = waiting(&desk);
+    done(&desk, &["ca", "remove", &second]);
+    desk.until(&mut agent, "as before", is_settled);
+    // Who is still waiting for it is told: what was issued before keeps it at the same step.
+    let mut rotate = desk.command(&["ca", "rotate"]).stderr(std::process::Stdio::piped()).spawn().expect("started");
+    let status = desk.until(&mut agent, "another one", |status| {
+        step(status) == Some("spread") && status.ca.succession.as_ref().is_some_and(|one| one.until.is_some())
+    });
+    // It has to have seen that somebody is on the way.
+    let mut said = String::new();
+    let mut stderr = rotate.stderr.take().expect("a pipe");
+    while !said.contains("spread: waits for the end") {
+        let mut some = [0; 512];
+        let read = std::io::Read::read(&mut stderr, &mut some).expect("read");
+        assert!(read > 0, "{said}");
+        said.push_str(&String::from_utf8_lossy(&some[..read]));
+    }
+    let third = status.ca.roots.iter().find(|root| !root.signs).expect("another").sha256.clone();
+    done(&desk, &["ca", "remove", &third]);
+    assert_eq!(rotate.wait().expect("our child").code(), Some(1));
+    std::io::Read::read_to_string(&mut stderr, &mut said).expect("read");
+    assert!(said.contains("was taken back"), "{said}");
+}
+
+#[test]
+fn who_was_dropped_while_the_agent_was_away_is_waited_for() {
+    let both = FILES.to_owned() + "  - { name: gone, dns: [localhost], lifetime: 1h, files: { directory: gone } }\n";
+    let desk = Desk::new(&both);
+    let mut agent = desk.start();
+    let first = signs(&desk.until(&mut agent, "served", is_settled).ca).expect("a root");
+    assert!(agent.terminate().success());
+    desk.configure(FILES);
+    let mut agent = desk.start();
+    let status = desk.until(&mut agent, "served", is_settled);
+    assert!(status.ca.roots[0].others_until.is_some(), "it goes on somewhere: {:?}", status.ca);
+    done(&desk, &["ca", "rotate", "--no-wait"]);
+    desk.until(&mut agent, "added", |status| step(status) == Some("spread"));
+    done(&desk, &["ca", "switch"]);
+    desk.until(&mut agent, "waits for its end", |status| {
+        let waits = status.ca.succession.as_ref().and_then(|succession| succession.waits_for.clone());
+        step(status) == Some("wait") && waits.is_some_and(|waits| waits.contains("under the old root"))
+    });
+    refused(&desk, &["ca", "remove", &first], "certificates that others were issued lead to it until");
+}
+
+#[test]
+fn who_is_dropped_by_a_reload_is_waited_for() {
+    let both = FILES.to_owned() + "  - { name: gone, dns: [localhost], lifetime: 1h, files: { directory: gone } }\n";
+    let desk = Desk::new(&both);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", is_settled);
+    desk.configure(FILES);
+    agent.signal(rustix::process::Signal::HUP);
+    desk.until(&mut agent, "one is left", |status| {
+        status.certificates.len() == 1 && status.ca.roots[0].others_until.is_some()
+    });
+}
+
+#[test]
 fn the_schedule_has_another_root_follow() {
     let desk = Desk::new("");
     let text = fs::read_to_string(desk.path("portcullis.yaml")).expect("a configuration");

@@ -76,6 +76,20 @@ struct NotYet {
     step: String,
 }
 
+/// Why there is no new root.
+#[derive(Debug, thiserror::Error)]
+enum RotateError {
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("the new root was taken back before it signed anything (`portcullis ca remove`); the old one goes on")]
+    TakenBack,
+}
+
+/// SHA-256 of the root that signs.
+fn signs(ca: &CaStatus) -> Option<&String> {
+    ca.roots.iter().find(|root| root.signs).map(|root| &root.sha256)
+}
+
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
         match self.command {
@@ -109,7 +123,7 @@ fn tell(global: &Global, what: RootsAsk) -> Result<(), Box<dyn std::error::Error
 }
 
 /// Begins, and says on standard error how far it is until it is done. Returns the step at which time was up.
-async fn rotate(client: &ControlClient, timeout: Option<Duration>) -> Result<Option<String>, ControlError> {
+async fn rotate(client: &ControlClient, timeout: Option<Duration>) -> Result<Option<String>, RotateError> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let before = client.status().await?.ca;
     client.roots(&RootsAsk::Rotate).await?;
@@ -128,6 +142,7 @@ async fn rotate(client: &ControlClient, timeout: Option<Duration>) -> Result<Opt
                 None if status.ca.roots.is_empty() => "the agent starts".to_owned(),
                 // The status may be of a moment before it began.
                 None if said.is_empty() && status.ca.roots == before.roots => String::new(),
+                None if signs(&status.ca) == signs(&before) => return Err(RotateError::TakenBack),
                 None => return Ok(None),
                 Some(succession) => {
                     step.clone_from(&succession.step);
@@ -138,7 +153,7 @@ async fn rotate(client: &ControlClient, timeout: Option<Duration>) -> Result<Opt
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Interrupted { .. })) => {
                 format!("{error}; it goes on when the agent does")
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         if now != said {
             // Standard error may be closed; then nobody waits for the news.

@@ -6,17 +6,16 @@ use std::time::Duration;
 use super::Global;
 use crate::config::Config;
 use crate::control_client::ControlClient;
-use crate::control_client::ControlError;
 
 /// Asks the agent that the configuration belongs to. Each request gets `patience`, if there is any.
 ///
 /// # Errors
 ///
 /// Those of the configuration and of the question.
-pub(super) fn ask<T>(
+pub(super) fn ask<T, E: Error + Send + Sync + 'static>(
     global: &Global,
     patience: Option<Duration>,
-    question: impl AsyncFnOnce(ControlClient) -> Result<T, ControlError>,
+    question: impl AsyncFnOnce(ControlClient) -> Result<T, E>,
 ) -> Result<T, Box<dyn Error + Send + Sync>> {
     let config = Config::load(&global.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -239,6 +239,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         authorities,
         roots,
         issuers,
+        tally: rotation::Tally::default(),
         ledger,
         trust_domain: config.ca.trust_domain.clone(),
         publisher: publisher.clone(),

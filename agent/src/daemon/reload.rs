@@ -171,6 +171,10 @@ impl Reload {
             }
         }
         self.trust.bundles(&new.bundles);
+        // Before those who count certificates hear of it.
+        for gone in old.certificates.iter().filter(|certificate| new.certificate(&certificate.name).is_none()) {
+            rotation::count_dropped(&self.context, &gone.name).map_err(super::DaemonError::Store)?;
+        }
         self.config = Arc::new(new);
         self.taken.send_replace(Arc::clone(&self.config));
         // The loop ends only with the agent.

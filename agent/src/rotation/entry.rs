@@ -11,6 +11,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::advice::Advice;
+use super::standing::Footing;
 use crate::issuer::BUILT_IN;
 use crate::issuer::Order;
 use crate::keys::PrivateKey;
@@ -152,6 +153,21 @@ impl Entry {
             Some(flight) if flight.edge < Edge::Stage => self.serial(),
             Some(_) => self.previous.as_ref().map(|previous| previous.serial.as_str()),
         }
+    }
+
+    /// How it stands towards the roots of the built-in CA.
+    pub(super) fn footing(&self) -> Option<Footing> {
+        let stored = self.stored.as_ref()?;
+        let older = [self.last_good.as_ref().map(|good| &good.leaf), self.previous.as_ref()];
+        let replaces = self.last_good.as_ref().is_some_and(|good| good.issuer == BUILT_IN);
+        let (root, ca_pem) = stored.under.clone().map(|under| (under.root, under.ca_pem)).unzip();
+        Some(Footing {
+            is_built_in: stored.issuer == BUILT_IN || replaces,
+            root,
+            ca_pem: ca_pem.flatten(),
+            is_settled: self.is_settled(),
+            replaced_until: older.into_iter().flatten().map(|leaf| leaf.validity.not_after).max(),
+        })
     }
 
     /// Whether nothing older is in use any more, for all that is known.

@@ -66,7 +66,10 @@ pub use check::CheckError;
 pub use clock::Clock;
 pub use deliver::DeliveryError;
 pub use rotor::StepError;
+pub(crate) use standing::Footing;
 pub(crate) use standing::Standing;
+pub use standing::Tally;
+pub(crate) use standing::count_dropped;
 pub(crate) use standing::standing;
 pub use standing::stored_leaf;
 
@@ -94,6 +97,8 @@ pub struct Context {
     pub roots: succession::Handle,
     /// Everybody who issues.
     pub issuers: Issuers,
+    /// How the certificates stand towards those roots.
+    pub tally: Tally,
     /// Whom else it issued certificates.
     pub ledger: Arc<Ledger>,
     /// The trust domain of the issuer.
@@ -177,6 +182,7 @@ impl Rotation {
         let mut idle = BTreeMap::new();
         // Before they are looked at, so that no change is missed.
         let roots = context.authorities.changes();
+        standing::count_all_dropped(&context, &config).map_err(StepError::Store)?;
         for certificate in &config.certificates {
             let rotor = Rotor::open(Arc::clone(&context), certificate.clone()).await?;
             idle.insert(certificate.name.clone(), rotor);
@@ -305,6 +311,10 @@ impl Rotation {
         let Some(name) = self.names.remove(&error.id()) else { return };
         tracing::error!(certificate = name, %error, "a certificate's task ended; it is begun again from the store");
         let Some(certificate) = self.wanted.certificate(&name).cloned() else {
+            if let Err(error) = count_dropped(&self.context, &name) {
+                tracing::error!(certificate = name, error = chain(&error), "its end is not written down");
+            }
+            self.context.tally.set(&name, None);
             refuse(self.asks_for(&name), &CommandError::Removed { name });
             return;
         };
@@ -361,11 +371,8 @@ impl Rotation {
         let Some(certificate) = self.wanted.certificate(rotor.name()) else {
             self.context.publisher.remove(rotor.name());
             // Whoever has it goes on with it: from now on it is as one that somebody else was issued.
-            if let Some((root, until)) = rotor.root()
-                && let Err(error) = self.context.roots.journal().issued(&root, until)
-            {
-                tracing::error!(certificate = rotor.name(), error = chain(&error), "its end is not written down");
-            }
+            standing::count(&self.context, rotor.name(), &rotor.entry);
+            self.context.tally.set(rotor.name(), None);
             let removed = CommandError::Removed { name: rotor.name().to_owned() };
             rotor.answer(Err(removed.clone()));
             refuse(asks, &removed);

@@ -198,6 +198,7 @@ impl Rotor {
             alarm: None,
             draw: keys::draw().unwrap_or_default(),
         };
+        rotor.context.tally.set(&rotor.config.name, rotor.entry.footing());
         rotor.reconfigure(rotor.config.clone());
         if let Some(stored) = rotor.entry.stored.as_ref().filter(|_| rotor.entry.flight.is_none()) {
             rotor.context.metrics.succeeded_before(&rotor.config.name, stored.issued_ms / 1_000);
@@ -654,11 +655,13 @@ impl Rotor {
                     && let Ok(entry) = Entry::from_json(&found.value)
                 {
                     (self.version, self.entry) = (Some(found.version), entry);
+                    self.context.tally.set(&self.config.name, self.entry.footing());
                 }
                 return Err(StepError::Store(error));
             }
         }
         self.entry = entry;
+        self.context.tally.set(&self.config.name, self.entry.footing());
         if !events.is_empty() {
             self.context.noted.notify_one();
         }

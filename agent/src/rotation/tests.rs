@@ -43,6 +43,7 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
     let remedies = Remedies::new(Arc::clone(&store), Arc::default(), &[]);
     Arc::new(Context {
         issuers: Issuers::new(authorities.clone(), Arc::clone(&store)),
+        tally: Tally::default(),
         ledger: Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger")),
         store,
         noted: Arc::default(),

@@ -186,6 +186,21 @@ impl Store for LocalStore {
         })
     }
 
+    fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(VALUES)?;
+            let mut keys = Vec::new();
+            for found in table.range(prefix..)? {
+                let (key, _) = found?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                keys.push(key.value().to_owned());
+            }
+            Ok(keys)
+        })
+    }
+
     fn swap(
         &self,
         key: &str,
@@ -289,6 +304,39 @@ mod tests {
         let found = store.read("a").expect("read").expect("there");
         assert_eq!((found.version, found.value.as_slice()), (second, b"2".as_slice()));
         assert_eq!(store.notes().expect("notes"), []);
+    }
+
+    #[test]
+    fn of_two_who_read_the_same_version_the_later_writer_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let version = store.swap("lock", None, b"nobody", &[]).expect("swapped");
+        // Each of many believes that it is the one who goes on: exactly one is right, and the others change nothing.
+        let won: Vec<usize> = std::thread::scope(|scope| {
+            let store = &store;
+            let write = |writer: usize| {
+                let (value, note) = (writer.to_string(), format!("by {writer}").into_bytes());
+                move || store.swap("lock", Some(version), value.as_bytes(), &[note]).is_ok().then_some(writer)
+            };
+            let all: Vec<_> = (0..8).map(|writer| scope.spawn(write(writer))).collect();
+            all.into_iter().filter_map(|writer| writer.join().expect("no panic")).collect()
+        });
+        let [winner] = won.as_slice() else { panic!("one of them: {won:?}") };
+        let found = store.read("lock").expect("read").expect("there");
+        assert_eq!(found.value.as_slice(), winner.to_string().as_bytes());
+        let notes: Vec<_> = store.notes().expect("notes").into_iter().map(|note| note.text).collect();
+        assert_eq!(notes, [format!("by {winner}").into_bytes()], "what the others noted is not there");
+    }
+
+    #[test]
+    fn keys_are_those_of_a_prefix() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        for key in ["a", "a/1", "a/2", "b/1"] {
+            store.swap(key, None, b"1", &[]).expect("swapped");
+        }
+        assert_eq!(store.keys("a/").expect("read"), ["a/1", "a/2"]);
+        assert_eq!(store.keys("c").expect("read"), Vec::<String>::new());
     }
 
     #[test]

@@ -88,6 +88,13 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Failed`].
     fn read(&self, key: &str) -> Result<Option<Versioned>, StoreError>;
 
+    /// The keys that begin so, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`].
+    fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+
     /// Replaces the value if its version is still `expected` (`None`: if there is none yet), together with the notes.
     /// When it returns, both survive a power cut.
     ///

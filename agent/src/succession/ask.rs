@@ -170,7 +170,7 @@ impl Succession {
         let edge = turn.as_ref().map(|turn| turn.edge);
         let others = self.journal().record().ends.get(&kept.sha256).copied();
         let ours = match &turn {
-            Some(turn) if role == Role::Old => self.look(turn).await.map_err(Err)?.facts.ours,
+            Some(turn) if role == Role::Old => self.look(turn).await.facts.ours,
             _ => 0,
         };
         if role == Role::Old && self.context.clock.is_in_doubt(LONG, 0) {

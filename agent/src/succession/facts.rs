@@ -14,11 +14,9 @@ use crate::gate::Gate;
 use crate::leaf;
 use crate::leaf::Leaf;
 use crate::rotation::Context;
-use crate::rotation::Standing;
-use crate::rotation::standing;
+use crate::rotation::Footing;
 use crate::status::BundleStatus;
 use crate::status::RootStatus;
-use crate::store::StoreError;
 
 /// The facts, and words for them.
 pub(super) struct Seen {
@@ -29,14 +27,14 @@ pub(super) struct Seen {
     pub(super) proof: String,
 }
 
-/// Looks at every bundle and every certificate of the configuration. Takes as long as the store does.
+/// Looks at every bundle and every certificate of the configuration.
 pub(super) fn look(
     context: &Arc<Context>,
     config: &Config,
     bundles: &[BundleStatus],
     gate: &Gate,
     turn: &Turn,
-) -> Result<Seen, StoreError> {
+) -> Seen {
     let proxies = context.publisher.proxies().len();
     let mut behind = Vec::new();
     for bundle in bundles {
@@ -62,7 +60,7 @@ pub(super) fn look(
     let (mut ours, mut directories) = (0, 0);
     let now = leaf::now();
     for certificate in &config.certificates {
-        let Some(standing) = standing(context.store.as_ref(), &certificate.name)? else { continue };
+        let Some(standing) = context.tally.of(&certificate.name) else { continue };
         if !standing.is_built_in {
             continue;
         }
@@ -86,7 +84,7 @@ pub(super) fn look(
         clock_in_doubt: context.clock.is_in_doubt(LONG, 0),
     };
     let proof = format!("{} bundles at {proxies} proxies, {directories} directories", bundles.len());
-    Ok(Seen { facts, behind, proof })
+    Seen { facts, behind, proof }
 }
 
 /// What the policy lacks: one that believes the old root by name has to believe the new one as well, at every proxy. That it names
@@ -123,7 +121,7 @@ pub(super) fn root(leaf: &Leaf, signs: bool, others_until: Option<UnixTime>) -> 
 
 /// Whether a certificate is under the old root, for all that is known: what an older agent wrote is, and so may be what the
 /// stored one replaces until that is seen in use, or has ended.
-fn is_under(standing: &Standing, turn: &Turn, now: UnixTime) -> bool {
+fn is_under(standing: &Footing, turn: &Turn, now: UnixTime) -> bool {
     let may_be_older = !standing.is_settled && standing.replaced_until.is_some_and(|until| now <= until);
     may_be_older || standing.root.as_ref().is_none_or(|root| *root == turn.from.sha256)
 }

@@ -163,7 +163,7 @@ impl Succession {
                 self.show(None).await;
                 return Ok(LOOK);
             };
-            let seen = self.look(&turn).await?;
+            let seen = self.look(&turn).await;
             let now = leaf::now();
             match succession::next(turn.edge, &seen.facts, now) {
                 Step::Take if turn.edge == Edge::Wait && !self.has_watched(&turn, &seen) => {
@@ -342,11 +342,12 @@ impl Succession {
         }
     }
 
-    async fn look(&self, turn: &Turn) -> Result<Seen, SuccessionError> {
+    async fn look(&self, turn: &Turn) -> Seen {
         let (context, config) = (Arc::clone(&self.context), self.config.borrow().clone());
         let (statuses, turn, gate) = (self.trust.statuses(), turn.clone(), self.gate.clone());
+        // A policy may be long.
         let seen = tokio::task::spawn_blocking(move || facts::look(&context, &config, &statuses, &gate, &turn)).await;
-        seen.expect("looking does not panic").map_err(SuccessionError::Store)
+        seen.expect("looking does not panic")
     }
 
     async fn show(&self, waits: Option<(Wait, Option<UnixTime>, Vec<String>)>) {

@@ -168,16 +168,7 @@ fn in_use(authority: &Authority, lifetime: i64) -> Standing {
     let chain_pem = authority.sign(&order).expect("signed");
     let leaf = Leaf::from_der(&leaf::chain(&chain_pem).expect("a chain")[0]).expect("a leaf");
     let issuer = "bao".to_owned();
-    Standing {
-        chain_pem,
-        leaf,
-        issuer,
-        is_built_in: false,
-        root: None,
-        ca_pem: None,
-        is_settled: true,
-        replaced_until: None,
-    }
+    Standing { chain_pem, leaf, issuer }
 }
 
 #[test]

@@ -15,6 +15,10 @@ struct Failing {
 }
 
 impl Store for Failing {
+    fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.inner.keys(prefix)
+    }
+
     fn read(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
         self.inner.read(key)
     }
