@@ -20,6 +20,7 @@ mod rollback;
 mod rotor;
 mod standing;
 mod tell;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -75,6 +76,7 @@ pub use standing::stored_leaf;
 
 use clock::Reading;
 use rotor::Rotor;
+use turns::Turns;
 
 /// Certificates that are worked on at once.
 const AT_ONCE: usize = 16;
@@ -140,28 +142,9 @@ pub struct Rotation {
     /// The roots of the built-in CA.
     roots: Changes,
     /// Who may have something to do.
-    stirred: Stirred,
-}
-
-/// Of thousands of certificates few have anything to do at a time: all are looked at once a beat, in between those that
-/// something happened to.
-#[derive(Debug, PartialEq, Eq)]
-enum Stirred {
-    All,
-    These(BTreeSet<String>),
-}
-
-impl Stirred {
-    fn add(&mut self, name: &str) {
-        if let Self::These(names) = self {
-            names.insert(name.to_owned());
-        }
-    }
-
-    /// Nobody, from now on.
-    fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::These(BTreeSet::new()))
-    }
+    turns: Turns,
+    /// How long it takes to shake hands with every listener so slowly that a proxy hardly notices.
+    gently: Duration,
 }
 
 /// Something that an operator waits for.
@@ -198,9 +181,10 @@ impl Rotation {
             names: BTreeMap::new(),
             limit,
             waiting: Vec::new(),
+            gently: gently(&config),
             wanted: config,
             roots,
-            stirred: Stirred::All,
+            turns: Turns::new(),
         })
     }
 
@@ -230,14 +214,17 @@ impl Rotation {
                 },
                 Some(command) = commands.recv() => self.command(command),
                 Some(config) = configs.recv() => self.reconfigure(&config).await,
-                () = self.roots.next() => self.idle.values_mut().for_each(Rotor::judge_again),
+                () = self.roots.next() => {
+                    self.idle.values_mut().for_each(Rotor::judge_again);
+                    self.turns.stir_all();
+                }
                 outcome = outcomes.recv() => {
                     let name = outcome.ok().map(|outcome| match outcome {
                         Outcome::Acknowledged { name, .. } | Outcome::Refused { name, .. } => name,
                     });
                     self.somebody_answered(name.as_deref());
                 }
-                _ = beat.tick() => self.stirred = Stirred::All,
+                _ = beat.tick() => self.turns.beat(&self.idle, leaf::now()),
             }
         }
         // A step that is being taken ends by itself; waiting for a listener does not hold up the end.
@@ -261,22 +248,20 @@ impl Rotation {
     /// Starts work on every certificate that needs some.
     fn set_to_work(&mut self) {
         let now = leaf::now();
-        let every = self.between_looks();
-        let names: Vec<String> = match self.stirred.take() {
-            Stirred::All => {
-                let knocks = BETWEEN_KNOCKS.max(self.gently());
-                for rotor in self.idle.values_mut() {
-                    rotor.hear();
-                    rotor.may_knock(knocks);
-                }
-                let busy = self.idle.iter().filter(|(_, rotor)| rotor.needs_work(now, every));
-                busy.map(|(name, _)| name.clone()).collect()
+        let (every, knocks, count) = (self.between_looks(), BETWEEN_KNOCKS.max(self.gently), self.idle.len());
+        let mut names = self.turns.take(&self.idle);
+        names.retain(|name| {
+            let Some(rotor) = self.idle.get_mut(name) else { return false };
+            rotor.hear();
+            rotor.may_knock(knocks);
+            if rotor.needs_work(now, every) {
+                return true;
             }
-            Stirred::These(names) => {
-                let is_busy = |name: &String| self.idle.get(name).is_some_and(|rotor| rotor.needs_work(now, every));
-                names.into_iter().filter(is_busy).collect()
+            if let Some(at) = rotor.wakes_at(now) {
+                self.turns.wake(name, at, now, count);
             }
-        };
+            false
+        });
         for name in names {
             let Some(mut rotor) = self.idle.remove(&name) else { continue };
             let limit = Arc::clone(&self.limit);
@@ -297,13 +282,7 @@ impl Rotation {
 
     /// How often a listener is looked at.
     fn between_looks(&self) -> Duration {
-        self.wanted.verify_every.max(self.gently())
-    }
-
-    /// How long it takes to shake hands with every listener so slowly that a proxy hardly notices.
-    fn gently(&self) -> Duration {
-        let listeners: usize = self.wanted.certificates.iter().map(|certificate| certificate.served_at.len()).sum();
-        Duration::from_millis(1000 / LOOKS_A_SECOND).saturating_mul(u32::try_from(listeners).unwrap_or(u32::MAX))
+        self.wanted.verify_every.max(self.gently)
     }
 
     /// A task that panicked took its certificate with it; what the store has of it is as good as ever.
@@ -334,6 +313,7 @@ impl Rotation {
     /// the proxies; it is only not looked after any more.
     async fn reconfigure(&mut self, config: &Arc<config::Config>) {
         self.wanted = Arc::clone(config);
+        self.gently = gently(config);
         self.context.remedies.replace(&config.remedies);
         let names: Vec<String> = self.idle.keys().cloned().collect();
         for name in names {
@@ -363,7 +343,7 @@ impl Rotation {
             }
         }
         self.context.board.certificates(statuses);
-        self.stirred = Stirred::All;
+        self.turns.stir_all();
     }
 
     fn put_back(&mut self, mut rotor: Rotor) {
@@ -390,7 +370,7 @@ impl Rotation {
         if self.context.publisher.acknowledged(rotor.name()).is_some() {
             rotor.somebody_listens();
         }
-        self.stirred.add(rotor.name());
+        self.turns.stir(rotor.name());
         self.idle.insert(rotor.name().to_owned(), rotor);
     }
 
@@ -398,12 +378,12 @@ impl Rotation {
     fn somebody_answered(&mut self, name: Option<&str>) {
         let Some(name) = name else {
             self.idle.values_mut().for_each(Rotor::somebody_listens);
-            self.stirred = Stirred::All;
+            self.turns.stir_all();
             return;
         };
         if let Some(rotor) = self.idle.get_mut(name) {
             rotor.somebody_listens();
-            self.stirred.add(name);
+            self.turns.stir(name);
         }
     }
 
@@ -457,7 +437,7 @@ impl Rotation {
         match self.idle.get_mut(&name) {
             Some(rotor) => {
                 rotor.ask(ask);
-                self.stirred.add(&name);
+                self.turns.stir(&name);
             }
             None if self.names.values().any(|busy| *busy == name) => self.waiting.push((name, ask)),
             None => refuse(vec![ask], &not_looked_after()),
@@ -491,6 +471,11 @@ fn refuse(asks: Vec<Ask>, error: &CommandError) {
 fn not_looked_after() -> CommandError {
     let cause = "it cannot be looked after since the last reload or failure; the agent's log says why".to_owned();
     CommandError::Failed { step: "handing the command over".to_owned(), cause }
+}
+
+fn gently(config: &config::Config) -> Duration {
+    let listeners: usize = config.certificates.iter().map(|certificate| certificate.served_at.len()).sum();
+    Duration::from_millis(1000 / LOOKS_A_SECOND).saturating_mul(u32::try_from(listeners).unwrap_or(u32::MAX))
 }
 
 /// When something was last done, on the clock that does not jump.

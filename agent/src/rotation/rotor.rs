@@ -292,12 +292,19 @@ impl Rotor {
         refused || self.rollback.is_some() || !rests || self.is_look_due(every) || self.is_advice_due(now)
     }
 
+    /// When time alone makes the next step due, if it does.
+    pub(super) fn wakes_at(&self, now: UnixTime) -> Option<UnixTime> {
+        if let Step::Wait { until, .. } = self.step(now) { until } else { None }
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.paused.is_some_and(|until| until > Instant::now())
     }
 
     pub(super) fn is_look_due(&self, every: Duration) -> bool {
-        !self.verifications.is_empty() || super::is_due(self.looked, every)
+        // Where there is nothing to look at, the first look has seen it.
+        let has_targets = !self.config.served_at.is_empty() || self.config.files.is_some();
+        !self.verifications.is_empty() || (has_targets || self.looked.is_none()) && super::is_due(self.looked, every)
     }
 
     pub(super) fn somebody_listens(&mut self) {
