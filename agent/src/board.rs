@@ -56,7 +56,6 @@ impl Wrong {
     fn look_at_all(&mut self, status: &Status, now: Timestamp) {
         self.looked = Some(Instant::now());
         self.certificates.clear();
-        self.places = status.certificates.iter().enumerate().map(|(at, one)| (one.name.clone(), at)).collect();
         for certificate in &status.certificates {
             self.look_at(certificate, now);
         }
@@ -99,6 +98,7 @@ impl Board {
     pub(crate) fn certificates(&self, all: Vec<CertificateStatus>) {
         self.draw(|status, wrong| {
             let changed = replace(&mut status.certificates, all);
+            wrong.places = status.certificates.iter().enumerate().map(|(at, one)| (one.name.clone(), at)).collect();
             wrong.look_at_all(status, Timestamp::now());
             changed
         });

@@ -31,6 +31,7 @@ use crate::config;
 use crate::keys;
 use crate::keys::PrivateKey;
 use crate::rotation::failpoint;
+use crate::state_dir::holder;
 use crate::state_dir::try_lock;
 
 mod access;
@@ -104,7 +105,7 @@ impl Generations {
         let locked =
             try_lock(&lock).map_err(|source| GenerationError::Io { action: "lock", path: path.clone(), source })?;
         if !locked {
-            return Err(GenerationError::Locked { path });
+            return Err(GenerationError::Locked { path, pid: holder(&std::fs::File::from(lock)) });
         }
         let generations = Self {
             path,

@@ -16,6 +16,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+use jiff::Unit;
 use rustix::fs::FlockOperation;
 use rustix::fs::flock;
 use rustix::io::Errno;
@@ -34,12 +36,14 @@ pub struct StateDir {
 #[non_exhaustive]
 pub enum DirectoryError {
     /// Another agent holds it.
-    #[error("another agent{} uses the state directory `{}`; stop it, or give this one its own `state_dir`", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(), path.display())]
+    #[error("another agent{} uses the state directory `{}`; stop it, or give this one its own `state_dir`", by(*pid, since.as_deref()), path.display())]
     Locked {
         /// The directory.
         path: PathBuf,
-        /// The other agent, if it said so.
+        /// The other agent, if that is known.
         pid: Option<u32>,
+        /// Since when it runs, if it said so.
+        since: Option<String>,
     },
     /// Others could change what is in it.
     #[error("`{}` can be written by others (mode {mode:04o}); run `chmod go-w {}`", path.display(), path.display())]
@@ -90,11 +94,18 @@ impl StateDir {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
         let mut lock = options.open(&name).map_err(failed)?;
         if !try_lock(&lock).map_err(failed)? {
-            let mut text = String::new();
-            let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            return Err(DirectoryError::Locked { path: path.to_owned(), pid });
+            // Whatever is in it is for people: the lock is the kernel's, and ends with the process that has it.
+            let mut said = Vec::new();
+            let _ = lock.read_to_end(&mut said);
+            let said = String::from_utf8_lossy(&said);
+            let mut lines = said.lines();
+            let pid = lines.next().and_then(|line| line.trim().parse().ok()).or_else(|| holder(&lock));
+            let since = lines.next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty());
+            return Err(DirectoryError::Locked { path: path.to_owned(), pid, since });
         }
-        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(failed)?;
+        let now = Timestamp::now().round(Unit::Second).unwrap_or_default();
+        let said = lock.set_len(0).and_then(|()| writeln!(lock, "{}\n{now}", std::process::id()));
+        said.map_err(failed)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -135,6 +146,27 @@ pub(crate) fn try_lock(file: impl AsFd) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The process that has the lock of a file, as far as the kernel tells us.
+pub(crate) fn holder(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // As in `1: FLOCK  ADVISORY  WRITE 4242 fe:00:1337 0 EOF`; one that waits has an arrow.
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, place, ..] = words.as_slice() else { return None };
+        place.rsplit(':').next().filter(|found| *found == inode).and_then(|_| pid.parse().ok())
+    })
+}
+
+/// Who and since when, for an error.
+pub(crate) fn by(pid: Option<u32>, since: Option<&str>) -> String {
+    match (pid, since) {
+        (Some(pid), Some(since)) => format!(" (process {pid}, since {since})"),
+        (Some(pid), None) => format!(" (process {pid})"),
+        (None, _) => String::new(),
     }
 }
 
@@ -197,8 +229,13 @@ mod tests {
         let path = parent.path().join("a/b");
         let first = StateDir::open(&path).expect("free");
         let error = StateDir::open(&path).expect_err("taken");
-        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(error.to_string().contains(&format!("(process {}, since 20", std::process::id())), "{error}");
+        // What is in the file is nobody's lock: whoever finds it torn asks the kernel.
+        fs::write(path.join("lock"), "\0\0\0\0").expect("torn");
+        let error = StateDir::open(&path).expect_err("taken");
+        assert!(error.to_string().contains(&format!("(process {})", std::process::id())), "{error}");
         drop(first);
+        fs::write(path.join("lock"), "\0\0\0\0").expect("torn");
         StateDir::open(&path).expect("free again");
     }
 

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 
 use rustix::process::Signal;
 use support::Desk;
+use support::serial;
 use support::stderr;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], files: { directory: tls } }\n";
@@ -75,6 +76,30 @@ fn a_second_agent_names_the_first() {
     let line = refusal(&desk);
     assert!(line.contains("another agent (process "), "{line}");
     agent.must_run();
+}
+
+#[test]
+fn two_agents_do_not_write_to_one_directory_and_the_second_takes_over_when_the_first_is_gone() {
+    let desk = Desk::new(ONE);
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    // A state of its own, and the other's files.
+    let second = Desk::new("");
+    second.configure(&ONE.replace("directory: tls", &format!("directory: {}", desk.path("tls").display())));
+    let line = refusal(&second);
+    let who = format!("another agent (process {})", agent.id());
+    assert!(line.contains(&who) && line.contains("tls"), "{line}");
+    let before = serial(&desk.path("tls/tls.crt"));
+    assert!(before.is_some());
+    agent.must_run();
+
+    agent.signal(Signal::KILL);
+    agent.ended();
+    let mut agent = second.start();
+    let status = second.until(&mut agent, "served by the second", |status| status.ready);
+    let stored = status.certificates[0].stored.as_ref().map(|leaf| leaf.serial.clone());
+    assert_eq!(serial(&desk.path("tls/tls.crt")), stored, "a whole pair of the second's");
+    assert_ne!(stored, before);
 }
 
 #[test]
@@ -172,7 +197,7 @@ fn a_certificate_for_somebody_else_is_issued_once_and_audited() {
     assert!(output.status.success(), "{}", stderr(&output));
     let mode = fs::metadata(desk.path("client/privkey.pem")).expect("a key").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let serial = support::serial(&desk.path("client/fullchain.pem")).expect("a certificate");
+    let serial = serial(&desk.path("client/fullchain.pem")).expect("a certificate");
     desk.until_audit("issued", |line| line["event"] == "issued_for_other" && line["new"] == serial.as_str());
     let shown = desk.run(&["ca", "show"]);
     assert_eq!(shown.stdout, fs::read(desk.path("client/ca.crt")).expect("the root"));
@@ -234,7 +259,7 @@ fn a_reload_refuses_a_directory_that_cannot_be_written_to() {
     assert_eq!(desk.status().expect("answers").certificates.len(), 1);
     // The last good configuration is the one that is worked with.
     let renewed = desk.renew("gateway").expect("renewed");
-    assert_eq!(support::serial(&desk.path("tls/tls.crt")), Some(renewed.new_serial));
+    assert_eq!(serial(&desk.path("tls/tls.crt")), Some(renewed.new_serial));
     fs::remove_file(desk.path("in-the-way")).expect("removed");
     agent.signal(Signal::HUP);
     desk.until(&mut agent, "both", |status| status.ready && status.certificates.len() == 2);

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::state_dir::by;
+
 /// Why files could not be replaced. What was current still is.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,10 +20,12 @@ pub enum GenerationError {
         source: io::Error,
     },
     /// Another agent writes there.
-    #[error("another agent writes to `{}`; give this one its own directory", path.display())]
+    #[error("another agent{} writes to `{}`; give this one its own directory", by(*pid, None), path.display())]
     Locked {
         /// The directory.
         path: PathBuf,
+        /// The other agent, if that is known.
+        pid: Option<u32>,
     },
     /// Others could plant links or files.
     #[error("`{}` can be written by others (mode {mode:04o}); run `chmod go-w {}`", path.display(), path.display())]

@@ -21,6 +21,7 @@ mod rotor;
 mod standing;
 mod tell;
 mod turns;
+mod unopened;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ pub use standing::stored_leaf;
 use clock::Reading;
 use rotor::Rotor;
 use turns::Turns;
+use unopened::Unopened;
 
 /// Certificates that are worked on at once.
 const AT_ONCE: usize = 16;
@@ -135,6 +137,8 @@ pub struct Rotation {
     /// Whom the tasks look after.
     names: BTreeMap<Id, String>,
     limit: Arc<Semaphore>,
+    /// Those that cannot be looked after, and are tried again.
+    unopened: BTreeMap<String, Unopened>,
     /// Asked for while somebody works on the certificate.
     waiting: Vec<(String, Ask)>,
     /// What the configuration has, in its order.
@@ -180,6 +184,7 @@ impl Rotation {
             busy: JoinSet::new(),
             names: BTreeMap::new(),
             limit,
+            unopened: BTreeMap::new(),
             waiting: Vec::new(),
             gently: gently(&config),
             wanted: config,
@@ -224,7 +229,10 @@ impl Rotation {
                     });
                     self.somebody_answered(name.as_deref());
                 }
-                _ = beat.tick() => self.turns.beat(&self.idle, leaf::now()),
+                _ = beat.tick() => {
+                    self.turns.beat(&self.idle, leaf::now());
+                    self.open_again().await;
+                }
             }
         }
         // A step that is being taken ends by itself; waiting for a listener does not hold up the end.
@@ -297,14 +305,15 @@ impl Rotation {
             refuse(self.asks_for(&name), &CommandError::Removed { name });
             return;
         };
-        match Rotor::open(Arc::clone(&self.context), certificate).await {
+        match Rotor::open(Arc::clone(&self.context), certificate.clone()).await {
             Ok(mut rotor) => {
                 rotor.pause();
                 self.put_back(rotor);
             }
             Err(error) => {
-                tracing::error!(certificate = name, error = chain(&error), "not looked after any more");
                 refuse(self.asks_for(&name), &not_looked_after());
+                let status = self.cannot_open(&certificate, &error);
+                self.context.board.certificate(status);
             }
         }
     }
@@ -325,6 +334,7 @@ impl Rotation {
         let before = self.context.board.watch().borrow().certificates.clone();
         let mut before: BTreeMap<_, _> = before.into_iter().map(|status| (status.name.clone(), status)).collect();
         let busy: BTreeSet<&String> = self.names.values().collect();
+        let mut waiting = Vec::new();
         for certificate in &config.certificates {
             let name = &certificate.name;
             let is_looked_after = self.idle.contains_key(name) || busy.contains(name);
@@ -332,16 +342,16 @@ impl Rotation {
                 statuses.push(status);
                 continue;
             }
-            match Rotor::open(Arc::clone(&self.context), certificate.clone()).await {
-                Ok(rotor) => {
-                    statuses.push(rotor.status());
-                    self.idle.insert(certificate.name.clone(), rotor);
-                }
-                Err(error) => {
-                    tracing::error!(certificate = certificate.name, error = chain(&error), "not looked after");
-                }
-            }
+            waiting.push(certificate.clone());
         }
+        self.unopened.retain(|name, _| config.certificate(name).is_some());
+        for certificate in waiting {
+            // Another configuration may be what it waited for.
+            statuses.push(self.open_one(certificate).await);
+        }
+        let places: BTreeMap<&String, usize> =
+            config.certificates.iter().enumerate().map(|(at, certificate)| (&certificate.name, at)).collect();
+        statuses.sort_by_key(|status| places.get(&status.name).copied());
         self.context.board.certificates(statuses);
         self.turns.stir_all();
     }
@@ -469,7 +479,7 @@ fn refuse(asks: Vec<Ask>, error: &CommandError) {
 }
 
 fn not_looked_after() -> CommandError {
-    let cause = "it cannot be looked after since the last reload or failure; the agent's log says why".to_owned();
+    let cause = "it cannot be looked after now; `portcullis status` says why, and when that is tried again".to_owned();
     CommandError::Failed { step: "handing the command over".to_owned(), cause }
 }
 

@@ -20,6 +20,7 @@ use crate::calendar::Period;
 use crate::command::Insistence;
 use crate::command::Urgency;
 use crate::command::Usage;
+use crate::generation::Generations;
 use crate::issuer::BUILT_IN;
 use crate::issuer::Roots;
 use crate::issuer::openbao;
@@ -262,6 +263,38 @@ async fn a_renewal_is_planned_in_a_window_and_keeps_its_draw() {
     assert!((8 * 3_600..10 * 3_600).contains(&after), "{after}");
     rotor.reconfigure(config);
     assert_eq!(rotor.entry.stored.as_ref().expect("stored").renew_at, planned, "drawn once");
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_after_is_in_the_status_and_tried_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let context = context(directory.path(), room::at);
+    let file = directory.path().join("portcullis.yaml");
+    let load = |rest: &str| {
+        let head =
+            "version: 1\nca: { trust_domain: acme.example }\ncertificates:\n  - { name: first, dns: [localhost] }\n";
+        std::fs::write(&file, format!("{head}{rest}")).expect("written");
+        Arc::new(config::Config::load(&file).expect("a configuration"))
+    };
+    let mut rotation = Rotation::open(Arc::clone(&context), load("")).await.expect("open");
+    let both = load("  - { name: late, dns: [localhost], files: { directory: tls } }\n");
+    let held = both.certificate("late").and_then(|late| late.files.as_ref()).map(Generations::open);
+    let held = held.expect("files").expect("free");
+    rotation.reconfigure(&both).await;
+    let late = || context.board.watch().borrow().certificates.get(1).cloned().expect("both are in the status");
+    let error = late().last_error.unwrap_or_default();
+    assert!(error.contains("not looked after") && error.contains("process"), "{error}");
+    assert!(late().next_attempt.is_some() && late().failures == 1);
+    rotation.open_again().await;
+    assert_eq!(late().failures, 1, "not at once");
+    let now = |rotation: &mut Rotation| rotation.unopened.values_mut().for_each(|one| one.again = Instant::now());
+    now(&mut rotation);
+    rotation.open_again().await;
+    assert_eq!(late().failures, 2, "tried again, in vain");
+    drop(held);
+    now(&mut rotation);
+    rotation.open_again().await;
+    assert_eq!((late().failures, late().last_error), (0, None));
 }
 
 /// An issuer whose server is not there: nobody listens on a port that was given back.

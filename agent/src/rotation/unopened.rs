@@ -1,0 +1,100 @@
+//! Certificates of the configuration that cannot be looked after, for their directory or the store does not let us: in the status
+//! with the reason, and tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use portcullis_policy::rotation::Wait;
+use tokio::time::Instant;
+
+use super::Rotation;
+use super::rotor::Rotor;
+use super::rotor::StepError;
+use super::standing::standing;
+use crate::audit::Event;
+use crate::audit::Kind;
+use crate::config::Certificate;
+use crate::errors::chain;
+use crate::status::CertificateStatus;
+
+/// The first pause; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// How often it was tried, and when it is tried again.
+#[derive(Debug)]
+pub(super) struct Unopened {
+    failures: u32,
+    pub(super) again: Instant,
+}
+
+impl Rotation {
+    /// Begins to look after a certificate, or says in its status why not.
+    pub(super) async fn open_one(&mut self, certificate: Certificate) -> CertificateStatus {
+        match Rotor::open(Arc::clone(&self.context), certificate.clone()).await {
+            Ok(rotor) => {
+                if self.unopened.remove(&certificate.name).is_some() {
+                    tracing::info!(certificate = certificate.name, "looked after again");
+                    rotor.note(&Event::new(Kind::AlarmCleared, &certificate.name).because("it is looked after again"));
+                }
+                let status = rotor.status();
+                self.turns.stir(&certificate.name);
+                self.idle.insert(certificate.name, rotor);
+                status
+            }
+            Err(error) => self.cannot_open(&certificate, &error),
+        }
+    }
+
+    /// Tries those again whose time has come.
+    pub(super) async fn open_again(&mut self) {
+        let now = Instant::now();
+        let due: Vec<String> =
+            self.unopened.iter().filter(|(_, one)| one.again <= now).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            let Some(certificate) = self.wanted.certificate(&name).cloned() else {
+                self.unopened.remove(&name);
+                continue;
+            };
+            let status = self.open_one(certificate).await;
+            self.context.board.certificate(status);
+        }
+    }
+
+    /// Writes down that it cannot be looked after now, and when that is tried again.
+    pub(super) fn cannot_open(&mut self, certificate: &Certificate, error: &StepError) -> CertificateStatus {
+        let (name, text) = (&certificate.name, chain(error));
+        tracing::error!(certificate = name, error = text, "not looked after; it is tried again");
+        let failures = self.unopened.get(name).map_or(0, |one| one.failures).saturating_add(1);
+        let pause = PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
+        self.unopened.insert(name.clone(), Unopened { failures, again: Instant::now() + pause });
+        let event = Event::new(Kind::Alarm, name).because(format!("it is not looked after: {text}"));
+        // One line a series.
+        if failures == 1 {
+            match self.context.store.note(&event.note()) {
+                Ok(()) => self.context.noted.notify_one(),
+                Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log"),
+            }
+        }
+        // What proxies and files have of it is as good as before.
+        let stored = standing(self.context.store.as_ref(), name).ok().flatten();
+        CertificateStatus {
+            name: name.clone(),
+            identity: certificate.names.label(),
+            issuer: stored.as_ref().map_or(&certificate.issuer, |stored| &stored.issuer).clone(),
+            state: "planned".to_owned(),
+            stored: stored.map(|stored| stored.leaf.status()),
+            installed: None,
+            served: Vec::new(),
+            next_attempt: Timestamp::now().checked_add(pause).ok(),
+            renew_at: None,
+            waits_for: Some(Wait::BackOff.as_str().to_owned()),
+            is_fallback: false,
+            last_error: Some(format!("not looked after: {text}")),
+            rotations: 0,
+            failures: u64::from(failures),
+            issued_to_served_ms: None,
+        }
+    }
+}
