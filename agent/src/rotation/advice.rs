@@ -11,7 +11,9 @@ use super::plan;
 use super::rotor::Rotor;
 use crate::audit::Event;
 use crate::audit::Kind;
+use crate::config::Certificate;
 use crate::errors::chain;
+use crate::issuer::acme::Suggested;
 use crate::keys;
 use crate::leaf;
 
@@ -28,8 +30,8 @@ pub(super) struct Advice {
     window: Option<(UnixTime, UnixTime)>,
     /// When to ask again.
     ask_at: UnixTime,
-    /// Whether the window was over when it was named, as an issuer does that is about to revoke (RFC 9773 §4.2): then no window
-    /// of ours is waited for.
+    /// Whether the window was over when it was named, as an issuer does that is about to revoke (RFC 9773 §4.2), or was moved up
+    /// so that none of ours comes in time: then no window of ours is waited for.
     #[serde(default)]
     is_urgent: bool,
 }
@@ -38,7 +40,13 @@ impl Advice {
     /// Of a certificate that was gone back to: its issuer has not heard of that.
     pub(super) const NEVER: Self = Self { window: None, ask_at: UnixTime(i64::MAX), is_urgent: false };
 
-    /// Whether the certificate is to be renewed at once, by the word of its issuer.
+    /// A window that was named before.
+    #[cfg(test)]
+    pub(super) const fn of_window(start: UnixTime, end: UnixTime) -> Self {
+        Self { window: Some((start, end)), ask_at: end, is_urgent: false }
+    }
+
+    /// Whether the certificate is to be renewed by the word of its issuer alone.
     pub(super) const fn is_urgent(&self) -> bool {
         self.is_urgent
     }
@@ -76,19 +84,8 @@ impl Rotor {
                 let window = Some((suggested.start, suggested.end));
                 let mut is_urgent = stored.advice.as_ref().is_some_and(Advice::is_urgent);
                 if stored.advice.as_ref().and_then(|advice| advice.window) != window {
-                    let (draw, validity) = (keys::draw().unwrap_or_default(), stored.leaf.validity);
-                    let mut at = schedule::within(suggested.start, suggested.end, validity, draw);
-                    if stored.advice.is_none() {
-                        // The first that is heard of a new certificate: an issuer that wants each one replaced at once is wrong
-                        // about something, and would be asked for another without end.
-                        let soonest = UnixTime(stored.issued_ms / 1_000 + validity.lifetime() / SOONEST_PART);
-                        at = at.max(soonest).min(schedule::emergency_at(validity));
-                    }
-                    is_urgent = suggested.end <= now && stored.advice.is_some();
-                    if !is_urgent {
-                        at = plan::in_window(&self.config, at, validity, keys::draw().unwrap_or_default());
-                    }
-                    stored.renew_at = at;
+                    let draws = [keys::draw().unwrap_or_default(), keys::draw().unwrap_or_default()];
+                    (stored.renew_at, is_urgent) = heed(&self.config, &stored, &suggested, now, draws);
                     let cause = format!("{} asks for a renewal at {}", issuer.name(), leaf::timestamp(stored.renew_at));
                     tracing::info!(certificate = self.config.name, cause, "renewal is planned anew");
                     events.push(
@@ -123,4 +120,32 @@ impl Rotor {
             }
         }
     }
+}
+
+/// When to renew by a window that was not heard of before, and whether that waits for no window of ours.
+pub(super) fn heed(
+    config: &Certificate,
+    stored: &Credential,
+    suggested: &Suggested,
+    now: UnixTime,
+    draws: [u32; 2],
+) -> (UnixTime, bool) {
+    let validity = stored.leaf.validity;
+    let at = schedule::within(suggested.start, suggested.end, validity, draws[0]);
+    let Some(before) = &stored.advice else {
+        // The first that is heard of a new certificate: an issuer that wants each one replaced at once is wrong about something,
+        // and would be asked for another without end.
+        let soonest = UnixTime(stored.issued_ms / 1_000 + validity.lifetime() / SOONEST_PART);
+        let at = at.max(soonest).min(schedule::emergency_at(validity));
+        return (plan::in_window(config, at, validity, draws[1]), false);
+    };
+    if suggested.end <= now {
+        return (at, true);
+    }
+    let planned = plan::in_window(config, at, validity, draws[1]);
+    let due = planned.max(now);
+    let begins = config.calendar.closed_until(due).unwrap_or(due);
+    // Who moves a window up has a reason that does not wait for ours.
+    let is_moved_up = before.window.is_some_and(|(_, end)| suggested.end < end);
+    if is_moved_up && begins > suggested.end { (at, true) } else { (planned, false) }
 }

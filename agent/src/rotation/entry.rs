@@ -34,6 +34,9 @@ pub(super) struct Credential {
     pub(super) leaf: Leaf,
     /// Drawn at issuance, and anew where the issuer names another window.
     pub(super) renew_at: UnixTime,
+    /// How that was drawn; none if an older agent wrote it.
+    #[serde(default)]
+    pub(super) drawn: Option<Drawn>,
     /// What the issuer said of that.
     #[serde(default)]
     pub(super) advice: Option<Advice>,
@@ -42,6 +45,15 @@ pub(super) struct Credential {
     /// The roots at that time; none for other issuers than the built-in CA, or if an older agent wrote it.
     #[serde(default)]
     pub(super) under: Option<Under>,
+}
+
+/// What a plan was made of, beside the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Drawn {
+    /// Made once.
+    pub(super) draws: [u32; 2],
+    /// When it was taken into use.
+    pub(super) at: UnixTime,
 }
 
 /// The roots of the built-in CA when a certificate was issued.

@@ -15,6 +15,7 @@ use portcullis_policy::schedule::Validity;
 use super::check;
 use super::entry::Answer;
 use super::entry::Credential;
+use super::entry::Drawn;
 use super::entry::Entry;
 use super::entry::Under;
 use super::plan;
@@ -88,9 +89,9 @@ impl Rotor {
         plan::issuer(&self.config, validity, self.entry.unissued, now)
     }
 
-    /// Chooses when to renew a certificate that is taken into use `now`.
-    pub(super) fn plan(&self, validity: Validity, issuer: &str, now: UnixTime) -> Result<UnixTime, KeyError> {
-        Ok(plan::renewal(&self.config, validity, issuer, now, [keys::draw()?, keys::draw()?]))
+    /// Chooses when to renew a certificate.
+    pub(super) fn plan(&self, validity: Validity, issuer: &str, drawn: Drawn) -> UnixTime {
+        plan::renewal(&self.config, validity, issuer, drawn.at, drawn.draws)
     }
 
     /// Whether the order under way is given up for one at the fallback. One at the fallback itself is gone on with, whatever
@@ -162,11 +163,23 @@ impl Rotor {
         let key = order.key().ok_or_else(|| self.lacks(Edge::Check))?;
         let leaf =
             check::as_peer(&answer.chain_pem, key, order.names(), &issuer.roots(), now).map_err(StepError::Check)?;
-        let renew_at = self.plan(leaf.validity, name, now).map_err(StepError::Key)?;
+        let drawn = draw(now).map_err(StepError::Key)?;
+        let renew_at = self.plan(leaf.validity, name, drawn);
         let Answer { chain_pem, issued_ms } = answer;
         let under = if name == BUILT_IN { self.under(&chain_pem, &order, now) } else { None };
         let (key, issuer) = (key.clone(), name.to_owned());
-        let new = Credential { chain_pem, key, proven: false, issuer, leaf, renew_at, advice: None, issued_ms, under };
+        let new = Credential {
+            chain_pem,
+            key,
+            proven: false,
+            issuer,
+            leaf,
+            renew_at,
+            drawn: Some(drawn),
+            advice: None,
+            issued_ms,
+            under,
+        };
         self.facts = Facts::default();
         // One that was refused, or never seen in use, is nothing to go back to.
         let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
@@ -207,6 +220,11 @@ impl Rotor {
     fn lacks(&self, edge: Edge) -> StepError {
         StepError::Record { name: self.config.name.clone(), edge }
     }
+}
+
+/// Draws for a certificate that is taken into use `at`.
+pub(super) fn draw(at: UnixTime) -> Result<Drawn, KeyError> {
+    Ok(Drawn { draws: [keys::draw()?, keys::draw()?], at })
 }
 
 fn first_leaf(chain_pem: &str) -> Option<Leaf> {

@@ -30,6 +30,8 @@ use super::deliver::Installed;
 use super::entry::Credential;
 use super::entry::Entry;
 use super::failpoint;
+use super::obtain::draw;
+use super::plan;
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::command::CommandError;
@@ -199,6 +201,7 @@ impl Rotor {
             draw: keys::draw().unwrap_or_default(),
         };
         rotor.context.tally.set(&rotor.config.name, rotor.entry.footing());
+        rotor.plan_again();
         rotor.reconfigure(rotor.config.clone());
         if let Some(stored) = rotor.entry.stored.as_ref().filter(|_| rotor.entry.flight.is_none()) {
             rotor.context.metrics.succeeded_before(&rotor.config.name, stored.issued_ms / 1_000);
@@ -229,10 +232,11 @@ impl Rotor {
             let validity = stored.leaf.validity;
             // As at issuance: a new share does not make everything due that it would have renewed by now.
             let issued = UnixTime(stored.issued_ms / 1_000).max(validity.not_before);
-            match self.plan(validity, &stored.issuer, issued) {
-                Ok(renew_at) => {
+            match stored.drawn.map_or_else(|| draw(issued), Ok) {
+                Ok(drawn) => {
+                    let renew_at = self.plan(validity, &stored.issuer, drawn);
                     let advice = stored.advice.filter(|advice| *advice == Advice::NEVER);
-                    self.entry.stored = Some(Credential { renew_at, advice, ..stored });
+                    self.entry.stored = Some(Credential { renew_at, drawn: Some(drawn), advice, ..stored });
                 }
                 Err(error) => tracing::error!(certificate = self.config.name, error = chain(&error), "not replanned"),
             }
@@ -245,6 +249,27 @@ impl Rotor {
         }
         self.facts.fit = self.fit();
         self.looked = None;
+    }
+
+    /// Plans the stored certificate's renewal with the draws of its issuance: the configuration may have been edited while the
+    /// agent was not there.
+    fn plan_again(&mut self) {
+        let Some(stored) = self.entry.stored.clone() else { return };
+        let Some(drawn) = stored.drawn else { return };
+        let validity = stored.leaf.validity;
+        let renew_at = match &stored.advice {
+            Some(advice) if advice.is_urgent() => return,
+            // When, its issuer said; in which window, we do.
+            Some(advice) if *advice != Advice::NEVER => {
+                plan::in_window(&self.config, stored.renew_at, validity, drawn.draws[1])
+            }
+            _ => self.plan(validity, &stored.issuer, drawn),
+        };
+        if renew_at != stored.renew_at {
+            let at = leaf::timestamp(renew_at);
+            tracing::info!(certificate = self.config.name, %at, "the configuration is another: renewal is planned anew");
+            self.entry.stored = Some(Credential { renew_at, ..stored });
+        }
     }
 
     /// Opens the directory of the files, if there is one and it is not open.

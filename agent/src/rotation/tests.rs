@@ -266,6 +266,35 @@ async fn a_renewal_is_planned_in_a_window_and_keeps_its_draw() {
 }
 
 #[tokio::test]
+async fn a_window_that_was_edited_while_the_agent_was_away_counts() {
+    let (_directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let validity = rotor.entry.stored.as_ref().expect("issued").leaf.validity;
+    let at = |hours: i64| UnixTime(validity.not_before.0 + hours * 3_600);
+    let window = vec![Period::Once { from: at(8), to: at(10) }];
+    let calendar = Arc::new(Calendar::new(window, Vec::new(), "window".to_owned()));
+    let config = config::Certificate { calendar, ..rotor.config.clone() };
+    let context = Arc::clone(&rotor.context);
+    let planned = async |rotor: Rotor, config: &config::Certificate| {
+        // It holds the lock of the files.
+        drop(rotor);
+        let rotor = Rotor::open(Arc::clone(&context), config.clone()).await.expect("a rotor");
+        let at = rotor.entry.stored.as_ref().expect("stored").renew_at;
+        (rotor, at)
+    };
+    let before = rotor.entry.stored.as_ref().expect("stored").renew_at;
+    let plain = rotor.config.clone();
+    let (rotor, same) = planned(rotor, &plain).await;
+    assert_eq!(same, before, "nothing was edited");
+    let (rotor, moved) = planned(rotor, &config).await;
+    assert!((at(8)..at(10)).contains(&moved), "{moved:?}");
+    let (rotor, again) = planned(rotor, &config).await;
+    assert_eq!(again, moved, "drawn once");
+    let (_rotor, back) = planned(rotor, &plain).await;
+    assert_eq!(back, before);
+}
+
+#[tokio::test]
 async fn what_cannot_be_looked_after_is_in_the_status_and_tried_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let context = context(directory.path(), room::at);

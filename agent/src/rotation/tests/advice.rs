@@ -1,7 +1,10 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use super::super::advice::Advice;
+use super::super::advice::heed;
 use super::*;
+use crate::issuer::acme::Suggested;
 use crate::store::Note;
 use crate::store::StoreError;
 use crate::store::Version;
@@ -82,4 +85,41 @@ async fn advice_that_cannot_be_kept_is_not_asked_for_again_at_once() {
     assert!(stored.advice.is_some(), "in force until it can be kept");
     let now = leaf::now();
     assert!(!rotor.is_paused() && !rotor.is_advice_due(now) && rotor.is_advice_due(UnixTime(now.0 + 3_600)));
+}
+
+#[tokio::test]
+async fn a_window_that_is_moved_up_waits_for_ours_only_if_they_come_in_time() {
+    const HOUR: i64 = 3_600;
+    let (_directory, mut rotor) = world(room::at).await;
+    rotor.drive().await;
+    let mut stored = rotor.entry.stored.clone().expect("stored");
+    let begin = stored.leaf.validity.not_before;
+    let at = |hours: i64| UnixTime(begin.0 + hours * HOUR);
+    let suggested =
+        |from: i64, to: i64| Suggested { start: at(from), end: at(to), ask_again: at(24), explanation: None };
+    let ours = |from: i64, to: i64| {
+        let window = Period::Once { from: at(from), to: at(to) };
+        let calendar = Arc::new(Calendar::new(vec![window], Vec::new(), "window".to_owned()));
+        config::Certificate { calendar, ..rotor.config.clone() }
+    };
+    let now = at(3);
+    stored.advice = Some(Advice::of_window(at(14), at(16)));
+    // The end of the lifetime is 24 hours away.
+    for (name, config, suggested, want) in [
+        ("ours comes before the end of theirs", ours(5, 6), suggested(4, 8), (5..6, false)),
+        ("ours comes after it", ours(12, 18), suggested(4, 8), (4..9, true)),
+        ("ours has passed", ours(1, 2), suggested(4, 8), (4..9, true)),
+        ("theirs was not moved up", ours(18, 19), suggested(15, 17), (18..19, false)),
+        ("theirs is past", ours(18, 19), suggested(1, 2), (1..3, true)),
+    ] {
+        for draw in [0, u32::MAX] {
+            let (chosen, is_urgent) = heed(&config, &stored, &suggested, now, [draw, draw]);
+            let after = (chosen.0 - begin.0) / HOUR;
+            assert!(want.0.contains(&after) && is_urgent == want.1, "{name}: {after}, {is_urgent}");
+        }
+    }
+    // The first that is said of a certificate is no move.
+    stored.advice = None;
+    let (chosen, is_urgent) = heed(&ours(12, 18), &stored, &suggested(4, 8), now, [0, 0]);
+    assert!(!is_urgent && chosen >= at(12), "{chosen:?}");
 }
