@@ -258,3 +258,35 @@ fn until_said_once(desk: &Desk, word: &str) {
         line["event"] == "alarm" && line["cause"].as_str().is_some_and(|cause| cause.contains(word))
     });
 }
+
+#[test]
+fn a_certificate_under_a_root_that_its_peers_do_not_know_is_held_back() {
+    let (known, next) = (Outsider::new(), Outsider::new());
+    let desk = desk(&known, ", trusted_by: [peers]");
+    // Whoever takes certificates from there believes both; those who judge by the bundle do not, yet.
+    desk.write("roots.pem", &(known.pem.clone() + &next.pem));
+    desk.write("also.pem", &known.pem);
+    let text = fs::read_to_string(desk.path("portcullis.yaml")).expect("a configuration");
+    desk.write("portcullis.yaml", &format!("{text}bundles: [{{ name: peers, also: [also.pem] }}]\n"));
+    let first = known.make("web.example", 10, DAY);
+    put(&desk, &first);
+    let mut agent = desk.start();
+    // Nobody is there to take the bundle, so that the agent as a whole is not ready.
+    let delivered = |agent: &mut Agent, made: &Made| {
+        let wanted = Some(serial_of(made));
+        desk.until(agent, "delivered", |status| {
+            status.certificates[0].state == "retired" && status.certificates[0].installed == wanted
+        });
+        assert_eq!(serial(&desk.path("tls/tls.crt")), wanted);
+    };
+    delivered(&mut agent, &first);
+
+    let second = next.make("web.example", 0, DAY);
+    put(&desk, &second);
+    let in_files = until_said(&desk, &mut agent, "it leads to no authority in bundle `peers`");
+    assert_eq!(in_files, Some(serial_of(&first)), "the one before stays");
+    desk.write("also.pem", &(known.pem.clone() + &next.pem));
+    agent.signal(rustix::process::Signal::HUP);
+    delivered(&mut agent, &second);
+    assert!(desk.run(&["audit", "verify"]).status.success());
+}

@@ -6,7 +6,9 @@ use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
 
+use super::Bundle;
 use super::Ca;
+use super::Certificate;
 use super::Fallback;
 use super::check::Check;
 use super::raw;
@@ -18,6 +20,25 @@ use crate::names::Names;
 use crate::yaml::Located;
 
 impl Check<'_> {
+    /// Looks whether the bundles are there that a certificate is judged by; one that wants its SPIFFE ID is among them.
+    pub(super) fn trusted_by(&self, certificates: &mut [Certificate], bundles: &[Bundle]) -> Result<(), Located> {
+        for (at, certificate) in certificates.iter_mut().enumerate() {
+            let is_there = |name: &&String| bundles.iter().any(|bundle| bundle.name == **name);
+            if let Some(unknown) = certificate.trusted_by.iter().find(|name| !is_there(name)) {
+                let message =
+                    format!("certificate `{}` is judged by `{unknown}`, which is none of `bundles`", certificate.name);
+                return Err(self.bad(&format!("certificates[{at}].trusted_by"), &message));
+            }
+            let Some(id) = certificate.names.spiffe() else { continue };
+            let asks = |bundle: &&Bundle| bundle.spiffe.iter().any(|wanted| wanted == id);
+            let more: Vec<String> = bundles.iter().filter(asks).map(|bundle| bundle.name.clone()).collect();
+            certificate.trusted_by.extend(more);
+            certificate.trusted_by.sort_unstable();
+            certificate.trusted_by.dedup();
+        }
+        Ok(())
+    }
+
     pub(super) fn constraints(&self, raw: raw::NameConstraints) -> Result<Constraints, Located> {
         for (at, name) in raw.dns.iter().enumerate() {
             // A leading dot would be read in different ways (RFC 5280 §4.2.1.10 knows it for URIs only).

@@ -90,6 +90,7 @@ impl Check<'_> {
             self.name(&mut taken, &bundle.name, &field)?;
             bundles.push(self.bundle(bundle, &field)?);
         }
+        self.trusted_by(&mut certificates, &bundles)?;
         let revocation = self.revocation(raw.revocation)?;
         let filter = match raw.filter {
             None => None,
@@ -277,6 +278,7 @@ impl Check<'_> {
             hooks,
             reload,
             roll_back_after,
+            trusted_by: raw.trusted_by,
             served_at: raw.served_at,
         })
     }

@@ -135,6 +135,8 @@ pub struct Certificate {
     pub reload: Option<Reload>,
     /// Attempts in vain to have it served, after which the certificate before takes its place again; never, if none.
     pub roll_back_after: Option<u32>,
+    /// Bundles by which peers of it judge it: a new one is not handed over before it leads to an authority of each.
+    pub trusted_by: Vec<String>,
     /// Listeners that serve it.
     pub served_at: Vec<ServedAt>,
 }

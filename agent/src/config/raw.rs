@@ -200,6 +200,8 @@ pub(super) struct Certificate {
     pub(super) reload: Option<Reload>,
     pub(super) roll_back_after: Option<u32>,
     #[serde(default)]
+    pub(super) trusted_by: Vec<String>,
+    #[serde(default)]
     pub(super) served_at: Vec<ServedAt>,
 }
 

@@ -243,6 +243,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         ledger,
         trust_domain: config.ca.trust_domain.clone(),
         publisher: publisher.clone(),
+        trust: trust.clone(),
         prover,
         admin: config.envoy_admin.map(EnvoyAdmin::new),
         board: board.clone(),

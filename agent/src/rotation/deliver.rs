@@ -18,6 +18,7 @@ use crate::generation::FileSet;
 use crate::generation::GenerationError;
 use crate::hook::HookError;
 use crate::hook::When;
+use crate::leaf;
 use crate::reload::ReloadError;
 use crate::resource::Body;
 use crate::resource::Outcome;
@@ -39,6 +40,14 @@ const LONGEST_BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
+    /// A proxy may not know yet whom to believe.
+    #[error(
+        "it is held back: not every proxy took bundle `{bundle}` as it is now; the certificate before stays in use"
+    )]
+    BundleNotTaken {
+        /// Its name.
+        bundle: String,
+    },
     /// A hook. The files are in their place.
     #[error("who reads the files was not told")]
     Hook(#[source] HookError),
@@ -52,6 +61,17 @@ pub enum DeliveryError {
         address: String,
         /// What it did instead.
         found: String,
+    },
+    /// Nobody who judges it by that bundle would believe it.
+    #[error(
+        "it is held back: it leads to no authority in bundle `{bundle}`, by which peers judge it; add the root of `{issuer}` that it leads to \
+         to `also:` there; the certificate before stays in use until it ends"
+    )]
+    NotTrusted {
+        /// The bundle's name.
+        bundle: String,
+        /// Who issued it.
+        issuer: String,
     },
     /// It is not pushed at all.
     #[error("it is not published")]
@@ -116,6 +136,7 @@ impl Rotor {
     /// Files follow the proxies, so that what a proxy refuses is not put before those who read files either; a proxy
     /// that says nothing does not hold them up.
     pub(super) async fn install(&mut self, cause: Cause) -> Result<Installed, StepError> {
+        self.hold_back(leaf::now()).map_err(StepError::Delivery)?;
         let taken = self.install_at_proxies(cause).await;
         if matches!(taken, Ok(Installed::Nowhere)) {
             self.knocked = Some(Instant::now());

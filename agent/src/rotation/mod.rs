@@ -20,6 +20,7 @@ mod rollback;
 mod rotor;
 mod standing;
 mod tell;
+mod trusted;
 mod turns;
 mod unopened;
 
@@ -62,6 +63,7 @@ use crate::revocation::Ledger;
 use crate::room;
 use crate::store::Store;
 use crate::succession;
+use crate::trust::Trust;
 use crate::xds::Publisher;
 
 pub use check::CheckError;
@@ -109,6 +111,8 @@ pub struct Context {
     pub trust_domain: String,
     /// Towards proxies.
     pub publisher: Publisher,
+    /// Whom proxies trust.
+    pub trust: Trust,
     /// Towards listeners.
     pub prover: Prover,
     /// Envoy's administration, for certificates that no listener shows.
@@ -326,7 +330,9 @@ impl Rotation {
         self.context.remedies.replace(&config.remedies);
         let names: Vec<String> = self.idle.keys().cloned().collect();
         for name in names {
-            if let Some(rotor) = self.idle.remove(&name) {
+            if let Some(mut rotor) = self.idle.remove(&name) {
+                // The bundles may be what it waited for.
+                rotor.hold_no_more();
                 self.put_back(rotor);
             }
         }

@@ -132,6 +132,8 @@ pub(super) struct Rotor {
     overrides: bool,
     /// SHA-256 of what the issuer offered and was not taken, while this agent runs.
     pub(super) declined: Option<String>,
+    /// Whether it waits for a bundle that peers judge it by.
+    pub(super) is_held: bool,
     /// What is wrong with what the issuer offers.
     pub(super) complaint: Option<String>,
     /// Asked for, and not looked at yet.
@@ -187,6 +189,7 @@ impl Rotor {
             facts: Facts::default(),
             overrides: false,
             declined: None,
+            is_held: false,
             complaint: None,
             rollback: None,
             renewals: Vec::new(),

@@ -27,6 +27,7 @@ use crate::issuer::openbao;
 use crate::names::Names;
 use crate::room::Room;
 use crate::store::LocalStore;
+use crate::trust::Trust;
 
 mod advice;
 mod rollback;
@@ -48,6 +49,7 @@ fn context(directory: &Path, room: room::Look) -> Arc<Context> {
         ledger: Arc::new(Ledger::open(Arc::clone(&store)).expect("a ledger")),
         store,
         noted: Arc::default(),
+        trust: Trust::new(Publisher::new(), authorities.clone(), &config::Revocation::default()),
         authorities,
         roots,
         trust_domain: ca.trust_domain,
@@ -85,6 +87,7 @@ fn certificate(directory: &Path) -> config::Certificate {
         hooks: Vec::new(),
         reload: None,
         roll_back_after: None,
+        trusted_by: Vec::new(),
         served_at: Vec::new(),
     }
 }

@@ -30,6 +30,7 @@ fn certificate(fallback: Option<f64>, calendar: Calendar) -> Certificate {
         hooks: Vec::new(),
         reload: None,
         roll_back_after: None,
+        trusted_by: Vec::new(),
         served_at: Vec::new(),
     }
 }

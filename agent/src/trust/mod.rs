@@ -24,6 +24,7 @@ use crate::ca::Authorities;
 use crate::ca::Authority;
 use crate::config;
 use crate::errors::chain;
+use crate::issuer::Roots;
 use crate::leaf;
 use crate::leaf::Leaf;
 use crate::resource::Body;
@@ -103,6 +104,14 @@ impl Trust {
     /// The built-in CA: the root that signs.
     pub fn authority(&self) -> Arc<Authority> {
         self.authorities.issuing()
+    }
+
+    /// What a bundle trusts, as it is pushed; none if there is none of that name.
+    pub(crate) fn roots_of(&self, name: &str) -> Option<Roots> {
+        let state = self.state();
+        let bundle = state.bundles.iter().find(|bundle| bundle.name == name)?;
+        let own = self.authorities.trusted();
+        Some(Roots::these(own.iter().map(|root| root.der().clone()).chain(bundle.also.iter().cloned()).collect()))
     }
 
     /// Pushes these bundles, and no others any more. Call it before any certificate is pushed, so that whoever gets a new one
