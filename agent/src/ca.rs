@@ -1,4 +1,5 @@
-//! The built-in CA: a P-256 root that is made at the first start and kept, and short-lived leaves under it.
+//! The built-in CA: a P-256 root that is made at the first start and kept, and short-lived leaves under it, or under an
+//! [`Intermediate`] below it. The root's key may be kept elsewhere ([`offline`]).
 //!
 //! [`Authority`] is one root; [`Authorities`] are those of now, while one follows another. All of them have the same name, as
 //! RFC 4210 §4.4 has it, so that what is revoked by issuer and serial number stays so.
@@ -7,15 +8,22 @@
 //! the same order signed twice is the same certificate under the same serial.
 
 mod authorities;
+mod below;
 mod constraints;
 pub(crate) mod directory;
 mod error;
+pub(crate) mod intermediate;
 mod journal;
+mod lists;
+pub mod offline;
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
 use std::time::Duration;
 
 use portcullis_policy::UnixTime;
@@ -23,16 +31,13 @@ use portcullis_policy::revocation::IssuerName;
 use portcullis_policy::schedule::Validity;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
-use rcgen::CertificateRevocationListParams;
 use rcgen::DistinguishedName;
 use rcgen::DnType;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::Issuer;
-use rcgen::KeyIdMethod;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
-use rcgen::RevokedCertParams;
 use rcgen::SanType;
 use rcgen::SerialNumber;
 use rustls::pki_types::CertificateDer;
@@ -42,6 +47,7 @@ use zeroize::Zeroizing;
 
 use crate::command::Usage;
 use crate::config;
+use crate::config::RootKey;
 use crate::keys;
 use crate::keys::KeyError;
 use crate::keys::PrivateKey;
@@ -56,14 +62,20 @@ pub use authorities::Authorities;
 pub(crate) use authorities::Changes;
 pub use constraints::Constraints;
 pub use constraints::Network;
+pub use directory::below_pem;
 pub use directory::root_pem;
 pub use directory::trust_domain;
 pub use error::CaError;
+pub use intermediate::Intermediate;
+pub use journal::Below;
 pub use journal::Journal;
 pub use journal::JournalError;
 pub use journal::Kept;
 pub use journal::Record;
 pub use journal::Turn;
+
+use below::Intermediates;
+use below::Signer;
 
 /// Clocks of peers may be this far behind.
 const BACKDATE: i64 = 30;
@@ -84,7 +96,11 @@ pub struct Authority {
     der: CertificateDer<'static>,
     leaf: Leaf,
     constraints: Constraints,
-    issuer: Issuer<'static, KeyPair>,
+    /// None where its key is kept elsewhere.
+    issuer: Option<Issuer<'static, KeyPair>>,
+    /// Whether leaves are signed by intermediates, as far as there are any.
+    delegates: bool,
+    below: RwLock<Intermediates>,
 }
 
 /// Everything that a leaf is made of, before it is signed.
@@ -101,7 +117,8 @@ pub struct Order {
 }
 
 impl Authority {
-    /// Reads the root from `directory`, or makes one there. Says which with the second value.
+    /// Reads the root from `directory`, or makes one there, unless its key is to be kept elsewhere. Says which with the second
+    /// value.
     ///
     /// # Errors
     ///
@@ -109,33 +126,55 @@ impl Authority {
     pub fn open(directory: &Path, config: &config::Ca, now: UnixTime) -> Result<(Self, Origin), CaError> {
         let root = directory.join(ROOT_FILE);
         match fs::read_to_string(&root) {
-            Ok(pem) => Ok((Self::load(directory, pem)?, Origin::Found)),
+            Ok(pem) => {
+                let authority = Self::load(directory, pem, config)?;
+                // Who was away for long comes back to one that has ended.
+                let newest = authority.newest();
+                if newest.is_some_and(|newest| newest.leaf().validity.has_ended(now)) && authority.has_key() {
+                    let next = authority.make_intermediate(config, now)?;
+                    authority.sign_with(&next.leaf().sha256);
+                }
+                Ok((authority, Origin::Found))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && config.root == RootKey::Offline => {
+                Err(CaError::NotInstalled { path: root })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok((Self::create(directory, config, now)?, Origin::Created))
+                let authority = Self::create(directory, config, now)?;
+                // Before anything is signed by a root that nobody knows yet.
+                if config.intermediate.is_some() {
+                    let first = authority.make_intermediate(config, now)?;
+                    authority.sign_with(&first.leaf().sha256);
+                }
+                Ok((authority, Origin::Created))
             }
             Err(source) => Err(CaError::File { action: "read", path: root, source }),
         }
     }
 
-    fn load(directory: &Path, pem: String) -> Result<Self, CaError> {
+    fn load(directory: &Path, pem: String, config: &config::Ca) -> Result<Self, CaError> {
         let path = directory.join(ROOT_FILE);
-        let key = match read_key(directory)? {
-            Some(key) => key.pair().map_err(CaError::Key)?,
-            None => return Err(CaError::KeyMissing { path }),
+        let key = match (read_key(directory)?, config.root) {
+            (Some(key), RootKey::Embedded) => Some(key.pair().map_err(CaError::Key)?),
+            (None, RootKey::Embedded) => return Err(CaError::KeyMissing { path }),
+            (Some(_), RootKey::Offline) => return Err(CaError::KeyHere { path: directory.join(ROOT_KEY_FILE) }),
+            (None, RootKey::Offline) => None,
         };
         let unreadable = |source| CaError::Unreadable { path: path.clone(), source };
         let chain = leaf::chain(&pem).map_err(unreadable)?;
         let [der] = chain.as_slice() else {
             return Err(unreadable(LeafError));
         };
-        if !is_key_of(der, &key) {
+        if key.as_ref().is_some_and(|key| !is_key_of(der, key)) {
             return Err(CaError::KeyMismatch { path });
         }
         let leaf = Leaf::from_der(der).map_err(unreadable)?;
         let der = der.clone();
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(CaError::Sign)?;
+        let issuer = key.map(|key| Issuer::from_ca_cert_der(&der, key)).transpose().map_err(CaError::Sign)?;
         let constraints = Constraints::from_der(&der);
-        Ok(Self { directory: directory.to_owned(), pem, der, leaf, constraints, issuer })
+        let all = intermediate::all(directory)?.into_iter().map(Arc::new).collect();
+        let (below, delegates) = (RwLock::new(Intermediates::new(all)), config.intermediate.is_some());
+        Ok(Self { directory: directory.to_owned(), pem, der, leaf, constraints, issuer, delegates, below })
     }
 
     fn create(directory: &Path, config: &config::Ca, now: UnixTime) -> Result<Self, CaError> {
@@ -157,7 +196,8 @@ impl Authority {
         params.distinguished_name.push(DnType::OrganizationName, config.trust_domain.as_str());
         params.distinguished_name.push(DnType::CommonName, "Portcullis root CA");
         params.subject_alt_names = vec![uri(&format!("spiffe://{}", config.trust_domain))?];
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // As many authorities below it as there are to be, and no more (RFC 5280 §4.2.1.9).
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(config.intermediate.is_some().into()));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.name_constraints = config.constraints.for_certificate();
         params.serial_number = Some(SerialNumber::from_slice(&serial().map_err(CaError::Key)?));
@@ -167,7 +207,7 @@ impl Authority {
         let pem = params.self_signed(&pair).map_err(CaError::Sign)?.pem();
         place(&directory.join(ROOT_FILE), |path| keys::write_new(path, pem.as_bytes(), 0o644))
             .map_err(|source| write(directory.join(ROOT_FILE), source))?;
-        Self::load(directory, pem)
+        Self::load(directory, pem, config)
     }
 
     /// Where it is kept.
@@ -185,9 +225,14 @@ impl Authority {
         &self.der
     }
 
-    /// SHA-256 of the root's subject in DER: what certificates under it give as their issuer.
-    pub fn name_sha256(&self) -> Sha256Hex {
-        issuer_name(&self.der).expect("the root was read when it was loaded, and has a name")
+    /// SHA-256 of subjects in DER: what certificates under it give as their issuer. The root's is the first.
+    pub fn names_sha256(&self) -> Vec<Sha256Hex> {
+        let below = self.below.read().unwrap_or_else(PoisonError::into_inner);
+        let all = std::iter::once(&self.der).chain(below.all.iter().map(|one| one.der()));
+        let mut names: Vec<Sha256Hex> = all.filter_map(|der| issuer_name(der)).collect();
+        // All below it have one name, but for those that somebody named otherwise.
+        names.dedup();
+        names
     }
 
     /// The root's serial, hash and validity.
@@ -196,29 +241,48 @@ impl Authority {
     }
 
     /// Fixes what is to be signed: a new key, a new serial, and a validity from a little before `now` to `lifetime`
-    /// seconds after it, inside the root's.
+    /// seconds after it, inside that of whoever signs.
     ///
     /// # Errors
     ///
-    /// [`CaError::RootNotValid`] and [`CaError::Outside`], if nobody would accept what is signed.
+    /// [`CaError::RootNotValid`], [`CaError::IntermediateNotValid`], [`CaError::NoIntermediate`] and [`CaError::Outside`], if
+    /// nobody would accept what is signed.
     pub fn order(&self, names: Names, lifetime: i64, directory: &Path, now: UnixTime) -> Result<Order, CaError> {
-        if let Some((_, name)) = self.constraints.outside(&names) {
-            let (path, allowed) = (directory.join(ROOT_FILE), self.constraints.describe());
-            return Err(CaError::Outside { name, path, allowed });
+        let path = directory.join(ROOT_FILE);
+        let signer = self.signer()?;
+        let all = match &signer {
+            Signer::Root => vec![&self.constraints],
+            Signer::Below(below) => vec![&self.constraints, below.constraints()],
+        };
+        for constraints in all {
+            if let Some((_, name)) = constraints.outside(&names) {
+                return Err(CaError::Outside { name, path, allowed: constraints.describe() });
+            }
         }
         let root = self.leaf.validity;
-        let left = root.not_after.0.saturating_sub(now.0);
-        if !root.holds(now) || left < lifetime.min(LEAST_LEFT) {
-            return Err(CaError::RootNotValid { path: directory.join(ROOT_FILE), validity: root });
+        let signs = match &signer {
+            Signer::Root => root,
+            Signer::Below(below) => below.leaf().validity,
+        };
+        let left = signs.not_after.min(root.not_after).0.saturating_sub(now.0);
+        let too_late = left < lifetime.min(LEAST_LEFT);
+        match &signer {
+            _ if !root.holds(now) => return Err(CaError::RootNotValid { path, validity: root }),
+            Signer::Root if too_late => return Err(CaError::RootNotValid { path, validity: root }),
+            Signer::Below(_) if too_late || !signs.holds(now) => {
+                let remedy = self.remedy();
+                return Err(CaError::IntermediateNotValid { validity: signs, remedy });
+            }
+            Signer::Root | Signer::Below(_) => {}
         }
         if lifetime > left {
-            let until = leaf::timestamp(root.not_after);
-            tracing::warn!(asked = lifetime, left, %until, "a certificate ends with its root; `portcullis ca rotate` makes another");
+            let until = leaf::timestamp(signs.not_after);
+            tracing::warn!(asked = lifetime, left, %until, "a certificate ends with who signs it; `portcullis ca` shows when another follows");
         }
         let lifetime = lifetime.min(left);
         let backdate = BACKDATE.min(lifetime / BACKDATE_PART);
         let validity = Validity {
-            not_before: UnixTime(now.0.saturating_sub(backdate)).max(root.not_before),
+            not_before: UnixTime(now.0.saturating_sub(backdate)).max(signs.not_before),
             not_after: UnixTime(now.0.saturating_add(lifetime)),
         };
         let key = PrivateKey::generate().map_err(CaError::Key)?;
@@ -231,51 +295,30 @@ impl Authority {
     ///
     /// [`CaError`].
     pub fn sign(&self, order: &Order) -> Result<String, CaError> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.serial_number = Some(SerialNumber::from_slice(&order.serial));
-        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(order.validity.not_before);
-        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(order.validity.not_after);
-        params.subject_alt_names = alternative_names(&order.names)?;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = order.names.usage().iter().map(|usage| purpose(*usage)).collect();
-        params.use_authority_key_identifier_extension = true;
-        let key = order.key.pair().map_err(CaError::Key)?;
-        Ok(params.signed_by(&key, &self.issuer).map_err(CaError::Sign)?.pem())
+        match self.signer_of(order)? {
+            Signer::Below(below) => Ok(sign(order, &below.issuer)? + below.pem()),
+            Signer::Root => {
+                let root = self.issuer.as_ref().ok_or_else(|| CaError::NoIntermediate { remedy: self.remedy() })?;
+                sign(order, root)
+            }
+        }
     }
 }
 
-impl Authority {
-    /// Signs a revocation list (RFC 5280 §5) of serial numbers, each with the time since when it is revoked; PEM.
-    ///
-    /// # Errors
-    ///
-    /// [`CaError::Sign`].
-    pub fn revocation_list<'a>(
-        &self,
-        entries: impl Iterator<Item = (&'a [u8], UnixTime)>,
-        number: u64,
-        this_update: UnixTime,
-        next_update: UnixTime,
-    ) -> Result<String, CaError> {
-        let instant = |time| rcgen::date_time_ymd(1970, 1, 1) + since_epoch(time);
-        let revoked = |(serial, since): (&[u8], UnixTime)| RevokedCertParams {
-            serial_number: SerialNumber::from_slice(serial),
-            revocation_time: instant(since),
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let params = CertificateRevocationListParams {
-            this_update: instant(this_update),
-            next_update: instant(next_update),
-            crl_number: SerialNumber::from(number),
-            issuing_distribution_point: None,
-            revoked_certs: entries.map(revoked).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(CaError::Sign)
-    }
+/// Signs an order; the leaf alone.
+fn sign(order: &Order, issuer: &Issuer<'_, KeyPair>) -> Result<String, CaError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.serial_number = Some(SerialNumber::from_slice(&order.serial));
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(order.validity.not_before);
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(order.validity.not_after);
+    params.subject_alt_names = alternative_names(&order.names)?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = order.names.usage().iter().map(|usage| purpose(*usage)).collect();
+    params.use_authority_key_identifier_extension = true;
+    let key = order.key.pair().map_err(CaError::Key)?;
+    Ok(params.signed_by(&key, issuer).map_err(CaError::Sign)?.pem())
 }
 
 /// SHA-256 of an authority's subject in DER, from its certificate; `None` for bytes that are none.

@@ -51,6 +51,12 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RootsAsk {
+    /// Take what somebody who has the root's key signed: the intermediate, then the root, PEM.
+    Install(String),
+    /// Have the root sign another intermediate, whatever the one that signs has left.
+    Intermediate,
+    /// Make the key and the request for the next intermediate.
+    Request,
     /// Have another root follow the one that signs.
     Rotate,
     /// Remove a root under which nobody has a certificate any more: the beginning of its SHA-256, hex.

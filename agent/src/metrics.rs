@@ -79,6 +79,9 @@ struct Gauges {
     root_others_until: Family<RootLabels, Gauge>,
     root_step: Family<StepLabels, Gauge>,
     root_next: Gauge,
+    intermediate_not_before: Family<AuthorityLabels, Gauge>,
+    intermediate_not_after: Family<AuthorityLabels, Gauge>,
+    intermediate_wanted: Gauge,
 }
 
 /// How an attempt ended.
@@ -97,6 +100,11 @@ impl EncodeLabelValue for RotationResult {
             Self::Success => "success",
         })
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthorityLabels {
+    sha256: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -327,6 +335,21 @@ impl Gauges {
             self.root_next.clone(),
         );
         registry.register(
+            "ca_intermediate_not_before_timestamp_seconds",
+            "Start of validity of the intermediate of the built-in CA that signs",
+            self.intermediate_not_before.clone(),
+        );
+        registry.register(
+            "ca_intermediate_not_after_timestamp_seconds",
+            "End of validity of the intermediate of the built-in CA that signs",
+            self.intermediate_not_after.clone(),
+        );
+        registry.register(
+            "ca_intermediate_wanted",
+            "Whether somebody who has the root's key has to sign the next intermediate",
+            self.intermediate_wanted.clone(),
+        );
+        registry.register(
             "certificate_not_after_timestamp_seconds",
             "End of validity of the stored certificate",
             self.not_after.clone(),
@@ -482,6 +505,14 @@ impl Gauges {
             self.root_step.get_or_create(&StepLabels { step }).set(taken.into());
         }
         self.root_next.set(ca.next.map_or(0, Timestamp::as_second));
+        self.intermediate_not_before.clear();
+        self.intermediate_not_after.clear();
+        if let Some(one) = &ca.intermediate {
+            let labels = AuthorityLabels { sha256: one.sha256.clone() };
+            self.intermediate_not_before.get_or_create(&labels).set(one.not_before.as_second());
+            self.intermediate_not_after.get_or_create(&labels).set(one.not_after.as_second());
+        }
+        self.intermediate_wanted.set(ca.wanted.is_some().into());
     }
 
     fn set_certificate(&self, certificate: &CertificateStatus, now: Timestamp) {

@@ -110,6 +110,37 @@ pub struct CaStatus {
     pub succession: Option<SuccessionStatus>,
     /// When the next one begins by itself; none if it has to be asked for.
     pub next: Option<Timestamp>,
+    /// The authority below the root that signs; none where the root does.
+    #[serde(default)]
+    pub intermediate: Option<IntermediateStatus>,
+    /// Why somebody who has the root's key has to sign a request of this agent now; none if nobody has to.
+    #[serde(default)]
+    pub wanted: Option<String>,
+}
+
+/// An authority below the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntermediateStatus {
+    /// Serial number, lower-case hex without leading zeros.
+    pub serial: String,
+    /// SHA-256 of the DER, hex.
+    pub sha256: String,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// When another one is made, or asked for.
+    pub next: Option<Timestamp>,
+    /// What the next one waits for, if it is there or due.
+    pub waits_for: Option<String>,
+}
+
+impl IntermediateStatus {
+    /// Whether less than a fifth of its life is left at `now`: another one should be there for long.
+    pub fn is_old(&self, now: Timestamp) -> bool {
+        let (begin, end) = (self.not_before.as_second(), self.not_after.as_second());
+        end.saturating_sub(now.as_second()) < end.saturating_sub(begin) / 5
+    }
 }
 
 /// A root.

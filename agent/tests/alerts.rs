@@ -98,6 +98,9 @@ fn of_everything() -> BTreeSet<String> {
             "succession": { "step": "spread", "by": "operator", "begun": "2026-01-01T00:00:00Z", "waits_for": "a proxy",
                 "until": null },
             "next": "2034-01-01T00:00:00Z",
+            "intermediate": { "serial": "1", "sha256": "cd", "not_before": "2026-01-01T00:00:00Z",
+                "not_after": "2026-04-01T00:00:00Z", "next": null, "waits_for": null },
+            "wanted": "a signature",
         },
     }))
     .expect("a status");

@@ -69,6 +69,11 @@ fn bundle() {
 }
 
 #[test]
+fn intermediate() {
+    tell(Story::Intermediate);
+}
+
+#[test]
 fn acme() {
     tell(Story::Acme);
 }

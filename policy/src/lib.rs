@@ -23,6 +23,7 @@ mod hex;
 mod horizon;
 mod host;
 mod index;
+pub mod intermediate;
 mod json_object;
 mod memory;
 mod network;

@@ -63,6 +63,9 @@ pub struct Share(u32);
 impl Share {
     const WHOLE: u32 = 1_000_000;
 
+    /// Half.
+    pub const HALF: Self = Self(500_000);
+
     /// Two thirds.
     pub const TWO_THIRDS: Self = Self(666_667);
 

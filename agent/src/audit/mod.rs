@@ -84,6 +84,12 @@ pub enum Kind {
     Revoked,
     /// An operator had the certificate before put in its place again.
     RolledBack,
+    /// An intermediate was made, or installed.
+    IntermediateMade,
+    /// An intermediate has ended, and its key is destroyed.
+    IntermediateRemoved,
+    /// Leaves are signed by another intermediate.
+    IntermediateSwitched,
     /// Everybody trusts another root beside the one that signs.
     RootAdded,
     /// A root and its key are gone.

@@ -86,12 +86,27 @@ pub fn root_pem(directory: &Path) -> Result<String, CaError> {
     numbers.into_iter().map(read).collect()
 }
 
+/// The authorities below the roots in a CA's directory that are kept, PEM.
+///
+/// # Errors
+///
+/// [`CaError::File`].
+pub fn below_pem(directory: &Path) -> Result<String, CaError> {
+    let folders = numbers(directory)?.into_iter().map(|number| folder(directory, number));
+    folders.map(|folder| super::intermediate::pem(&folder)).collect()
+}
+
 /// The trust domain that the roots in a CA's directory were made for; none if there is no root that says so.
 pub fn trust_domain(directory: &Path) -> Option<String> {
+    let chain = leaf::chain(&root_pem(directory).ok()?).ok()?;
+    trust_domain_of(chain.first()?)
+}
+
+/// The trust domain that a root was made for; none if it does not say so.
+pub(super) fn trust_domain_of(root: &[u8]) -> Option<String> {
     use x509_parser::prelude::FromDer as _;
 
-    let chain = leaf::chain(&root_pem(directory).ok()?).ok()?;
-    let (_, root) = x509_parser::prelude::X509Certificate::from_der(chain.first()?).ok()?;
+    let (_, root) = x509_parser::prelude::X509Certificate::from_der(root).ok()?;
     let names = root.subject_alternative_name().ok()??.value;
     names.general_names.iter().find_map(|name| match name {
         x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix("spiffe://").map(str::to_owned),

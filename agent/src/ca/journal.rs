@@ -52,6 +52,18 @@ pub struct Record {
     pub ends: BTreeMap<String, UnixTime>,
     /// What is under way.
     pub turn: Option<Turn>,
+    /// The intermediates of each root, by the root's SHA-256.
+    pub below: BTreeMap<String, Below>,
+}
+
+/// The intermediates of a root, by SHA-256.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Below {
+    /// The newest that was told of.
+    pub newest: Option<String>,
+    /// The one that signs.
+    pub signs: Option<String>,
 }
 
 /// The record in the store. Its methods block for as long as the disk takes.

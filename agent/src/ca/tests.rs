@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use portcullis_policy::schedule::Share;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
 
@@ -134,4 +135,60 @@ fn a_name_outside_of_the_roots_constraints_is_not_ordered() {
         let error = order(dns, ip).expect_err("outside").to_string();
         assert!(error.contains(word) && error.contains("ca rotate"), "{error}");
     }
+}
+
+#[test]
+fn an_intermediate_signs_leaves_and_lists_and_outlives_both() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let now = leaf::now();
+    let below = config::Below { lifetime: 600, rotate_after: Share::HALF };
+    let config = config::Ca { intermediate: Some(below), ..config(86_400) };
+    let (authority, _) = Authority::open(directory.path(), &config, now).expect("a CA");
+    let first = authority.signing().expect("an intermediate");
+    let end = first.leaf().validity.not_after;
+    assert_eq!(end, UnixTime(now.0 + 600));
+    let order = |lifetime| authority.order(names(&[Usage::Server]), lifetime, directory.path(), now).expect("an order");
+    let long = order(3_600);
+    assert_eq!(long.validity.not_after, end, "no leaf outlives it");
+    let chain = leaf::chain(&authority.sign(&long).expect("signed")).expect("a chain");
+    assert_eq!((chain.len(), &chain[1]), (2, first.der()));
+    let lists = |authority: &Authority| {
+        let lists = authority.revocation_list(std::iter::empty(), 1, now, UnixTime(now.0 + 60)).expect("signed");
+        lists.matches("BEGIN X509 CRL").count()
+    };
+    assert_eq!(lists(&authority), 2, "one of the root, one of the intermediate");
+
+    // Another one signs nothing before that is said; what was ordered under the first is still signed by it after that.
+    let second = authority.make_intermediate(&config, UnixTime(now.0 + 10)).expect("another");
+    assert_eq!(authority.signing().expect("the first").leaf(), first.leaf());
+    assert_eq!(lists(&authority), 3);
+    authority.sign_with(&second.leaf().sha256);
+    assert_eq!(order(3_600).validity.not_after, second.leaf().validity.not_after);
+    assert_eq!(authority.names_sha256().len(), 2, "the root's, and that of all below it");
+
+    assert!(authority.remove_ended(now).expect("looked").is_empty());
+    let gone = authority.remove_ended(UnixTime(end.0 + 1)).expect("removed");
+    assert_eq!(gone.iter().map(|one| one.leaf().clone()).collect::<Vec<_>>(), [first.leaf().clone()]);
+    let kept = |name: &str| directory.path().join("intermediates").join(name).exists();
+    assert!(!kept("1.key") && !kept("1.pem") && kept("2.key") && kept("2.pem"));
+    // Past its own end nothing is signed.
+    let late = UnixTime(second.leaf().validity.not_after.0 + 1);
+    let error = authority.order(names(&[Usage::Server]), 60, directory.path(), late).expect_err("ended");
+    assert!(matches!(error, CaError::IntermediateNotValid { .. }), "{error}");
+}
+
+#[test]
+fn a_late_writer_of_the_record_is_refused_and_reads_what_is_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = crate::store::LocalStore::open(&directory.path().join("store.redb")).expect("a store").store;
+    let store: Arc<dyn crate::store::Store> = Arc::new(store);
+    let open = || Journal::open(Arc::clone(&store)).expect("a journal").0;
+    let (one, other) = (open(), open());
+    one.issued("ab", UnixTime(7)).expect("the first");
+    let event = crate::audit::Event::new(crate::audit::Kind::RootRemoved, "ca");
+    let late = other.change(&[event], |record| record.ends.clear());
+    assert!(matches!(late, Err(crate::store::StoreError::Conflict { .. })), "{late:?}");
+    assert_eq!(store.notes().expect("notes"), [], "nothing is told of what was not done");
+    assert_eq!(other.record(), one.record());
+    other.issued("ab", UnixTime(9)).expect("by what is there now");
 }

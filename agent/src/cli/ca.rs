@@ -1,5 +1,7 @@
 //! `portcullis ca`.
 
+mod offline;
+
 use std::io;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -45,16 +47,25 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Take an intermediate that `portcullis ca sign` signed, after a look at it as a peer would take.
+    Install(offline::Install),
+    /// Make a root, with its key, where it is to be kept: for agents with `ca.root: offline`.
+    MakeRoot(offline::MakeRoot),
     /// Remove a root under which nobody has a certificate any more, or one that follows and signs nothing yet.
     Remove {
         /// The beginning of its SHA-256, as `portcullis ca` shows it.
         sha256: String,
     },
+    /// Print a request for the next intermediate, for `portcullis ca sign` where the root's key is.
+    Request(offline::Request),
     /// Have another root follow the one that signs, in the safe order: add it to every bundle, see that everybody took it,
     /// sign with it, wait until the last certificate under the old one has ended, remove that.
     ///
     /// Each step is written down before it is taken: it goes on after a crash, and without this command.
     Rotate {
+        /// Have another intermediate follow the one that signs, and not another root. Nobody has to wait for that.
+        #[arg(long, conflicts_with_all = ["no_wait", "timeout"])]
+        intermediate: bool,
         /// Begin, and do not wait for the end.
         #[arg(long)]
         no_wait: bool,
@@ -64,6 +75,8 @@ enum Command {
     },
     /// Print the trusted roots, PEM.
     Show,
+    /// Sign a request for an intermediate, where the root's key is. Needs no agent.
+    Sign(offline::Sign),
     /// Sign with the new root without waiting for those who were issued a certificate before it was added: they know it.
     Switch,
 }
@@ -106,6 +119,11 @@ impl Args {
             }
             Some(Command::Remove { sha256 }) => tell(global, RootsAsk::Remove(sha256))?,
             Some(Command::Switch) => tell(global, RootsAsk::Vouch)?,
+            Some(Command::Install(install)) => return install.run(global),
+            Some(Command::MakeRoot(make)) => return make.run(),
+            Some(Command::Request(request)) => return request.run(global),
+            Some(Command::Sign(sign)) => return sign.run(),
+            Some(Command::Rotate { intermediate: true, .. }) => tell(global, RootsAsk::Intermediate)?,
             Some(Command::Rotate { no_wait: true, .. }) => tell(global, RootsAsk::Rotate)?,
             Some(Command::Rotate { timeout, .. }) => {
                 let left = ask(global, None, async |client| rotate(&client, timeout).await)?;
@@ -198,6 +216,18 @@ fn render(ca: &CaStatus, now: Timestamp, colour: Colour) -> String {
         (None, Some(next)) => text.push_str(&format!("\nanother root follows in {}\n", span(now, next))),
         (None, None) => {}
     }
+    if let Some(one) = &ca.intermediate {
+        let next = match (&one.waits_for, one.next) {
+            (Some(waits), _) => format!("; the next one waits for {waits}"),
+            (None, Some(next)) => format!("; another one follows in {}", span(now, next)),
+            (None, None) => String::new(),
+        };
+        let (serial, ends) = (short(&one.serial), span(now, one.not_after));
+        text.push_str(&format!("\nleaves are signed by intermediate {serial}, which ends in {ends}{next}\n"));
+    }
+    if let Some(wanted) = &ca.wanted {
+        text.push_str(&format!("\n{wanted}\n"));
+    }
     text
 }
 
@@ -227,7 +257,7 @@ mod tests {
         let ca = CaStatus {
             roots: vec![root("ab", false, Some(at(1_060))), root("cd", true, None)],
             succession: Some(succession),
-            next: None,
+            ..CaStatus::default()
         };
         let want = "\
 ROOT          EXPIRES IN  SIGNS  ISSUED TO OTHERS

@@ -222,6 +222,9 @@ fn roots_line(ca: &CaStatus, now: Timestamp) -> Option<(Tone, String)> {
         let until = succession.until.map_or_else(String::new, |until| format!(" (in {})", span(now, until)));
         return Some((Tone::Waiting, format!("another root follows, step `{}`{waits_for}{until}", succession.step)));
     }
+    if let Some(wanted) = &ca.wanted {
+        return Some((Tone::Bad, wanted.clone()));
+    }
     let root = ca.roots.iter().find(|root| root.signs).filter(|root| root.is_old(now))?;
     let ends = format!("the root ends in {}; `portcullis ca rotate` has another one follow", span(now, root.not_after));
     Some((Tone::Bad, ends))

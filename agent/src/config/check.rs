@@ -25,6 +25,7 @@ use super::Listen;
 use super::Revocation;
 use super::RevocationList;
 use super::authorities::authorities;
+use super::authorities::is_trust_domain;
 use super::calendar::Calendars;
 use super::raw;
 use crate::command::Usage;
@@ -44,13 +45,13 @@ const SOCKET_PATH_BYTES: usize = 107;
 /// As long as a DNS name may be: one that proxies ask for by server name has that name.
 const LONGEST_NAME: usize = 253;
 const DAY: i64 = 86_400;
-const SHORTEST_LIFETIME: i64 = 60;
+pub(super) const SHORTEST_LIFETIME: i64 = 60;
 const LONGEST_LIFETIME: i64 = 398 * DAY;
 /// Ends of validity are four-digit years, far from the end of what the clock's types hold.
-const LONGEST_ROOT_LIFETIME: i64 = 100 * 366 * DAY;
+pub(super) const LONGEST_ROOT_LIFETIME: i64 = 100 * 366 * DAY;
 const LONGEST_VERIFY: i64 = 30;
 /// Less would be due again as soon as it is issued, because certificates begin a little before they are.
-const LEAST_SHARE: f64 = 0.2;
+pub(super) const LEAST_SHARE: f64 = 0.2;
 
 pub(super) struct Check<'a> {
     pub(super) source: &'a Source,
@@ -193,7 +194,7 @@ impl Check<'_> {
 
     fn ca(&self, raw: raw::Ca) -> Result<Ca, Located> {
         let trust_domain = raw.trust_domain;
-        if SpiffeId::parse(&format!("spiffe://{trust_domain}/x")).is_none_or(|id| id.trust_domain() != trust_domain) {
+        if !is_trust_domain(&trust_domain) {
             let message =
                 format!("`{trust_domain}` is not a SPIFFE trust domain: lower-case letters, digits, `.`, `-`, `_`");
             return Err(self.bad("ca.trust_domain", &message));
@@ -202,16 +203,11 @@ impl Check<'_> {
             None => 3650 * DAY,
             Some(given) => self.duration(&given, "ca.root_lifetime", SHORTEST_LIFETIME, LONGEST_ROOT_LIFETIME)?,
         };
-        let share = |given| {
-            Share::new(given).filter(|_| given >= LEAST_SHARE).ok_or_else(|| {
-                let message =
-                    format!("`{given}` is not a share of the lifetime: {LEAST_SHARE} or more, and less than 1");
-                self.bad("ca.rotate_root_after", &message)
-            })
-        };
-        let rotate_root_after = raw.rotate_root_after.map(share).transpose()?;
+        let rotate_root_after =
+            raw.rotate_root_after.map(|given| self.share(given, "ca.rotate_root_after")).transpose()?;
+        let intermediate = self.below(raw.root, raw.rotate_root_after, raw.intermediate)?;
         let constraints = self.constraints(raw.name_constraints)?;
-        Ok(Ca { trust_domain, root_lifetime, rotate_root_after, constraints })
+        Ok(Ca { trust_domain, root_lifetime, rotate_root_after, root: raw.root, intermediate, constraints })
     }
 
     pub(super) fn certificate(
@@ -232,16 +228,15 @@ impl Check<'_> {
             None => DAY,
             Some(given) => self.duration(given, &format!("{field}.lifetime"), SHORTEST_LIFETIME, LONGEST_LIFETIME)?,
         };
+        if issuer == BUILT_IN || fallback.as_ref().is_some_and(|fallback| fallback.issuer == BUILT_IN) {
+            self.ends_in_time(lifetime, field, ca)?;
+        }
         let renew_after = match raw.renew_after {
             None if issuers.iter().any(|of| of.name == issuer && matches!(of.kind, IssuerKind::Directory(_))) => {
                 Share::FOUR_FIFTHS
             }
             None => Share::TWO_THIRDS,
-            Some(given) => Share::new(given).filter(|_| given >= LEAST_SHARE).ok_or_else(|| {
-                let message =
-                    format!("`{given}` is not a share of the lifetime: {LEAST_SHARE} or more, and less than 1");
-                self.bad(&format!("{field}.renew_after"), &message)
-            })?,
+            Some(given) => self.share(given, &format!("{field}.renew_after"))?,
         };
         // What others issue lives as long as they say, if nothing is asked for.
         let known = raw.lifetime.as_ref().map(|_| lifetime).or_else(|| (issuer == BUILT_IN).then_some(lifetime));

@@ -42,6 +42,9 @@ use crate::yaml::ReadError;
 use crate::yaml::Source;
 
 pub use acme::Acme;
+pub use authorities::Below;
+pub use authorities::RootError;
+pub use authorities::RootKey;
 pub(crate) use check::parse_duration;
 pub use issuers::Fallback;
 pub use issuers::Issuer;
@@ -106,6 +109,10 @@ pub struct Ca {
     pub root_lifetime: i64,
     /// Share of a root's lifetime after which another one follows it; only when it is asked for, if none.
     pub rotate_root_after: Option<Share>,
+    /// Where the root's key is.
+    pub root: RootKey,
+    /// The authorities below the root that sign in its stead; the root signs itself, if none.
+    pub intermediate: Option<Below>,
     /// What a root that is made now may be used for.
     pub constraints: Constraints,
 }

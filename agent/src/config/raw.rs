@@ -8,6 +8,7 @@ use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 
 use super::account::Account;
+use super::authorities::RootKey;
 use crate::command::Usage;
 use crate::hook::When;
 use crate::proof::ServedAt;
@@ -67,7 +68,17 @@ pub(super) struct Ca {
     pub(super) root_lifetime: Option<String>,
     pub(super) rotate_root_after: Option<f64>,
     #[serde(default)]
+    pub(super) root: RootKey,
+    pub(super) intermediate: Option<Intermediate>,
+    #[serde(default)]
     pub(super) name_constraints: NameConstraints,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Intermediate {
+    pub(super) lifetime: Option<String>,
+    pub(super) rotate_after: Option<f64>,
 }
 
 #[derive(Default, Deserialize)]

@@ -49,6 +49,8 @@ pub enum Failure {
     NotTried,
     /// A certificate that was not served gave way to the one before.
     RolledBack,
+    /// Somebody who has the root's key has to sign the next intermediate.
+    SignatureWanted,
 }
 
 impl Failure {
@@ -60,6 +62,7 @@ impl Failure {
             Self::NotServed => "not_served",
             Self::NotTried => "not_tried",
             Self::RolledBack => "rolled_back",
+            Self::SignatureWanted => "signature_wanted",
         }
     }
 }

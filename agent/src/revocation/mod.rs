@@ -432,14 +432,17 @@ impl Revoker {
         state.set = Arc::new(set);
         self.context.gate.revoked(Arc::clone(&state.set));
         let trust = &self.context.trust;
-        let issuer = trust.authority().name_sha256();
+        let issuers = trust.own_names();
         let serial = |(target, entry): (&Target, &book::Entry)| match target {
-            Target::Serial { issuer: of, serial } if *of == issuer => {
+            Target::Serial { issuer, serial } if issuers.contains(issuer) => {
                 Some(OwnEntry { serial: serial.clone(), since: UnixTime(entry.since.as_second()) })
             }
             _ => None,
         };
-        let own = state.book.entries().filter_map(serial).collect();
+        let mut own: Vec<OwnEntry> = state.book.entries().filter_map(serial).collect();
+        // The root and those below it have names of their own, and a serial number is asked for under each of them.
+        own.sort_unstable();
+        own.dedup_by(|one, other| one.serial == other.serial);
         trust.revoked(own, lists().map(|list| list.for_bundles()).collect());
     }
 

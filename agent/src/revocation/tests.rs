@@ -44,7 +44,7 @@ impl Desk {
         let chain = authority.sign(&order).expect("signed");
         self.revoker.context.ledger.record(&chain, now, b"{}").expect("recorded");
         let leaf = Leaf::from_pem(chain.as_bytes()).expect("a leaf");
-        (authority.name_sha256(), Serial::from_bytes(leaf.serial()), leaf)
+        (authority.names_sha256()[0], Serial::from_bytes(leaf.serial()), leaf)
     }
 
     async fn ask(&self, change: Change, targets: Vec<Target>, mode: Mode) -> Result<Changed, CommandError> {

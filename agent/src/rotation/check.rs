@@ -64,7 +64,7 @@ pub enum CheckError {
 /// # Errors
 ///
 /// [`CheckError`], the first that a peer would stumble over.
-pub(super) fn as_peer(
+pub(crate) fn as_peer(
     chain_pem: &str,
     key: &PrivateKey,
     names: &Names,

@@ -67,6 +67,7 @@ use crate::trust::Trust;
 use crate::xds::Publisher;
 
 pub use check::CheckError;
+pub(crate) use check::as_peer;
 pub use clock::Clock;
 pub use deliver::DeliveryError;
 pub use rotor::StepError;

@@ -16,6 +16,7 @@ use super::SuccessionError;
 use crate::ca::Journal;
 use crate::ca::Kept;
 use crate::ca::Turn;
+use crate::ca::offline;
 use crate::command::CommandError;
 use crate::command::RootsAsk;
 use crate::errors::chain;
@@ -106,6 +107,11 @@ enum NotDone {
         "the policy names this root (`anchors`), and one with `name_constraints` can be no anchor: the policy could never name the next one; take `ca.name_constraints` out, or the root out of the policy"
     )]
     Anchors,
+    #[error(
+        "the root's key is kept elsewhere (`ca.root: offline`), and so is the making of another root; what the agent can replace is the \
+         intermediate: `portcullis ca request`"
+    )]
+    Offline,
     #[error("it is on its way out already; `portcullis ca` says what that waits for")]
     Going,
 }
@@ -130,6 +136,19 @@ impl Succession {
         let turn = self.journal().record().turn;
         let edge = turn.as_ref().map(|turn| turn.edge);
         match ask {
+            RootsAsk::Install(chain_pem) => self.install_below(chain_pem).await.map_err(failed),
+            RootsAsk::Intermediate => {
+                let refused = |why: &str| CommandError::Invalid { what: why.to_owned() };
+                self.may_insist(&self.config.borrow().ca).map_err(refused)?;
+                self.below.insists = true;
+                self.keep_below().await.map_err(failed)
+            }
+            RootsAsk::Request => {
+                let domain = self.config.borrow().ca.trust_domain.clone();
+                let made = offline::request(&self.directory, &domain);
+                made.map(drop).map_err(|error| failed(SuccessionError::Below(error)))
+            }
+            RootsAsk::Rotate if !self.context.authorities.issuing().has_key() => Err(invalid(NotDone::Offline)),
             RootsAsk::Rotate => {
                 succession::may_add(edge).map_err(|refusal| invalid(refusal.into()))?;
                 if self.would_strand_anchors() {

@@ -4,6 +4,7 @@
 //! the rotation does by itself as soon as the roots are others.
 
 mod ask;
+mod below;
 mod facts;
 mod opened;
 
@@ -44,6 +45,7 @@ use crate::trust::Trust;
 
 pub use ask::Handle;
 pub use ask::Inbox;
+pub use below::FAILPOINTS as INTERMEDIATE_FAILPOINTS;
 pub use opened::Memory;
 pub use opened::OpenError;
 pub use opened::Opened;
@@ -75,6 +77,9 @@ pub enum SuccessionError {
     /// The CA's files.
     #[error("the root cannot be made or removed")]
     Ca(#[source] CaError),
+    /// An intermediate.
+    #[error("the intermediate cannot be taken")]
+    Below(#[source] CaError),
     /// The folder of a root.
     #[error("the root's folder cannot be made")]
     Directory(#[source] DirectoryError),
@@ -101,6 +106,7 @@ pub struct Succession {
     warned: Option<String>,
     /// Since when this process waits for the old root's last certificate to end, by the clock that nobody sets.
     waiting: Option<Instant>,
+    below: below::Standing,
 }
 
 impl Succession {
@@ -113,7 +119,19 @@ impl Succession {
         asks: Inbox,
     ) -> Self {
         let Opened { loaded, directory, .. } = opened;
-        Self { context, trust, gate, config, asks, loaded, directory, last_error: None, warned: None, waiting: None }
+        Self {
+            context,
+            trust,
+            gate,
+            config,
+            asks,
+            loaded,
+            directory,
+            last_error: None,
+            warned: None,
+            waiting: None,
+            below: below::Standing::default(),
+        }
     }
 
     /// Works until `shutdown`. What is being done then is taken up again at the next start.
@@ -153,6 +171,7 @@ impl Succession {
     async fn drive(&mut self) -> Result<Duration, SuccessionError> {
         self.warn_of_the_end();
         loop {
+            self.keep_below().await?;
             let Some(turn) = self.journal().record().turn else {
                 if self.is_due() {
                     self.begin("schedule")?;
@@ -235,7 +254,12 @@ impl Succession {
             return;
         }
         let until = leaf::timestamp(leaf.validity.not_after);
-        let what = format!("the root ends at {until}; `portcullis ca rotate` has another one follow");
+        let remedy = if issuing.has_key() {
+            "`portcullis ca rotate` has another one follow"
+        } else {
+            "its key is kept elsewhere"
+        };
+        let what = format!("the root ends at {until}; {remedy}");
         tracing::error!(root = leaf.sha256, "{what}");
         self.note(&Event::new(Kind::Alarm, "ca").because(what));
         self.warned = Some(leaf.sha256.clone());
@@ -335,6 +359,11 @@ impl Succession {
         let (trusted, issuing) = opened::standing(&self.loaded, turn.as_ref());
         let Some(issuing) = issuing else { return };
         self.context.authorities.set(trusted, issuing);
+        self.push().await;
+    }
+
+    /// Has the bundles made again, as far as they are others.
+    async fn push(&self) {
         let trust = self.trust.clone();
         // A signature under many entries takes a while.
         if let Err(error) = tokio::task::spawn_blocking(move || trust.tick()).await {
@@ -374,7 +403,8 @@ impl Succession {
             }
         });
         let next = self.due_at().filter(|_| succession.is_none()).map(leaf::timestamp);
-        self.context.board.ca(CaStatus { roots: roots.collect(), succession, next });
+        let (intermediate, wanted) = self.below_status();
+        self.context.board.ca(CaStatus { roots: roots.collect(), succession, next, intermediate, wanted });
     }
 
     fn note(&self, event: &Event) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use portcullis_policy::UnixTime;
 use portcullis_policy::succession::Edge;
 
+use super::below;
 use crate::ca::Authorities;
 use crate::ca::Authority;
 use crate::ca::CaError;
@@ -79,6 +80,9 @@ impl Opened {
                 origin = of;
             }
             loaded.push((Kept { number, sha256: authority.leaf().sha256.clone() }, Arc::new(authority)));
+        }
+        for (_, root) in &loaded {
+            below::recall(root, &journal.record());
         }
         let turn = turn_of(&loaded, journal.record().turn, now);
         if !was_there || turn != journal.record().turn {

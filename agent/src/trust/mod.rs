@@ -30,6 +30,7 @@ use crate::leaf::Leaf;
 use crate::resource::Body;
 use crate::resource::Resource;
 use crate::revocation::ListAuthority;
+use crate::revocation::Sha256Hex;
 use crate::status::BundleStatus;
 use crate::status::InHandshake;
 use crate::xds::Publisher;
@@ -114,6 +115,11 @@ impl Trust {
         Some(Roots::these(own.iter().map(|root| root.der().clone()).chain(bundle.also.iter().cloned()).collect()))
     }
 
+    /// SHA-256 of the names that certificates of the built-in CA give as their issuer.
+    pub(crate) fn own_names(&self) -> Vec<Sha256Hex> {
+        self.authorities.trusted().iter().flat_map(|root| root.names_sha256()).collect()
+    }
+
     /// Pushes these bundles, and no others any more. Call it before any certificate is pushed, so that whoever gets a new one
     /// trusts it.
     pub fn bundles(&self, bundles: &[config::Bundle]) {
@@ -196,6 +202,14 @@ impl Trust {
         for part in parts {
             hash.update(b"\0list\0");
             hash.update(part.digest(&state.own));
+            if matches!(part, Part::Own(..)) {
+                // Each has a list of its own.
+                let (roots, now) = (self.authorities.trusted(), leaf::now());
+                let below = roots.iter().flat_map(|root| root.intermediates());
+                for one in below.filter(|one| !one.leaf().validity.has_ended(now)) {
+                    hash.update(&one.leaf().sha256);
+                }
+            }
         }
         leaf::hex(&hash.finalize())
     }

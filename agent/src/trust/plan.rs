@@ -159,8 +159,8 @@ impl Part {
         hash.finalize().into()
     }
 
-    /// Under each root of the built-in CA, one list: they have the same name, and a proxy tells the lists apart by the key
-    /// that signed them.
+    /// Under each root of the built-in CA and each authority below it, one list: they have the same name, and a proxy tells the
+    /// lists apart by the key that signed them.
     pub(super) fn pem(&self, roots: &[Arc<Authority>], own: &[OwnEntry], number: u64) -> Result<String, CaError> {
         match self {
             Self::Own(begin, end) => {

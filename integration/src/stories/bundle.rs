@@ -142,7 +142,7 @@ impl Crowd {
 }
 
 /// Who trusts what came with the certificate, and nothing else.
-fn client(environment: &Environment, own: &Credentials) -> Result<Client, EnvironmentError> {
+pub(super) fn client(environment: &Environment, own: &Credentials) -> Result<Client, EnvironmentError> {
     Client::new(environment.gate, &own.ca_pem, Some(own), Http1)
 }
 
@@ -228,7 +228,10 @@ fn waits_for(ca: &CaStatus) -> String {
 }
 
 /// How the gate refuses a client, if it does.
-async fn refusal(environment: &Environment, own: &Credentials) -> Result<Option<AlertDescription>, StoryError> {
+pub(super) async fn refusal(
+    environment: &Environment,
+    own: &Credentials,
+) -> Result<Option<AlertDescription>, StoryError> {
     let refusal = client(environment, own)?.refusal().await;
     refusal.map_err(|source| StoryError::Request { doing: "cannot be refused".to_owned(), source })
 }

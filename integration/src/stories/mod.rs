@@ -21,6 +21,7 @@ mod gate;
 mod hostile_requests;
 mod identity;
 mod impersonation;
+mod intermediate;
 mod issuer_down;
 mod kill_everywhere;
 mod many_names;
@@ -72,6 +73,8 @@ pub enum Story {
     AgentCrash,
     /// One root of the built-in CA follows another under load.
     Bundle,
+    /// The authority below the root is replaced under load.
+    Intermediate,
     /// Certificates from an ACME server.
     Acme,
     /// An ACME server that is gone for a day.
@@ -132,6 +135,7 @@ impl Story {
         Self::RevokeTenThousand,
         Self::AgentCrash,
         Self::Bundle,
+        Self::Intermediate,
         Self::Acme,
         Self::AcmeDown,
         Self::IssuerDown,
@@ -174,6 +178,7 @@ impl Story {
             Self::RevokeTenThousand => "revoke-ten-thousand",
             Self::AgentCrash => "agent-crash",
             Self::Bundle => "bundle",
+            Self::Intermediate => "intermediate",
             Self::Acme => "acme",
             Self::AcmeDown => "acme-down",
             Self::IssuerDown => "issuer-down",
@@ -222,6 +227,9 @@ impl Story {
             }
             Self::Bundle => {
                 "one root of the built-in CA follows another under load; nobody is refused, in the unsafe order nothing is done"
+            }
+            Self::Intermediate => {
+                "the authority below the root is replaced twelve times under load; who knows the root alone notices nothing"
             }
             Self::Acme => "a real ACME server issues, refuses nonces, and says when it wants a certificate renewed",
             Self::IssuerDown => {
@@ -274,6 +282,7 @@ impl Story {
             Self::RevokeTenThousand => revoke_ten_thousand::tell(report).await,
             Self::AgentCrash => agent_crash::tell(report).await,
             Self::Bundle => bundle::tell(report).await,
+            Self::Intermediate => intermediate::tell(report).await,
             Self::Acme => acme::tell(report).await,
             Self::AcmeDown => acme_down::tell(report).await,
             Self::IssuerDown => issuer_down::tell(report).await,

@@ -106,7 +106,8 @@ impl UnrevokeArgs {
         let config = Config::load(&global.config)?;
         let mut targets = self.targets.read(&config)?;
         if let Some(before) = self.issued_before {
-            targets.push(Target::IssuedBefore { issuer: self.targets.issuer.name(&config)?, instant: whole(before) });
+            let issuers = self.targets.issuer.names(&config)?.into_iter();
+            targets.extend(issuers.map(|issuer| Target::IssuedBefore { issuer, instant: whole(before) }));
         }
         self.how.carry_out(global, Change::Unrevoke, targets)
     }
@@ -114,9 +115,9 @@ impl UnrevokeArgs {
 
 impl DistrustArgs {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let issuer = self.issuer.name(&Config::load(&global.config)?)?;
-        let target = Target::IssuedBefore { issuer, instant: self.issued_before };
-        self.how.carry_out(global, Change::Revoke, vec![target])
+        let issuers = self.issuer.names(&Config::load(&global.config)?)?.into_iter();
+        let targets = issuers.map(|issuer| Target::IssuedBefore { issuer, instant: self.issued_before });
+        self.how.carry_out(global, Change::Revoke, targets.collect())
     }
 }
 

@@ -73,18 +73,24 @@ enum LineError {
 }
 
 impl Issuer {
-    /// SHA-256 of the authority's name.
-    pub(super) fn name(&self, config: &Config) -> Result<Sha256Hex, Box<dyn Error + Send + Sync>> {
+    /// SHA-256 of the authority's name; of the built-in CA, those of its root and of the authorities below it.
+    pub(super) fn names(&self, config: &Config) -> Result<Vec<Sha256Hex>, Box<dyn Error + Send + Sync>> {
         let (pem, file) = match &self.issuer {
             Some(file) => (read(file)?, file.clone()),
             None => {
                 let directory = ca_directory(&config.state_dir);
-                (ca::root_pem(&directory)?, directory.join(ca::ROOT_FILE))
+                (ca::root_pem(&directory)? + &ca::below_pem(&directory)?, directory.join(ca::ROOT_FILE))
             }
         };
+        let all = if self.issuer.is_some() { 1 } else { usize::MAX };
         let chain = leaf::chain(&pem).unwrap_or_default();
-        let name = chain.first().and_then(|der| ca::issuer_name(der));
-        Ok(name.ok_or(TargetsError::Certificate(file))?)
+        let mut names: Vec<Sha256Hex> = Vec::new();
+        for name in chain.iter().take(all).filter_map(|der| ca::issuer_name(der)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if names.is_empty() { Err(TargetsError::Certificate(file).into()) } else { Ok(names) }
     }
 }
 
@@ -94,14 +100,15 @@ impl Targets {
         let mut targets = Vec::new();
         // Looked up only for who needs it: for the rest there may be no root yet.
         let mut known = None;
-        let mut issuer = || -> Result<Sha256Hex, Box<dyn Error + Send + Sync>> {
-            match known {
-                Some(name) => Ok(name),
-                None => Ok(*known.insert(self.issuer.name(config)?)),
+        let mut issuers = || -> Result<Vec<Sha256Hex>, Box<dyn Error + Send + Sync>> {
+            match &known {
+                Some(names) => Ok(Clone::clone(names)),
+                None => Ok(known.insert(self.issuer.names(config)?).clone()),
             }
         };
         for serial in &self.serial {
-            targets.push(Target::Serial { serial: Serial::parse(serial)?, issuer: issuer()? });
+            let serial = Serial::parse(serial)?;
+            targets.extend(issuers()?.into_iter().map(|issuer| Target::Serial { serial: serial.clone(), issuer }));
         }
         for file in &self.certificate {
             let chain = leaf::chain(&read(file)?).unwrap_or_default();
@@ -129,7 +136,10 @@ impl Targets {
                 let target = match text.split_once(' ') {
                     Some(("serial", hex)) => {
                         let serial = Serial::parse(hex.trim()).map_err(|error| bad(error.into()))?;
-                        Target::Serial { serial, issuer: issuer()? }
+                        targets.extend(
+                            issuers()?.into_iter().map(|issuer| Target::Serial { serial: serial.clone(), issuer }),
+                        );
+                        continue;
                     }
                     Some((kind, value)) => {
                         self::line(kind, value.trim()).unwrap_or(Err(LineError::Shape)).map_err(bad)?

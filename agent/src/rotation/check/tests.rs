@@ -1,8 +1,15 @@
 use std::path::Path;
 
 use portcullis_policy::schedule::Validity;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
 
 use super::*;
+use crate::ca;
 use crate::ca::Authority;
 use crate::ca::Order;
 use crate::config;
@@ -48,7 +55,7 @@ fn only_what_every_peer_would_accept_passes() {
         ("ended", sign(&ended), &good.key, "refuse"),
         ("not for servers", sign(&client_only), &good.key, "a client would refuse"),
         ("other names", sign(&other_names), &good.key, "asked for"),
-        ("a CA as a leaf", ours.pem().to_owned(), &good.key, "another key"),
+        ("the CA itself", ours.pem().to_owned(), &good.key, "another key"),
         ("nothing", String::new(), &good.key, "not a certificate"),
         ("not PEM", "-----BEGIN CERTIFICATE-----\nAAAA".to_owned(), &good.key, "not a certificate"),
         (
@@ -61,6 +68,35 @@ fn only_what_every_peer_would_accept_passes() {
     for (name, chain, key, words) in cases {
         let error = check(&chain, key).expect_err(name);
         assert!(error.to_string().contains(words), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_ca_does_not_pass_for_a_leaf() {
+    let wanted = names(&["a"], &[Usage::Server, Usage::Client]);
+    let root_key = KeyPair::generate().expect("a key");
+    let years = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2030, 1, 1));
+    let dated = || {
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = years;
+        params
+    };
+    let mut root = dated();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root_der = root.self_signed(&root_key).expect("a root").der().clone();
+    let issuer = Issuer::new(root, root_key);
+    for (name, is_ca, passes) in [
+        ("a leaf", IsCa::NoCa, true),
+        ("a CA with the right names and key", IsCa::Ca(BasicConstraints::Unconstrained), false),
+    ] {
+        let key = PrivateKey::generate().expect("a key");
+        let mut leaf = dated();
+        leaf.is_ca = is_ca;
+        leaf.subject_alt_names = ca::alternative_names(&wanted).expect("names");
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = leaf.signed_by(&key.pair().expect("a pair"), &issuer).expect("signed");
+        let outcome = as_peer(&leaf.pem(), &key, &wanted, &Roots::these(vec![root_der.clone()]), NOW);
+        assert_eq!(outcome.is_ok(), passes, "{name}: {outcome:?}");
     }
 }
 
