@@ -59,9 +59,10 @@ build-fuzz:
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
-# Install what is missing: the Wasm target, Envoy, and for the tests HAProxy, nginx, OpenBao, Pebble, PostgreSQL and promtool. No
-# root; everything goes below .tools.
-install: install-target install-envoy install-haproxy install-nginx install-openbao install-pebble install-postgres install-promtool
+# Install what is missing: the Wasm target, Envoy, and for the tests HAProxy, Knot DNS, nginx, OpenBao, Pebble, PostgreSQL and
+# promtool. No root; everything goes below .tools.
+install: install-target install-envoy install-haproxy install-knot install-nginx install-openbao install-pebble \
+    install-postgres install-promtool
 
 [private]
 install-target:
@@ -101,6 +102,14 @@ install-haproxy:
     @test -n "${HAPROXY:-}" || test -x .tools/haproxy || \
         tools/install-debian haproxy usr/sbin/haproxy haproxy \
             liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libssl3 libpcre2-8-0 libcrypt1
+
+# A DNS server that takes signed changes.
+[private]
+install-knot:
+    @test -n "${KNOT:-}" || test -x .tools/knot || \
+        tools/install-debian knot usr/sbin/knotd knot \
+            libdnssec9 libknot13 libzscanner4 libcap-ng0 libedit2 libgnutls30 liblmdb0 liburcu8 \
+            libxdp1 libbpf1 libelf1 libfstrm0 libprotobuf-c1 libnghttp2-14
 
 # What Prometheus checks alerts with.
 [private]

@@ -112,9 +112,7 @@ impl Check<'_> {
         Ok(match raw {
             raw::Challenge::Http01(given) => Challenge::Http01 { listen: listen(&given, "http01")? },
             raw::Challenge::TlsAlpn01(given) => Challenge::TlsAlpn01 { listen: listen(&given, "tls_alpn01")? },
-            raw::Challenge::Dns01(argv) => {
-                Challenge::dns_hook(argv).map_err(|error| self.bad(&format!("{field}.dns01"), &error.to_string()))?
-            }
+            raw::Challenge::Dns01(given) => self.dns01(given, &format!("{field}.dns01"))?,
         })
     }
 }

@@ -8,6 +8,7 @@ mod acme;
 mod authorities;
 mod calendar;
 mod check;
+mod dns;
 mod each;
 mod issuers;
 mod raw;

@@ -132,7 +132,7 @@ pub(super) struct ExternalAccount {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub(super) enum Challenge {
-    Dns01(Vec<String>),
+    Dns01(super::dns::Dns01),
     Http01(String),
     #[serde(rename = "tls_alpn01")]
     TlsAlpn01(String),

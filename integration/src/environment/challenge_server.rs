@@ -58,6 +58,15 @@ impl ChallengeServer {
         self.post("set-servfail", &json!({ "host": format!("{name}.") })).await.map(drop)
     }
 
+    /// Answers with this TXT record from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn set_text(&self, name: &str, value: &str) -> Result<(), EnvironmentError> {
+        self.post("set-txt", &json!({ "host": format!("{name}."), "value": value })).await.map(drop)
+    }
+
     /// Answers with this address from now on.
     ///
     /// # Errors

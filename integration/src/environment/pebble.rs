@@ -42,6 +42,8 @@ pub struct PebbleSettings {
     pub blocked: Vec<&'static str>,
     /// Roots beside the first one, each with a chain to it.
     pub alternate_roots: u8,
+    /// The DNS that it asks, instead of its own.
+    pub dns: Option<SocketAddr>,
     /// Seconds that it asks to stay away while something is being done.
     pub retry_after: Option<u32>,
     /// Seconds that certificates of the profile `shortlived` live, six days if nothing is said.
@@ -112,7 +114,10 @@ impl Pebble {
 
         let dns = ChallengeServer::start(directory.path())?;
         let mut command = Command::new(programs::pebble()?);
-        command.arg("-config").arg(&config_file).args(["-dnsserver", &dns.dns().to_string()]);
+        command
+            .arg("-config")
+            .arg(&config_file)
+            .args(["-dnsserver", &settings.dns.unwrap_or_else(|| dns.dns()).to_string()]);
         command.env("PEBBLE_VA_NOSLEEP", "1");
         command.env("PEBBLE_AUTHZREUSE", "0");
         command.env("PEBBLE_WFE_NONCEREJECT", settings.bad_nonces.to_string());

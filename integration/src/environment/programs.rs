@@ -103,6 +103,15 @@ pub fn haproxy() -> Result<Unpacked, EnvironmentError> {
     unpacked("haproxy", "HAPROXY", ".tools/haproxy", ".tools/debian/usr/sbin/haproxy")
 }
 
+/// Knot DNS.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn knot() -> Result<PathBuf, EnvironmentError> {
+    find("Knot DNS", "KNOT", ".tools/knot", "./just install")
+}
+
 /// OpenBao.
 ///
 /// # Errors

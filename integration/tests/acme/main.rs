@@ -4,6 +4,7 @@
 mod support;
 
 mod challenges;
+mod dns;
 mod fake;
 mod hostile;
 mod orders;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use hyper::StatusCode;
 use portcullis_policy::UnixTime;
 
+use super::challenge::DnsError;
 use super::problem::Failure;
 use super::problem::Problem;
 use super::problem::failures_of;
@@ -68,6 +69,14 @@ pub enum AcmeError {
     /// The request for the certificate cannot be made.
     #[error("the certificate signing request cannot be made")]
     Csr(#[source] rcgen::Error),
+    /// The DNS itself.
+    #[error("the DNS record `{record}` could not be put in place")]
+    Dns {
+        /// Which.
+        record: String,
+        /// Why.
+        source: Box<DnsError>,
+    },
     /// The order is not there any more.
     #[error("`{host}` does not know the order any more: {detail}")]
     Gone {
@@ -290,6 +299,7 @@ impl AcmeError {
             Self::Busy { .. } => "busy",
             Self::Chain { .. } => "chain",
             Self::Csr(_) => "csr",
+            Self::Dns { .. } => "dns",
             Self::Gone { .. } => "order_gone",
             Self::Hook { .. } => "hook",
             Self::Invalid { .. } => "invalid",

@@ -160,6 +160,12 @@ impl Ledger {
         self.change(self.key_of(Some(names)), change).await
     }
 
+    /// Whether a proof of one of these names failed lately.
+    pub(super) async fn has_failed(&self, names: &NameSet, limits: &Limits, now: UnixTime) -> Result<bool, AcmeError> {
+        let (_, record) = self.read(self.key_of(Some(names))).await?;
+        Ok(record.failures.iter().any(|note| counts(note, limits.failures_within, now)))
+    }
+
     fn key_of(&self, names: Option<&NameSet>) -> String {
         match names {
             Some(names) => format!("{}/{}", self.key, names.digest()),

@@ -42,18 +42,23 @@ use instant_acme::NewOrder;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use challenge::DnsError;
 pub use error::AcmeError;
 pub use error::RenewalProblem;
 pub use problem::Failure;
 pub use problem::Problem;
 pub use renewal::Suggested;
 pub use settings::Challenge;
+pub use settings::Check;
 pub use settings::Directory;
 pub use settings::ExternalAccount;
 pub use settings::Limits;
 pub use settings::Patience;
 pub use settings::Settings;
 pub use settings::SettingsError;
+pub use settings::Tsig;
+pub use settings::TsigAlgorithm;
+pub use settings::Update;
 
 use super::Progress;
 use super::Request;

@@ -11,6 +11,8 @@ use reqwest::Certificate;
 use reqwest::Url;
 use zeroize::Zeroizing;
 
+use crate::secret::Secret;
+
 /// How one CA is asked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -56,6 +58,15 @@ pub enum Challenge {
         argv: Vec<String>,
         /// How long it may take; then it and everything that it started is killed.
         within: Duration,
+        /// Servers that have to show the record before the CA is asked.
+        check: Check,
+    },
+    /// Changes to a zone (RFC 2136).
+    Dns01Update {
+        /// Which, and where.
+        update: Update,
+        /// Servers that have to show the record before the CA is asked.
+        check: Check,
     },
     /// A file behind a URL of the name (RFC 8555 §8.3). The CA comes to port 80 of the name.
     Http01 {
@@ -67,6 +78,60 @@ pub enum Challenge {
         /// Where to listen for the time of the proof.
         listen: SocketAddr,
     },
+}
+
+/// Who has to show a record before the CA is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Nobody.
+    Off,
+    /// Each of these, within the time.
+    Servers(Vec<SocketAddr>, Duration),
+    /// Each server that the zone names, within the time. Nobody for a hook, of which no zone is known.
+    OfZone(Duration),
+}
+
+/// A zone that may be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Its primary server.
+    pub server: SocketAddr,
+    /// Its name.
+    pub zone: String,
+    /// What changes are signed with (RFC 8945).
+    pub tsig: Option<Tsig>,
+    /// Who is asked where a name of another zone leads to; `server` if nobody is named.
+    pub resolver: Option<SocketAddr>,
+}
+
+/// A key that signs changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tsig {
+    /// Its name, which both sides know.
+    pub name: String,
+    /// How it signs.
+    pub algorithm: TsigAlgorithm,
+    /// The key, base64.
+    pub secret: Secret,
+}
+
+/// How changes are signed (RFC 8945 §6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TsigAlgorithm {
+    /// What every server can.
+    #[default]
+    HmacSha256,
+    /// Longer.
+    HmacSha384,
+    /// The longest.
+    HmacSha512,
+}
+
+impl Update {
+    pub(super) fn resolver(&self) -> SocketAddr {
+        self.resolver.unwrap_or(self.server)
+    }
 }
 
 /// What is asked for at most. What goes beyond is refused here, before the CA refuses it for longer.
@@ -214,7 +279,7 @@ impl Challenge {
     pub fn dns_hook(argv: Vec<String>) -> Result<Self, SettingsError> {
         let path = PathBuf::from(argv.first().map(String::as_str).unwrap_or_default());
         if path.is_absolute() {
-            Ok(Self::Dns01Hook { argv, within: Duration::from_secs(120) })
+            Ok(Self::Dns01Hook { argv, within: Duration::from_secs(120), check: Check::Off })
         } else {
             Err(SettingsError::Hook { path })
         }

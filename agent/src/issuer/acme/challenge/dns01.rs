@@ -1,13 +1,19 @@
-//! `dns-01` through a program (RFC 8555 §8.4): it is called with `present` or `cleanup`, the record's name and its value.
+//! `dns-01` (RFC 8555 §8.4), by changes to a zone or through a program: it is called with `present` or `cleanup`, the record's name
+//! and its value.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Before;
 use super::TxtRecord;
+use super::dns::Authority;
+use super::dns::DnsError;
+use super::dns::Updater;
 use crate::hook;
 use crate::hook::HookError;
 use crate::hook::When;
 use crate::issuer::acme::error::AcmeError;
+use crate::issuer::acme::settings::Check;
 
 /// A program that changes the DNS.
 #[derive(Clone, Debug)]
@@ -16,39 +22,98 @@ pub(in crate::issuer::acme) struct Hook {
     within: Duration,
 }
 
+/// How records come into the DNS.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    Hook(Hook),
+    Update(Updater),
+}
+
+/// Records in the DNS, seen there before anybody is sent to look.
+#[derive(Clone, Debug)]
+pub(in crate::issuer::acme) struct Dns01 {
+    way: Way,
+    check: Check,
+}
+
 /// Records that are in place, or may be.
 pub(in crate::issuer::acme) struct Records {
-    hook: Hook,
+    dns01: Dns01,
     records: Vec<TxtRecord>,
 }
 
-impl Hook {
-    pub(super) fn new(argv: Vec<String>, within: Duration) -> Self {
-        Self { argv, within }
+impl Dns01 {
+    pub(super) fn new(way: Way, check: Check) -> Self {
+        Self { way, check }
     }
 
-    /// Puts the records in place, one after the other.
-    pub(super) async fn present(&self, records: Vec<TxtRecord>) -> Result<Records, AcmeError> {
-        let mut placed = Records { hook: self.clone(), records: Vec::new() };
+    /// Puts the records in place, one after the other, and waits until they are seen.
+    pub(super) async fn present(&self, records: Vec<TxtRecord>, before: Before) -> Result<Records, AcmeError> {
+        let mut placed = Records { dns01: self.clone(), records: Vec::new() };
+        let mut forgotten_in = Duration::ZERO;
         for record in records {
-            // Before it is tried: a program that was killed may have done its work.
+            // Before it is tried: what was cut off may have been done.
             placed.records.push(record.clone());
-            if let Err(source) = self.run("present", &record).await {
-                placed.remove().await;
-                return Err(AcmeError::Hook { record: record.name, source });
+            let outcome = match &self.way {
+                Way::Hook(hook) => hook
+                    .run("present", &record)
+                    .await
+                    .map(|()| None)
+                    .map_err(|source| AcmeError::Hook { record: record.name, source }),
+                Way::Update(updater) => updater
+                    .add(&record, before)
+                    .await
+                    .map_err(|source| AcmeError::Dns { record: record.name, source: Box::new(source) }),
+            };
+            match outcome {
+                Ok(wait) => forgotten_in = forgotten_in.max(wait.unwrap_or_default()),
+                Err(error) => {
+                    placed.remove().await;
+                    return Err(error);
+                }
             }
         }
+        if let Err(source) = self.show(&placed.records, forgotten_in).await {
+            let record = placed.records.first().map(|record| record.name.clone()).unwrap_or_default();
+            placed.remove().await;
+            return Err(AcmeError::Dns { record, source: Box::new(source) });
+        }
         Ok(placed)
+    }
+
+    /// Waits until the servers show the records, and others have forgotten that there were none.
+    async fn show(&self, records: &[TxtRecord], forgotten_in: Duration) -> Result<(), DnsError> {
+        let (authority, within) = match (&self.check, &self.way) {
+            (Check::Off, _) | (Check::OfZone(_), Way::Hook(_)) => return Ok(()),
+            (Check::Servers(servers, within), _) => (Authority::new(servers.clone(), *within), *within),
+            (Check::OfZone(within), Way::Update(updater)) => {
+                let (zone, server) = updater.zone();
+                (Authority::of_zone(zone, server, *within).await?, *within)
+            }
+        };
+        let forgotten = tokio::time::sleep(forgotten_in.min(within));
+        authority.show(records).await?;
+        forgotten.await;
+        Ok(())
     }
 
     /// Takes the records away. What fails is told and changes nothing: a record that stays proves nothing any more.
     pub(super) async fn remove(&self, records: &[TxtRecord]) {
         for record in records {
-            if let Err(error) = self.run("cleanup", record).await {
-                let error = crate::errors::chain(&error);
+            let outcome = match &self.way {
+                Way::Hook(hook) => hook.run("cleanup", record).await.map_err(|error| crate::errors::chain(&error)),
+                Way::Update(updater) => updater.remove(record).await.map_err(|error| crate::errors::chain(&error)),
+            };
+            if let Err(error) = outcome {
                 tracing::warn!(record = record.name, error, "the DNS record was not taken away");
             }
         }
+    }
+}
+
+impl Hook {
+    pub(super) fn new(argv: Vec<String>, within: Duration) -> Self {
+        Self { argv, within }
     }
 
     async fn run(&self, action: &str, record: &TxtRecord) -> Result<(), HookError> {
@@ -68,7 +133,7 @@ impl Records {
     /// Takes them away.
     pub(super) async fn remove(mut self) {
         let records = std::mem::take(&mut self.records);
-        self.hook.clone().remove(&records).await;
+        self.dns01.clone().remove(&records).await;
     }
 }
 
@@ -80,8 +145,8 @@ impl Drop for Records {
         }
         // Whoever waited for the order does so no more, and nobody else would take them away.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let hook = self.hook.clone();
-            runtime.spawn(async move { hook.remove(&records).await });
+            let dns01 = self.dns01.clone();
+            runtime.spawn(async move { dns01.remove(&records).await });
         }
     }
 }
@@ -181,7 +246,8 @@ mod tests {
         let out = directory.path().join("out");
         let script = format!("echo $1 $2 >> {}; test \"$1 $2\" != 'present bad'", out.display());
         let records = ["good", "bad", "never"].map(|name| TxtRecord { name: name.to_owned(), value: "v".to_owned() });
-        let outcome = hook(&script, Duration::from_secs(20)).present(records.to_vec()).await;
+        let way = Way::Hook(hook(&script, Duration::from_secs(20)));
+        let outcome = Dns01::new(way, Check::Off).present(records.to_vec(), Before::Unseen).await;
         assert!(matches!(outcome, Err(AcmeError::Hook { record, .. }) if record == "bad"));
         let told = std::fs::read_to_string(out).expect("written");
         assert_eq!(told, "present good\npresent bad\ncleanup good\ncleanup bad\n");

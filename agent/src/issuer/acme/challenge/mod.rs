@@ -1,6 +1,7 @@
 //! Proving names: what the CA looks for is put in its place, looked at by ourselves, and taken away when the CA is done, on
 //! every way out.
 
+mod dns;
 mod dns01;
 mod http01;
 mod server;
@@ -15,6 +16,8 @@ use instant_acme::ChallengeType;
 use instant_acme::Identifier;
 use serde::Deserialize;
 use serde::Serialize;
+
+pub use dns::DnsError;
 
 use super::error::AcmeError;
 use super::settings::Challenge;
@@ -38,9 +41,18 @@ pub(super) struct TxtRecord {
     pub(super) value: String,
 }
 
+/// Whether somebody may have looked for the proofs of these names before they were there, and remembers that they were not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Somebody may: a proof failed lately.
+    Looked,
+    /// Nobody that we know of.
+    Unseen,
+}
+
 /// Proves names in the configured way. What listens does so only while something is being proven.
 pub(super) enum Challenger {
-    Dns01(dns01::Hook),
+    Dns01(dns01::Dns01),
     Http01(http01::Http01),
     TlsAlpn01(tls_alpn01::TlsAlpn01),
 }
@@ -56,7 +68,14 @@ pub(super) enum Presented {
 impl Challenger {
     pub(super) fn new(settings: &Challenge) -> Self {
         match settings {
-            Challenge::Dns01Hook { argv, within } => Self::Dns01(dns01::Hook::new(argv.clone(), *within)),
+            Challenge::Dns01Hook { argv, within, check } => {
+                let hook = dns01::Hook::new(argv.clone(), *within);
+                Self::Dns01(dns01::Dns01::new(dns01::Way::Hook(hook), check.clone()))
+            }
+            Challenge::Dns01Update { update, check } => {
+                let updater = dns::Updater::new(update.clone());
+                Self::Dns01(dns01::Dns01::new(dns01::Way::Update(updater), check.clone()))
+            }
             Challenge::Http01 { listen } => Self::Http01(http01::Http01::new(*listen)),
             Challenge::TlsAlpn01 { listen } => Self::TlsAlpn01(tls_alpn01::TlsAlpn01::new(*listen)),
         }
@@ -97,9 +116,9 @@ impl Challenger {
     }
 
     /// Puts everything in place, and looks whether it is there.
-    pub(super) async fn present(&self, proofs: &[Proof]) -> Result<Presented, AcmeError> {
+    pub(super) async fn present(&self, proofs: &[Proof], before: Before) -> Result<Presented, AcmeError> {
         match self {
-            Self::Dns01(hook) => hook.present(self.records(proofs)).await.map(Presented::Dns01),
+            Self::Dns01(dns01) => dns01.present(self.records(proofs), before).await.map(Presented::Dns01),
             Self::Http01(http01) => http01.present(proofs).await.map(Presented::Served),
             Self::TlsAlpn01(tls_alpn01) => tls_alpn01.present(proofs).await.map(Presented::Served),
         }
@@ -107,8 +126,8 @@ impl Challenger {
 
     /// Takes away what an attempt that did not come to its end may have left.
     pub(super) async fn clean_up(&self, records: &[TxtRecord]) {
-        if let Self::Dns01(hook) = self {
-            hook.remove(records).await;
+        if let Self::Dns01(dns01) = self {
+            dns01.remove(records).await;
         }
     }
 }
