@@ -292,6 +292,7 @@ mod tests {
             renew_at: None,
             waits_for: None,
             is_fallback: false,
+            dead_names: Vec::new(),
             last_error: None,
             rotations: 0,
             failures: 0,

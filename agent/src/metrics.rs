@@ -64,6 +64,7 @@ struct Gauges {
     bundle_not_after: Family<BundleLabels, Gauge>,
     next_attempt: Family<NameLabels, Gauge>,
     failures: Family<NameLabels, Gauge>,
+    left_out: Family<NameLabels, Gauge>,
     state: Family<StateLabels, Gauge>,
     policy: Family<VersionLabels, Gauge>,
     policy_acknowledged: Gauge,
@@ -394,6 +395,11 @@ impl Gauges {
             "When the next attempt to rotate is due",
             self.next_attempt.clone(),
         );
+        registry.register(
+            "certificate_names_left_out",
+            "Names of the configuration that the stored certificate is without, for the issuer does not accept them",
+            self.left_out.clone(),
+        );
         registry.register("certificate_failures", "Attempts that failed since the last success", self.failures.clone());
         registry.register(
             "certificate_state",
@@ -451,6 +457,7 @@ impl Gauges {
         self.bundle_not_after.clear();
         self.next_attempt.clear();
         self.failures.clear();
+        self.left_out.clear();
         self.state.clear();
         self.policy.clear();
         self.provider_keys.clear();
@@ -534,6 +541,8 @@ impl Gauges {
                 .set(std::time::Duration::from_millis(milliseconds).as_secs_f64());
         }
         self.failures.get_or_create(&labels).set(i64::try_from(certificate.failures).unwrap_or(i64::MAX));
+        let left_out = certificate.dead_names.iter().filter(|dead| dead.left_out).count();
+        self.left_out.get_or_create(&labels).set(i64::try_from(left_out).unwrap_or(i64::MAX));
         for state in STATES {
             let labels = StateLabels { name: name.clone(), state: state.to_owned() };
             self.state.get_or_create(&labels).set((certificate.state == state).into());
@@ -604,6 +613,7 @@ mod tests {
                 renew_at: Some(Timestamp::constant(2_400, 0)),
                 waits_for: None,
                 is_fallback: false,
+                dead_names: Vec::new(),
                 last_error: None,
                 rotations: 1,
                 failures: 2,
@@ -688,6 +698,7 @@ mod tests {
             ("portcullis_bundle_entry_not_after_timestamp_seconds{name=\"clients\",sha256=\"cd\"}".to_owned(), 9_000.0),
             (format!("portcullis_next_attempt_timestamp_seconds{{{NAME}}}"), 2_500.0),
             (format!("portcullis_certificate_failures{{{NAME}}}"), 2.0),
+            (format!("portcullis_certificate_names_left_out{{{NAME}}}"), 0.0),
             (format!("portcullis_certificate_state{{{NAME},state=\"served\"}}"), 1.0),
             (format!("portcullis_certificate_state{{{NAME},state=\"planned\"}}"), 0.0),
             ("portcullis_policy_info{version=\"p1\"}".to_owned(), 1.0),

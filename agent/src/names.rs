@@ -104,6 +104,21 @@ impl Names {
         &self.usage
     }
 
+    /// The DNS names and addresses, as certificates name them.
+    pub fn labels(&self) -> Vec<String> {
+        self.dns.iter().cloned().chain(self.ip.iter().map(IpAddr::to_string)).collect()
+    }
+
+    /// These without some; none if the first is one of them or no DNS name and no address is left, for that would be another
+    /// certificate.
+    pub fn without(&self, left_out: &[&str]) -> Option<Self> {
+        let stays = |name: &str| !left_out.contains(&name);
+        let dns: Vec<String> = self.dns.iter().filter(|name| stays(name)).cloned().collect();
+        let ip: Vec<IpAddr> = self.ip.iter().filter(|ip| stays(&ip.to_string())).copied().collect();
+        let first = self.dns.first().cloned().or_else(|| self.ip.first().map(IpAddr::to_string))?;
+        stays(&first).then(|| Self { dns, ip, ..self.clone() })
+    }
+
     /// The SPIFFE ID, or else the first name: a label for people.
     pub fn label(&self) -> String {
         let first = self.spiffe.clone().or_else(|| self.dns.first().cloned());
@@ -142,6 +157,18 @@ mod tests {
         {
             assert!(!is_dns_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn all_names_but_the_first_can_be_left_out() {
+        let dns = ["a.example", "b.example"].map(str::to_owned).to_vec();
+        let ip = vec![[127, 0, 0, 1].into()];
+        let names = Names::new(None, dns, ip, vec![Usage::Server], "acme.example").expect("names");
+        let left = |out: &[&str]| names.without(out).map(|names| names.labels().join(" "));
+        assert_eq!(left(&[]).as_deref(), Some("a.example b.example 127.0.0.1"));
+        assert_eq!(left(&["b.example", "c.example"]).as_deref(), Some("a.example 127.0.0.1"));
+        assert_eq!(left(&["127.0.0.1", "b.example"]).as_deref(), Some("a.example"));
+        assert_eq!(left(&["a.example"]), None, "that would be another certificate");
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub struct CertificateStatus {
     /// Whether the fallback issued the stored leaf.
     #[serde(default)]
     pub is_fallback: bool,
+    /// Names that the issuer does not accept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead_names: Vec<DeadNameStatus>,
     /// The last failure, if the last attempt failed.
     pub last_error: Option<String>,
     /// Completed rotations since the store was made.
@@ -69,6 +72,17 @@ pub struct CertificateStatus {
     pub failures: u64,
     /// Milliseconds from issued to proven served, of the last rotation.
     pub issued_to_served_ms: Option<u64>,
+}
+
+/// A name that an issuer does not accept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadNameStatus {
+    /// The name.
+    pub name: String,
+    /// The issuer's words, if they are known still.
+    pub why: Option<String>,
+    /// Whether the stored certificate is without it.
+    pub left_out: bool,
 }
 
 /// A leaf certificate.

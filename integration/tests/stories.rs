@@ -39,6 +39,11 @@ fn clock_step() {
 }
 
 #[test]
+fn dead_name() {
+    tell(Story::DeadName);
+}
+
+#[test]
 fn drain() {
     tell(Story::Drain);
 }

@@ -146,6 +146,8 @@ pub enum Cause {
     IssuerChanged,
     /// There is none.
     Missing,
+    /// A name that it was issued without may be good again.
+    NamesBack,
     /// The configuration asks for other names or another usage.
     NamesChanged,
     /// A target does not hold what is stored: deliver again, issue nothing.
@@ -174,6 +176,7 @@ impl Cause {
             Self::Expired => "expired",
             Self::IssuerChanged => "issuer_changed",
             Self::Missing => "missing",
+            Self::NamesBack => "names_back",
             Self::NamesChanged => "names_changed",
             Self::NotServed => "not_served",
             Self::Offered => "offered",

@@ -66,6 +66,10 @@ pub enum Kind {
     LogClosed,
     /// A proxy refused something.
     Nack,
+    /// A name that was left out is in the certificate again; the cause says which.
+    NameBack,
+    /// An issuer does not accept a name; the cause says which, and why.
+    NameFailed,
     /// A policy was compiled, passed its tests, and is pushed.
     PolicyAccepted,
     /// A policy was refused; the one before stays.

@@ -67,7 +67,7 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
     for certificate in &status.certificates {
         rows.push([
             (Tone::Plain, certificate.name.clone()),
-            (Tone::Plain, certificate.identity.clone()),
+            identity(certificate),
             issuer(certificate),
             expires_in(certificate, now),
             next_step(certificate, now),
@@ -75,6 +75,13 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
         ]);
     }
     text.push_str(&rows.render());
+    for certificate in &status.certificates {
+        for dead in &certificate.dead_names {
+            let why = dead.why.as_deref().unwrap_or("it is not accepted");
+            text.push_str(&toned(colour, Tone::Bad, &format!("{}: {why}", certificate.name)));
+            text.push('\n');
+        }
+    }
     text.push('\n');
 
     let mut rows = Rows::new(colour, &[]);
@@ -137,6 +144,16 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
     }
     text.push_str(&rows.render());
     text
+}
+
+/// For whom it is; without whom it had to be issued stands out.
+fn identity(certificate: &CertificateStatus) -> (Tone, String) {
+    let left_out = certificate.dead_names.iter().filter(|dead| dead.left_out);
+    let left_out: Vec<&str> = left_out.map(|dead| dead.name.as_str()).collect();
+    if left_out.is_empty() {
+        return (Tone::Plain, certificate.identity.clone());
+    }
+    (Tone::Bad, format!("{} (WITHOUT {})", certificate.identity, left_out.join(", ")))
 }
 
 /// Who issued it; one that should not have is marked.
@@ -287,6 +304,7 @@ mod tests {
             renew_at: None,
             waits_for: None,
             is_fallback: false,
+            dead_names: Vec::new(),
             last_error: None,
             rotations: 3,
             failures: 0,

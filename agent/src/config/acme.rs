@@ -24,6 +24,7 @@ pub struct Acme {
     external_account: Option<ExternalAccount>,
     profile: Option<String>,
     preferred_chain: Option<String>,
+    resolver: Option<SocketAddr>,
     challenge: Challenge,
     limits: Limits,
 }
@@ -40,6 +41,7 @@ impl Acme {
             external_account: self.external_account.clone(),
             profile: self.profile.clone(),
             preferred_chain: self.preferred_chain.clone(),
+            resolver: self.resolver,
             limits: self.limits,
             ..Settings::new(self.directory.clone(), self.challenge.clone())
         };
@@ -84,6 +86,7 @@ impl Check<'_> {
             }
         };
         let challenge = self.challenge(raw.challenge, &format!("{field}.challenge"))?;
+        let resolver = raw.resolver.map(|given| self.server_at(&given, &format!("{field}.resolver"))).transpose()?;
         let mut limits = Limits::default();
         if let Some(certificates) = raw.certificates_a_week {
             limits.certificates = certificates;
@@ -95,6 +98,7 @@ impl Check<'_> {
             external_account,
             profile: raw.profile,
             preferred_chain: raw.preferred_chain,
+            resolver,
             challenge,
             limits,
         };

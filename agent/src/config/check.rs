@@ -266,6 +266,7 @@ impl Check<'_> {
             issuer,
             fallback,
             names,
+            when_a_name_fails: raw.when_a_name_fails,
             lifetime,
             renew_after,
             calendar,

@@ -129,6 +129,8 @@ pub struct Certificate {
     pub fallback: Option<Fallback>,
     /// What it is issued for.
     pub names: Names,
+    /// What becomes of it when one of several names is not accepted.
+    pub when_a_name_fails: WhenNameFails,
     /// Seconds that it lives.
     pub lifetime: i64,
     /// Share of the lifetime after which it is renewed.
@@ -147,6 +149,17 @@ pub struct Certificate {
     pub trusted_by: Vec<String>,
     /// Listeners that serve it.
     pub served_at: Vec<ServedAt>,
+}
+
+/// What becomes of a certificate when an issuer does not accept one of its names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenNameFails {
+    /// It is issued without that name, if that is not the first, until it is good again.
+    Drop,
+    /// It is tried again with all names.
+    #[default]
+    Wait,
 }
 
 /// Delivery as files.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
 
+use super::WhenNameFails;
 use super::account::Account;
 use super::authorities::RootKey;
 use crate::command::Usage;
@@ -118,6 +119,7 @@ pub(super) struct Acme {
     pub(super) external_account: Option<ExternalAccount>,
     pub(super) profile: Option<String>,
     pub(super) preferred_chain: Option<String>,
+    pub(super) resolver: Option<String>,
     pub(super) challenge: Challenge,
     pub(super) certificates_a_week: Option<usize>,
 }
@@ -201,6 +203,8 @@ pub(super) struct Certificate {
     pub(super) ip: Vec<IpAddr>,
     #[serde(default)]
     pub(super) usage: Vec<Usage>,
+    #[serde(default)]
+    pub(super) when_a_name_fails: WhenNameFails,
     pub(super) lifetime: Option<String>,
     pub(super) renew_after: Option<f64>,
     pub(super) renew_window: Option<Vec<Period>>,

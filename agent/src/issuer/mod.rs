@@ -216,6 +216,18 @@ impl Issuer {
         })
     }
 
+    /// Looks whether it would accept these names, as far as one can tell without an order.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::Acme`], with the names that it would not.
+    pub async fn look_at_names(&self, names: &Names) -> Result<(), IssueError> {
+        match &self.kind {
+            Kind::Acme(acme) => acme.look_at_names(names).await.map_err(IssueError::Acme),
+            Kind::BuiltIn(_) | Kind::Directory(_) | Kind::OpenBao(_) => Ok(()),
+        }
+    }
+
     /// Has the next order for these names made although the issuer asked to be left alone.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::advice::Advice;
+use super::dead_names::DeadName;
 use super::standing::Footing;
 use crate::issuer::BUILT_IN;
 use crate::issuer::Order;
@@ -42,6 +43,9 @@ pub(super) struct Credential {
     pub(super) advice: Option<Advice>,
     /// When the issuer answered, in Unix milliseconds.
     pub(super) issued_ms: i64,
+    /// Names of the configuration that it was issued without, for the issuer did not accept them.
+    #[serde(default)]
+    pub(super) without: Vec<String>,
     /// The roots at that time; none for other issuers than the built-in CA, or if an older agent wrote it.
     #[serde(default)]
     pub(super) under: Option<Under>,
@@ -100,6 +104,10 @@ pub(super) struct Entry {
     pub(super) unissued: u32,
     /// Not before this instant.
     pub(super) retry_at: Option<UnixTime>,
+    /// Names that an issuer did not accept, when it was asked for them last.
+    pub(super) dead: Vec<DeadName>,
+    /// When it is tried again whether all names are good.
+    pub(super) whole_at: Option<UnixTime>,
     /// Why the last attempt failed.
     pub(super) last_error: Option<String>,
     /// Completed rotations.

@@ -8,6 +8,7 @@ mod advice;
 mod ask_clock;
 mod check;
 mod clock;
+mod dead_names;
 mod deliver;
 mod entry;
 pub mod failpoint;

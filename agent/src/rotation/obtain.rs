@@ -54,7 +54,7 @@ impl Rotor {
             return Fit::OtherIssuer;
         }
         match self.context.issuers.named(issuer) {
-            Ok(issuer) => match check::fit(chain_pem, key, &self.config.names, &issuer.roots(), leaf) {
+            Ok(issuer) => match check::fit(chain_pem, key, &self.names_of(credential), &issuer.roots(), leaf) {
                 Fit::Fits if issuer.name() == BUILT_IN && !self.has_roots_of_now(credential) => Fit::OtherRoots,
                 fit => fit,
             },
@@ -69,7 +69,7 @@ impl Rotor {
         let is_under = match under {
             Some(under) => under.root == authorities.issuing().leaf().sha256,
             None => {
-                let fit = check::fit(chain_pem, key, &self.config.names, &authorities.signing(), leaf);
+                let fit = check::fit(chain_pem, key, &self.names_of(credential), &authorities.signing(), leaf);
                 fit == Fit::Fits
             }
         };
@@ -80,7 +80,8 @@ impl Rotor {
     pub(super) fn is_acceptable(&self, credential: &Credential, now: UnixTime) -> bool {
         let Credential { chain_pem, key, issuer, .. } = credential;
         let issuer = self.context.issuers.named(issuer);
-        issuer.is_ok_and(|issuer| check::as_peer(chain_pem, key, &self.config.names, &issuer.roots(), now).is_ok())
+        let names = self.names_of(credential);
+        issuer.is_ok_and(|issuer| check::as_peer(chain_pem, key, &names, &issuer.roots(), now).is_ok())
     }
 
     /// Whom to ask now.
@@ -113,7 +114,7 @@ impl Rotor {
             );
         }
         let issuer = self.context.issuers.named(name).map_err(|error| failed(name, error))?;
-        issuer.order(self.config.names.clone(), self.config.lifetime, now).map_err(|error| failed(name, error))
+        issuer.order(self.names_to_order(name), self.config.lifetime, now).map_err(|error| failed(name, error))
     }
 
     /// Takes the next step of the order, and writes into `entry` how far it led.
@@ -155,7 +156,7 @@ impl Rotor {
     }
 
     /// Looks at the answer as a peer would; what passes is the stored certificate from here on.
-    pub(super) fn check(&mut self, entry: &mut Entry, now: UnixTime) -> Result<(), StepError> {
+    pub(super) fn check(&mut self, entry: &mut Entry, now: UnixTime, events: &mut Vec<Event>) -> Result<(), StepError> {
         let order = entry.order.take().ok_or_else(|| self.lacks(Edge::Check))?;
         let answer = entry.answer.take().ok_or_else(|| self.lacks(Edge::Check))?;
         let name = order.issuer();
@@ -168,6 +169,10 @@ impl Rotor {
         let Answer { chain_pem, issued_ms } = answer;
         let under = if name == BUILT_IN { self.under(&chain_pem, &order, now) } else { None };
         let (key, issuer) = (key.clone(), name.to_owned());
+        let without = self.left_out(entry, order.names());
+        events.extend(self.names_back(entry.stored.as_ref(), &without));
+        entry.whole_at = (!without.is_empty()).then(|| self.whole_at(now));
+        entry.dead.retain(|dead| without.contains(&dead.name));
         let new = Credential {
             chain_pem,
             key,
@@ -178,6 +183,7 @@ impl Rotor {
             drawn: Some(drawn),
             advice: None,
             issued_ms,
+            without,
             under,
         };
         self.facts = Facts::default();

@@ -317,7 +317,8 @@ impl Rotor {
         let refused = self.is_refused() && !self.is_paused();
         // Time alone may change what is waited for, which the status says.
         let rests = matches!(self.step(now), Step::Wait { reason, .. } if self.waits_for == Some(reason));
-        refused || self.rollback.is_some() || !rests || self.is_look_due(every) || self.is_advice_due(now)
+        let asked = refused || self.rollback.is_some() || self.is_look_due(every) || self.is_advice_due(now);
+        asked || !rests || self.is_whole_due(now)
     }
 
     /// When time alone makes the next step due, if it does.
@@ -409,6 +410,10 @@ impl Rotor {
             self.context.clock.look(Reading::now());
             let now = leaf::now();
             let outcome = match self.step(now) {
+                Step::Wait { reason: Wait::Renewal, .. } if self.is_whole_due(now) => {
+                    self.try_whole(now).await;
+                    Ok(())
+                }
                 Step::Wait { reason, .. } => {
                     self.waits_for = Some(reason);
                     if reason == Wait::Listener {
@@ -426,13 +431,14 @@ impl Rotor {
         self.context.board.certificate(self.status());
     }
 
-    async fn begin(&mut self, cause: Cause) -> Result<(), (Edge, StepError)> {
+    pub(super) async fn begin(&mut self, cause: Cause) -> Result<(), (Edge, StepError)> {
         self.abandon().await;
         let mut entry = self.entry.clone();
         entry.flight = Some(Flight::begin(cause));
         entry.order = None;
         entry.answer = None;
         entry.retry_at = None;
+        self.ask_for_all(&mut entry, cause, leaf::now());
         tracing::info!(certificate = self.config.name, cause = cause.as_str(), "rotation begins");
         self.commit(entry, &[]).await.map_err(|error| (Edge::Journal, error))?;
         if cause.issues() {
@@ -483,7 +489,7 @@ impl Rotor {
                 entry.order = Some(self.journal(now)?);
             }
             Edge::Obtain => self.obtain(&mut entry, flight, &mut events).await?,
-            Edge::Check => self.check(&mut entry, now)?,
+            Edge::Check => self.check(&mut entry, now, &mut events)?,
             Edge::Stage => self.stage().await?,
             Edge::Install => {
                 let Installed::Taken { said } = self.install(flight.cause).await? else {
@@ -566,6 +572,20 @@ impl Rotor {
             };
         }
         entry.retry_at = Some(retry_at);
+        let mut events = Vec::new();
+        let goes_on = self.bury(&mut entry, error, &mut events);
+        if goes_on {
+            // Another order than the one that failed: at once.
+            entry.flight = entry.flight.map(|flight| Flight::begin(flight.cause));
+            entry.retry_at = None;
+        }
+        let is_whole = self.entry.flight.is_some_and(|flight| flight.cause == Cause::NamesBack && edge <= Edge::Check);
+        if is_whole {
+            // What is in use is as good as before, and without the same names.
+            (entry.flight, entry.retry_at) = (None, None);
+            (entry.failures, entry.last_error) = (0, None);
+            entry.whole_at = Some(self.whole_at(now));
+        }
         // Nobody asked for it, and what is in use is as good as before.
         let declines = is_offered
             && matches!(error, StepError::Check(_) | StepError::Issue { .. } | StepError::EndsTooSoon { .. });
@@ -579,7 +599,9 @@ impl Rotor {
         }
         // One line a series of failures; the metrics count them all.
         let alarm = Event::new(Kind::Alarm, &self.config.name).because(format!("{}: {text}", edge.as_str()));
-        let events = if first { vec![alarm] } else { Vec::new() };
+        if first {
+            events.push(alarm);
+        }
         if declines {
             self.decline();
         }
@@ -589,6 +611,10 @@ impl Rotor {
             self.entry.failures = entry.failures;
             self.entry.unissued = entry.unissued;
             self.entry.last_error = entry.last_error;
+        }
+        if goes_on {
+            // Who waits for a renewal hears of that one.
+            return;
         }
         // What could not even be written down is asked for still.
         let requested = self.facts.requested && store_failed;
@@ -741,6 +767,7 @@ impl Rotor {
             is_fallback: entry.stored.as_ref().is_some_and(|stored| {
                 self.config.fallback.as_ref().is_some_and(|fallback| fallback.issuer == stored.issuer)
             }),
+            dead_names: self.dead_names(),
             last_error: entry.last_error.clone().or_else(|| self.complaint.clone()),
             rotations: entry.rotations,
             failures: u64::from(entry.failures),

@@ -14,7 +14,7 @@ impl Rotor {
     /// first that fails ends it.
     pub(super) async fn tell(&self, when: When, cause: Cause) -> Result<Option<String>, StepError> {
         let Some(stored) = &self.entry.stored else { return Ok(None) };
-        let names = &self.config.names;
+        let names = &self.names_of(stored);
         let addresses = names.ip().iter().map(ToString::to_string);
         let occasion = Occasion {
             event: when,

@@ -30,6 +30,7 @@ use crate::store::LocalStore;
 use crate::trust::Trust;
 
 mod advice;
+mod dead_names;
 mod rollback;
 
 const YEAR: i64 = 365 * 86_400;
@@ -73,6 +74,7 @@ fn certificate(directory: &Path) -> config::Certificate {
         issuer: BUILT_IN.to_owned(),
         fallback: None,
         names: names.expect("names"),
+        when_a_name_fails: config::WhenNameFails::Wait,
         lifetime: 86_400,
         renew_after: Share::TWO_THIRDS,
         calendar: Arc::default(),

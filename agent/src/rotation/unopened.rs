@@ -91,6 +91,7 @@ impl Rotation {
             renew_at: None,
             waits_for: Some(Wait::BackOff.as_str().to_owned()),
             is_fallback: false,
+            dead_names: Vec::new(),
             last_error: Some(format!("not looked after: {text}")),
             rotations: 0,
             failures: u64::from(failures),

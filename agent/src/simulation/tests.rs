@@ -8,6 +8,7 @@ use crate::calendar::Calendar;
 use crate::calendar::Period;
 use crate::command::Usage;
 use crate::config::Fallback;
+use crate::config::WhenNameFails;
 use crate::names::Names;
 
 const HOUR: i64 = 3_600;
@@ -23,6 +24,7 @@ fn certificate(fallback: Option<f64>, calendar: Calendar) -> Certificate {
         issuer: "bao".to_owned(),
         fallback: fallback.map(below),
         names: names.unwrap(),
+        when_a_name_fails: WhenNameFails::Wait,
         lifetime: DAY,
         renew_after: Share::TWO_THIRDS,
         calendar: Arc::new(calendar),

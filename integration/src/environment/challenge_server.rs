@@ -58,6 +58,15 @@ impl ChallengeServer {
         self.post("set-servfail", &json!({ "host": format!("{name}.") })).await.map(drop)
     }
 
+    /// Takes back that there is no such address.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn remember_address(&self, name: &str) -> Result<(), EnvironmentError> {
+        self.post("clear-servfail", &json!({ "host": format!("{name}.") })).await.map(drop)
+    }
+
     /// Answers with this TXT record from now on.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod bound_tokens;
 mod bundle;
 mod candidate;
 mod clock_step;
+mod dead_name;
 mod detours;
 mod drain;
 mod edge;
@@ -79,6 +80,8 @@ pub enum Story {
     Acme,
     /// An ACME server that is gone for a day.
     AcmeDown,
+    /// One name of several is dead.
+    DeadName,
     /// An issuer goes away and comes back.
     IssuerDown,
     /// The agent dies at every place where it can.
@@ -138,6 +141,7 @@ impl Story {
         Self::Intermediate,
         Self::Acme,
         Self::AcmeDown,
+        Self::DeadName,
         Self::IssuerDown,
         Self::KillEverywhere,
         Self::Impersonation,
@@ -181,6 +185,7 @@ impl Story {
             Self::Intermediate => "intermediate",
             Self::Acme => "acme",
             Self::AcmeDown => "acme-down",
+            Self::DeadName => "dead-name",
             Self::IssuerDown => "issuer-down",
             Self::KillEverywhere => "kill-everywhere",
             Self::Impersonation => "impersonation",
@@ -224,6 +229,9 @@ impl Story {
             Self::AgentCrash => "the agent dies by kill -9: traffic goes on, and its return re-issues nothing",
             Self::AcmeDown => {
                 "the CA is gone for a day: the fallback takes over in time, the CA is not stormed, and takes back what is its own"
+            }
+            Self::DeadName => {
+                "one bad name of several: said by name, left out if that is wished for, back when it is good again"
             }
             Self::Bundle => {
                 "one root of the built-in CA follows another under load; nobody is refused, in the unsafe order nothing is done"
@@ -285,6 +293,7 @@ impl Story {
             Self::Intermediate => intermediate::tell(report).await,
             Self::Acme => acme::tell(report).await,
             Self::AcmeDown => acme_down::tell(report).await,
+            Self::DeadName => dead_name::tell(report).await,
             Self::IssuerDown => issuer_down::tell(report).await,
             Self::KillEverywhere => kill_everywhere::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,

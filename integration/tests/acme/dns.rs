@@ -74,7 +74,7 @@ async fn an_alias_leads_to_another_zone_and_no_other_is_changed() {
     assert!(!knot.log().contains("[acme.example.] DDNS"), "{}", knot.log());
     assert_eq!(knot.texts("far.validation.example").await.unwrap(), 0, "taken away");
     let error = issue(&acme, &request(&["a.acme.example"]), None).await.expect_err("no alias");
-    assert!(matches!(error, AcmeError::Dns { .. }), "{error:?}");
+    assert!(matches!(error, AcmeError::Names { .. }), "before anything is ordered: {error:?}");
     assert!(causes(&error).contains("is not in the zone `validation.example`"), "{}", causes(&error));
 }
 

@@ -7,5 +7,6 @@ mod challenges;
 mod dns;
 mod fake;
 mod hostile;
+mod names;
 mod orders;
 mod renewal;

@@ -101,6 +101,14 @@ pub enum AcmeError {
         /// The names; empty if the CA does not say which.
         failures: Vec<Failure>,
     },
+    /// Names that cannot be proven as things are: nothing was ordered.
+    #[error("nothing was ordered at `{host}`, which would not accept {}", failures_of(failures))]
+    Names {
+        /// The CA.
+        host: String,
+        /// The names.
+        failures: Vec<Failure>,
+    },
     /// The new key cannot be used.
     #[error("the certificate's key cannot be used")]
     Key(#[source] KeyError),
@@ -290,6 +298,27 @@ impl AcmeError {
         }
     }
 
+    /// The names that it is about, where there are others that it is not about.
+    pub fn names_at_fault(&self) -> Vec<Failure> {
+        match self {
+            Self::Invalid { failures, .. } | Self::Names { failures, .. } => failures.clone(),
+            Self::NoChallenge { name, .. } => {
+                vec![Failure { name: name.clone(), kind: String::new(), detail: self.to_string() }]
+            }
+            Self::Refused { problem, .. } => problem.of_names.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Says which of the names that were asked for a refusal of one or some is about, where the CA says it in words only.
+    #[must_use]
+    pub(super) fn about(mut self, names: &[String]) -> Self {
+        if let Self::Refused { problem, .. } = &mut self {
+            problem.find_names(names);
+        }
+        self
+    }
+
     /// The stable code, a label of the metrics.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -305,6 +334,7 @@ impl AcmeError {
             Self::Invalid { .. } => "invalid",
             Self::Key(_) => "key",
             Self::Listen { .. } => "listen",
+            Self::Names { .. } => "names",
             Self::Network { .. } => "network",
             Self::NoAccount { .. } => "no_account",
             Self::NoChallenge { .. } => "no_challenge",

@@ -196,7 +196,8 @@ impl Acme {
         if let Some(until) = self.ledger.not_before(of_set, leaf::now()).await? {
             return Err(AcmeError::Waiting { host: self.settings.directory.host().to_owned(), until });
         }
-        let outcome = match self.step(request, &identifiers, &names, order, replaced).await {
+        let outcome = self.step(request, &identifiers, &names, order, replaced).await;
+        let outcome = match outcome.map_err(|error| error.about(&request.names.labels())) {
             // An order goes with its account; a new one does not wait.
             Err(AcmeError::NoAccount { .. }) if order.url.is_none() => {
                 self.step(request, &identifiers, &names, order, replaced).await
@@ -236,6 +237,24 @@ impl Acme {
             return Err(AcmeError::Paused { host: self.settings.directory.host().to_owned(), detail });
         }
         self.ledger.override_wait(&names).await
+    }
+
+    /// Looks whether the names can be proven, as far as one can tell before an order: whether they have an address, or lead into the
+    /// zone that is changed. Who does not answer says nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AcmeError::Names`], with those that cannot.
+    pub async fn look_at_names(&self, names: &Names) -> Result<(), AcmeError> {
+        self.look_at(&identifiers(names)?).await
+    }
+
+    async fn look_at(&self, identifiers: &[Identifier]) -> Result<(), AcmeError> {
+        let failures = self.challenger.look_at(identifiers, self.settings.resolver).await;
+        if failures.is_empty() {
+            return Ok(());
+        }
+        Err(AcmeError::Names { host: self.settings.directory.host().to_owned(), failures })
     }
 
     /// When the CA wants a certificate renewed; none where it does not say such things.
@@ -290,6 +309,9 @@ impl Acme {
             return Err(AcmeError::Budget { what, names, count, until });
         }
         self.challenger.probe().await?;
+        if !noted.is_asked {
+            self.look_at(identifiers).await?;
+        }
         let account = self.accounts.open(conversation, &self.settings).await?;
         self.check_profile(conversation, &account)?;
         if !noted.is_asked {

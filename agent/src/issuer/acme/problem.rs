@@ -71,6 +71,21 @@ impl Problem {
         })
     }
 
+    /// Takes the names out of the words, if it is about names and says which in words only.
+    pub(super) fn find_names(&mut self, names: &[String]) {
+        if !self.of_names.is_empty() || !matches!(self.kind.as_str(), "rejectedIdentifier" | "unsupportedIdentifier") {
+            return;
+        }
+        let detail = self.detail.to_ascii_lowercase();
+        let is_of_name = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.' | '*' | ':');
+        let words: Vec<&str> =
+            detail.split(|char| !is_of_name(char)).map(|word| word.trim_end_matches(['.', ':'])).collect();
+        let found = names.iter().filter(|name| words.contains(&name.as_str()));
+        let failure =
+            |name: &String| Failure { name: name.clone(), kind: self.kind.clone(), detail: self.detail.clone() };
+        self.of_names = found.map(failure).collect();
+    }
+
     /// As the library read it, of one name.
     pub(super) fn failure(name: String, problem: Option<&instant_acme::Problem>) -> Failure {
         let Some(problem) = problem else {
@@ -121,4 +136,25 @@ pub(super) fn failures_of(failures: &[Failure]) -> String {
         return "the order, and does not say which name is at fault".to_owned();
     }
     failures.iter().map(Failure::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_the_words_of_a_refusal_as_whole_words() {
+        let names = ["a.example", "b.a.example", "*.c.example", "10.0.0.1"].map(str::to_owned);
+        for (kind, detail, want) in [
+            ("rejectedIdentifier", "forbidden by policy: \"B.A.example\"", vec!["b.a.example"]),
+            ("rejectedIdentifier", "Cannot issue for *.c.example, 10.0.0.1.", vec!["*.c.example", "10.0.0.1"]),
+            ("rejectedIdentifier", "Cannot issue for x-a.example: it is not yours", vec![]),
+            ("unauthorized", "a.example is yours, the account is not", vec![]),
+        ] {
+            let mut problem = Problem { kind: kind.to_owned(), detail: detail.to_owned(), ..Problem::default() };
+            problem.find_names(&names);
+            let found: Vec<&str> = problem.of_names.iter().map(|failure| failure.name.as_str()).collect();
+            assert_eq!(found, want, "{detail}");
+        }
+    }
 }

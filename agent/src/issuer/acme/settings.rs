@@ -29,6 +29,8 @@ pub struct Settings {
     /// Common name of who signed the last certificate of the chain that is wanted, where the CA offers several
     /// (RFC 8555 §7.4.2). Where none is so, the first that it offers is taken.
     pub preferred_chain: Option<String>,
+    /// Who is asked, before an order, whether names have addresses; nobody, if none.
+    pub resolver: Option<SocketAddr>,
     /// How names are proven.
     pub challenge: Challenge,
     /// What is asked for at most.
@@ -197,6 +199,7 @@ impl Settings {
             external_account: None,
             profile: None,
             preferred_chain: None,
+            resolver: None,
             challenge,
             limits: Limits::default(),
             patience: Patience::default(),

@@ -47,6 +47,13 @@ impl Dns01 {
         Self { way, check }
     }
 
+    /// Why a record of this name could not be put in place, if one can tell without trying.
+    pub(super) async fn look_at(&self, name: &str) -> Option<DnsError> {
+        let Way::Update(updater) = &self.way else { return None };
+        let record = TxtRecord { name: name.to_owned(), value: String::new() };
+        updater.probe(&record).await.err().filter(|error| matches!(error, DnsError::OtherZone { .. }))
+    }
+
     /// Puts the records in place, one after the other, and waits until they are seen.
     pub(super) async fn present(&self, records: Vec<TxtRecord>, before: Before) -> Result<Records, AcmeError> {
         let mut placed = Records { dns01: self.clone(), records: Vec::new() };

@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
+use futures::future::join_all;
 use instant_acme::ChallengeType;
 use instant_acme::Identifier;
 use serde::Deserialize;
@@ -20,7 +21,9 @@ use serde::Serialize;
 pub use dns::DnsError;
 
 use super::error::AcmeError;
+use super::problem::Failure;
 use super::settings::Challenge;
+use crate::errors::chain;
 
 /// What proves one name.
 #[derive(Clone, Debug)]
@@ -107,6 +110,19 @@ impl Challenger {
         }
     }
 
+    /// Which names cannot be proven as things are, as far as one can tell before an order. Who does not answer says nothing.
+    pub(super) async fn look_at(&self, identifiers: &[Identifier], resolver: Option<SocketAddr>) -> Vec<Failure> {
+        let looks = identifiers.iter().map(|identifier| async move {
+            let why = match (self, identifier, resolver) {
+                (Self::Dns01(dns01), ..) => dns01.look_at(&record_of(identifier)).await,
+                (_, Identifier::Dns(name), Some(resolver)) => dns::look_at(resolver, name).await,
+                _ => None,
+            }?;
+            Some(Failure { name: named(identifier), kind: String::new(), detail: chain(&why) })
+        });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
     /// The records that these proofs need; to be written down before they are put in place.
     pub(super) fn records(&self, proofs: &[Proof]) -> Vec<TxtRecord> {
         match self {
@@ -145,7 +161,21 @@ impl Presented {
 impl TxtRecord {
     /// RFC 8555 §8.4. A wildcard is proven by the name below it.
     fn of(proof: &Proof) -> Self {
-        Self { name: format!("_acme-challenge.{}", name_of(&proof.identifier)), value: proof.dns_value.clone() }
+        Self { name: record_of(&proof.identifier), value: proof.dns_value.clone() }
+    }
+}
+
+/// Where the record of a name lies.
+fn record_of(identifier: &Identifier) -> String {
+    let name = name_of(identifier);
+    format!("_acme-challenge.{}", name.strip_prefix("*.").unwrap_or(&name))
+}
+
+/// A name as it is asked for.
+fn named(identifier: &Identifier) -> String {
+    match identifier {
+        Identifier::Dns(name) => name.clone(),
+        other => name_of(other),
     }
 }
 

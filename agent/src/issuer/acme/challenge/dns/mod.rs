@@ -87,6 +87,14 @@ pub enum DnsError {
         /// The zone of the configuration.
         zone: String,
     },
+    /// It leads nowhere.
+    #[error("`{resolver}` knows no address of `{name}`, so that nobody can come to it")]
+    NoAddress {
+        /// Who was asked.
+        resolver: SocketAddr,
+        /// The name.
+        name: String,
+    },
     /// It has no such zone, or only a copy of it (RFC 2136 §3.1).
     #[error(
         "`{server}` is not the primary server of the zone `{zone}`: give `server` the one that is, or `zone` the name that it has there"
@@ -163,6 +171,18 @@ async fn ask(server: SocketAddr, name: &Name, kind: RecordType) -> Result<Messag
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
         code => Err(DnsError::Refused { server, name: name.to_string(), code }),
     }
+}
+
+/// Why nobody could come to a name, if the resolver says so.
+pub(super) async fn look_at(resolver: SocketAddr, name: &str) -> Option<DnsError> {
+    let asked = parse(name).ok()?;
+    for kind in [RecordType::A, RecordType::AAAA] {
+        let answer = ask(resolver, &asked, kind).await.ok()?;
+        if answer.answers.iter().any(|record| record.record_type() == kind) {
+            return None;
+        }
+    }
+    Some(DnsError::NoAddress { resolver, name: name.to_owned() })
 }
 
 /// Sends a datagram, and the same over TCP if the answer does not fit into one (RFC 7766).

@@ -54,6 +54,11 @@ impl Updater {
         Self { settings }
     }
 
+    /// Whether the record could be added: its name leads into the zone. Changes nothing.
+    pub(in crate::issuer::acme::challenge) async fn probe(&self, record: &TxtRecord) -> Result<(), DnsError> {
+        self.place(record).await.map(drop)
+    }
+
     /// Adds the record beside those that are there. Says how long others may remember that it was not there.
     pub(in crate::issuer::acme::challenge) async fn add(
         &self,
