@@ -240,6 +240,14 @@ impl Issuer {
         }
     }
 
+    /// Takes note of an order that the journal has, so that nobody else takes it for theirs. To be said of each before any is
+    /// gone on with.
+    pub fn remember(&self, order: &Order) {
+        if let (Kind::Acme(acme), Order::Acme { order, .. }) = (&self.kind, order) {
+            acme.remember(order);
+        }
+    }
+
     /// Takes away what an order left elsewhere that nobody goes on with.
     pub async fn abandon(&self, order: &Order) {
         if let (Kind::Acme(acme), Order::Acme { order, .. }) = (&self.kind, order) {

@@ -206,6 +206,11 @@ impl Rotor {
         rotor.context.tally.set(&rotor.config.name, rotor.entry.footing());
         rotor.plan_again();
         rotor.reconfigure(rotor.config.clone());
+        if let Some(order) = &rotor.entry.order
+            && let Ok(issuer) = rotor.context.issuers.named(order.issuer())
+        {
+            issuer.remember(order);
+        }
         if let Some(stored) = rotor.entry.stored.as_ref().filter(|_| rotor.entry.flight.is_none()) {
             rotor.context.metrics.succeeded_before(&rotor.config.name, stored.issued_ms / 1_000);
         }

@@ -102,6 +102,41 @@ async fn an_order_whose_answer_was_lost_is_found_in_the_list_of_the_ca() {
     assert_ne!(again.url(), lost.url());
 }
 
+#[tokio::test]
+async fn an_order_that_was_written_down_is_nobody_elses_with_the_same_names() {
+    let scene = Scene::new().await;
+    // Two certificates for the same names, each with a key of its own.
+    let [first, second] = [request(&["a.acme.example"]), request(&["a.acme.example"])];
+    let asked = step(&scene.acme(scene.settings()), &second, &AcmeOrder::default()).await;
+    let made = journal(&scene.acme(scene.settings()), &first, &AcmeOrder::default()).await;
+    // After a restart, the answer to the second one was lost and the first one's is in the journal.
+    let acme = scene.acme(scene.settings());
+    acme.remember(&made);
+    let own = step(&acme, &second, &asked).await;
+    assert!(own.url().is_some() && own.url() != made.url(), "{own:?}");
+    for (request, order) in [(&first, made), (&second, own)] {
+        let (chain, _) = go_on(&acme, request, order, None).await.unwrap_or_else(|error| panic!("{}", causes(&error)));
+        scene.verify(0, &chain, request).await;
+    }
+    assert_eq!(scene.pebble.orders(), 2);
+}
+
+#[tokio::test]
+async fn an_order_that_is_found_belongs_to_one_of_two_who_look_for_it() {
+    let scene = Scene::new().await;
+    let [first, second] = [request(&["a.acme.example"]), request(&["a.acme.example"])];
+    let asked = [
+        step(&scene.acme(scene.settings()), &first, &AcmeOrder::default()).await,
+        step(&scene.acme(scene.settings()), &second, &AcmeOrder::default()).await,
+    ];
+    let lost = step(&scene.acme(scene.settings()), &first, &asked[0]).await;
+    let acme = scene.acme(scene.settings());
+    let (one, other) = tokio::join!(step(&acme, &first, &asked[0]), step(&acme, &second, &asked[1]));
+    assert_ne!(one.url(), other.url());
+    let found = [&one, &other].iter().filter(|order| order.url() == lost.url()).count();
+    assert_eq!((found, scene.pebble.orders()), (1, 2));
+}
+
 /// Every state in which a kill can leave an order: the step is dropped wherever it just waits, and taken again.
 #[tokio::test]
 async fn a_step_that_is_dropped_anywhere_is_taken_again() {

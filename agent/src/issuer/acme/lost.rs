@@ -75,12 +75,13 @@ impl Asked {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&key_of(request))
     }
 
-    /// This order belongs to somebody.
-    pub(super) fn is_known(&self, url: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_owned());
+    /// This order belongs to somebody. Whether that is new.
+    pub(super) fn is_known(&self, url: &str) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_owned())
     }
 
-    /// The newest open order for these names that belongs to nobody here; none where the CA does not list orders.
+    /// The newest open order for these names that belongs to nobody here; none where the CA does not list orders. It belongs to
+    /// who asked from here on.
     pub(super) async fn look(
         &self,
         conversation: &Conversation,
@@ -105,7 +106,8 @@ impl Asked {
                 continue;
             }
             let Some(listed) = ask::<Listed>(conversation, account, &url).await? else { continue };
-            if listed.is_open() && listed.names() == wanted {
+            // Two may have looked at it at the same time.
+            if listed.is_open() && listed.names() == wanted && self.is_known(&url) {
                 return Ok(Some(Found { url, replaces: listed.replaces }));
             }
         }

@@ -220,6 +220,14 @@ impl Acme {
         outcome
     }
 
+    /// This order was written down before: another that is looked for with the same names is not it. To be said of each that
+    /// the journal has, before any is gone on with.
+    pub fn remember(&self, order: &AcmeOrder) {
+        if let Some(url) = &order.url {
+            self.asked.is_known(url);
+        }
+    }
+
     /// Takes the records out of the DNS that an order may have left there. To be called before the order is forgotten.
     pub async fn abandon(&self, order: &AcmeOrder) {
         self.challenger.clean_up(&order.records).await;
