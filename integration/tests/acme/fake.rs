@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -62,6 +64,7 @@ pub(crate) struct Fake {
     address: SocketAddr,
     ca_pem: String,
     script: Arc<Mutex<Script>>,
+    connections: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -100,7 +103,12 @@ impl Fake {
             .with_single_cert(chain, key)
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let fake = Self { address: listener.local_addr().unwrap(), ca_pem: authority.pem(), script: Arc::default() };
+        let fake = Self {
+            address: listener.local_addr().unwrap(),
+            ca_pem: authority.pem(),
+            script: Arc::default(),
+            connections: Arc::default(),
+        };
         let url = |path: &str| fake.url(path);
         fake.say(
             "/dir",
@@ -139,6 +147,11 @@ impl Fake {
         self.script.lock().unwrap().asked.len()
     }
 
+    /// How often somebody connected.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn acme(&self, store: &Arc<dyn Store>) -> Acme {
         let challenge = Challenge::Http01 { listen: free_port().unwrap() };
         let settings = Settings::new(Directory::parse(&self.url("/dir")).unwrap(), challenge);
@@ -163,6 +176,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, fake: Fake) {
     loop {
         let Ok((tcp, _)) = listener.accept().await else { continue };
         let (acceptor, fake) = (acceptor.clone(), fake.clone());
+        fake.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             let Ok(tls) = acceptor.accept(tcp).await else { return };
             let service = service_fn(|request| answer(request, fake.clone()));

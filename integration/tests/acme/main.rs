@@ -6,6 +6,7 @@ mod support;
 mod challenges;
 mod dns;
 mod fake;
+mod fatigue;
 mod hostile;
 mod names;
 mod orders;

@@ -61,11 +61,11 @@ impl Accounts {
         Ok(account)
     }
 
-    /// Forgets an account that the CA does not know. Its key is kept aside, in case that it was the CA who was wrong.
+    /// Forgets an account that the CA does not know, or lets do nothing. Its key is kept aside, in case that it was the CA who was wrong.
     pub(super) async fn forget(&self, conversation: &Conversation) -> Result<(), AcmeError> {
         let _making = self.making.lock().await;
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
-        tracing::warn!(ca = conversation.host(), "the CA does not know the account any more; another is made");
+        tracing::warn!(ca = conversation.host(), "the CA does not take the account any more; another is made");
         blocking(move || {
             let Some(found) = store.read(&key)? else { return Ok(()) };
             let aside = format!("{key}/former");

@@ -24,6 +24,7 @@ mod account;
 mod chain;
 mod challenge;
 mod error;
+mod fatigue;
 mod headers;
 mod ledger;
 mod lost;
@@ -69,6 +70,8 @@ use crate::store::Store;
 use account::Accounts;
 use challenge::Challenger;
 use challenge::TxtRecord;
+use fatigue::Fatigue;
+use fatigue::Remedy;
 use ledger::Ledger;
 use ledger::NameSet;
 use lost::Asked;
@@ -88,6 +91,7 @@ pub struct Acme {
     ledger: Ledger,
     challenger: Challenger,
     asked: Asked,
+    fatigue: Fatigue,
 }
 
 /// What is kept of an order at the server; the default is one that was not made yet.
@@ -143,6 +147,7 @@ impl Acme {
             ledger: Ledger::new(store, &name),
             challenger: Challenger::new(&settings.challenge),
             asked: Asked::default(),
+            fatigue: Fatigue::default(),
             settings,
             name,
         })
@@ -205,6 +210,15 @@ impl Acme {
             Err(AcmeError::NoAccount { host, detail }) => Err(AcmeError::Gone { host, detail }),
             outcome => outcome,
         };
+        // What is only to be written down says nothing of the CA.
+        let is_of_ca = !matches!(&outcome, Ok(Progress::Journal(noted)) if noted.url.is_none());
+        let remedies = if is_of_ca { self.fatigue.after(outcome.as_ref().err()) } else { Vec::new() };
+        for remedy in remedies {
+            match remedy {
+                Remedy::Connections => self.transport.renew(),
+                Remedy::Account => self.accounts.forget(&Conversation::new(Arc::clone(&self.transport))).await?,
+            }
+        }
         // Limits are of names, closed doors are for everybody.
         match &outcome {
             Err(AcmeError::RateLimited { until: Some(until), .. }) => {

@@ -327,10 +327,13 @@ impl Open<'_> {
         noted.map_or_else(|error| error, |()| AcmeError::Invalid { host, failures })
     }
 
-    /// An order, or a certificate, that the CA does not have is over.
+    /// An order, or a certificate, that the CA does not have, or not for this account, is over.
     fn gone(&self, error: instant_acme::Error) -> AcmeError {
         match self.conversation.error(error) {
             AcmeError::Refused { host, status: StatusCode::NOT_FOUND | StatusCode::GONE, problem } => {
+                AcmeError::Gone { host, detail: problem.to_string() }
+            }
+            AcmeError::Refused { host, problem, .. } if problem.kind == "unauthorized" => {
                 AcmeError::Gone { host, detail: problem.to_string() }
             }
             AcmeError::Status { host, status: status @ (StatusCode::NOT_FOUND | StatusCode::GONE) } => {

@@ -69,6 +69,11 @@ impl Transport {
         Ok(transport)
     }
 
+    /// Begins anew: connections, what they know of addresses and of the server's TLS.
+    pub(super) fn renew(&self) {
+        *lock(&self.client) = None;
+    }
+
     /// Seconds that the CA's clock was ahead of ours when it answered last.
     pub(super) fn clock_offset(&self) -> Option<i64> {
         *lock(&self.clock_offset)
