@@ -17,6 +17,13 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Renewed, CommandError>>,
     },
+    /// Try a whole order where it does not count. Answers with what came of it, of which nothing is taken into use.
+    Rehearse {
+        /// Name of the certificate.
+        name: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Rehearsal, CommandError>>,
+    },
     /// Put the certificate before the stored one in its place again. Answers when it is proven served, or why not.
     Rollback {
         /// Name of the certificate.
@@ -108,6 +115,27 @@ pub struct Renewed {
     pub new_serial: String,
     /// Milliseconds from issued to proven served; none if it has no listener to prove it at.
     pub issued_to_served_ms: Option<u64>,
+}
+
+/// An order that went well where it does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// Name of the certificate.
+    pub name: String,
+    /// Host of the server.
+    pub server: String,
+    /// URL of the order there.
+    pub order: String,
+    /// The names that were proven.
+    pub names: Vec<String>,
+    /// How: `dns-01`, `http-01`, `tls-alpn-01`.
+    pub challenge: String,
+    /// Certificates of the chain, which was looked at as a peer would.
+    pub certificates: usize,
+    /// End of validity of the leaf, which nobody trusts.
+    pub not_after: Option<Timestamp>,
+    /// Milliseconds from the first request to the chain.
+    pub took_ms: u64,
 }
 
 /// A one-off certificate.

@@ -2,7 +2,8 @@
 //! let in.
 //!
 //! `GET /v1/status` answers with the [`Status`]; `GET /v1/revocations` with what is revoked; `POST` to `/v1/renew`,
-//! `/v1/rollback`, `/v1/verify`, `/v1/issue`, `/v1/roots` and `/v1/revocations` carry out a command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
+//! `/v1/rehearse`, `/v1/rollback`, `/v1/verify`, `/v1/issue`, `/v1/roots` and `/v1/revocations` carry out a command and answer when
+//! it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
 
 use std::future::Future;
 use std::io;
@@ -34,6 +35,7 @@ use crate::command::CommandError;
 use crate::command::Insistence;
 use crate::command::IssueRequest;
 use crate::command::Issued;
+use crate::command::Rehearsal;
 use crate::command::Renewed;
 use crate::command::RootsAsk;
 use crate::peer;
@@ -47,6 +49,8 @@ use crate::status::Status;
 pub const STATUS: &str = "/v1/status";
 /// Path of the command to renew.
 pub const RENEW: &str = "/v1/renew";
+/// Path of the command to rehearse a renewal.
+pub const REHEARSE: &str = "/v1/rehearse";
 /// Path of the command to take one step back.
 pub const ROLLBACK: &str = "/v1/rollback";
 /// Path of the command to verify.
@@ -71,6 +75,14 @@ pub struct RenewRequest {
     /// What it sets aside.
     #[serde(default)]
     pub insistence: Insistence,
+}
+
+/// Body of a request to rehearse a renewal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RehearseRequest {
+    /// Name of the certificate.
+    pub name: String,
 }
 
 /// Body of a request to take one step back.
@@ -112,6 +124,7 @@ pub async fn serve(
     let router = Router::new()
         .route(STATUS, get(show))
         .route(RENEW, post(renew))
+        .route(REHEARSE, post(rehearse))
         .route(ROLLBACK, post(rollback))
         .route(VERIFY, post(verify))
         .route(ISSUE, post(issue))
@@ -201,6 +214,13 @@ async fn renew(
     Body(RenewRequest { name, insistence }): Body<RenewRequest>,
 ) -> Result<Json<Renewed>, Refusal> {
     state.ask(|reply| Command::Renew { name, insistence, reply }).await.map(Json)
+}
+
+async fn rehearse(
+    State(state): State<Loop>,
+    Body(RehearseRequest { name }): Body<RehearseRequest>,
+) -> Result<Json<Rehearsal>, Refusal> {
+    state.ask(|reply| Command::Rehearse { name, reply }).await.map(Json)
 }
 
 async fn rollback(

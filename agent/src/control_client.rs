@@ -20,9 +20,11 @@ use crate::command::CommandError;
 use crate::command::Insistence;
 use crate::command::IssueRequest;
 use crate::command::Issued;
+use crate::command::Rehearsal;
 use crate::command::Renewed;
 use crate::command::RootsAsk;
 use crate::control;
+use crate::control::RehearseRequest;
 use crate::control::RenewRequest;
 use crate::control::RollbackRequest;
 use crate::control::VerifyRequest;
@@ -122,6 +124,15 @@ impl ControlClient {
     /// [`ControlError`].
     pub async fn renew(&self, name: String, insistence: Insistence) -> Result<Renewed, ControlError> {
         self.send(Method::POST, control::RENEW, &RenewRequest { name, insistence }).await
+    }
+
+    /// Tries a whole order where it does not count. Returns what came of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn rehearse(&self, name: String) -> Result<Rehearsal, ControlError> {
+        self.send(Method::POST, control::REHEARSE, &RehearseRequest { name }).await
     }
 
     /// Puts the certificate before the stored one in its place. Returns when it is proven served.
@@ -265,6 +276,10 @@ mod tests {
                 }
                 Command::Renew { name, reply, .. } | Command::Rollback { name, reply } => {
                     reply.send(Err(CommandError::UnknownName { name, known: "`gateway`".to_owned() })).unwrap();
+                }
+                Command::Rehearse { name, reply } => {
+                    let what = format!("orders of `{name}` cannot be rehearsed");
+                    reply.send(Err(CommandError::Invalid { what })).unwrap();
                 }
                 Command::Verify { name, reply } => {
                     assert_eq!(name, None);

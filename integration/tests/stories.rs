@@ -44,6 +44,11 @@ fn dead_name() {
 }
 
 #[test]
+fn staging() {
+    tell(Story::Staging);
+}
+
+#[test]
 fn drain() {
     tell(Story::Drain);
 }

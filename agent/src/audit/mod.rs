@@ -74,6 +74,8 @@ pub enum Kind {
     PolicyAccepted,
     /// A policy was refused; the one before stays.
     PolicyRefused,
+    /// A whole order was tried at a server whose certificates nobody trusts; the cause says how it went.
+    Rehearsed,
     /// The issuer asks for a renewal at another time.
     RenewalPlanned,
     /// An operator asked for a renewal.

@@ -13,6 +13,7 @@ use super::progress::Progress;
 use super::wait::duration;
 use crate::command::Insistence;
 use crate::command::IssuerWait;
+use crate::command::Rehearsal;
 use crate::command::Renewed;
 use crate::command::Urgency;
 
@@ -33,11 +34,22 @@ pub(super) struct Args {
     /// Renew in a blackout as well.
     #[arg(long)]
     emergency: bool,
+    /// Rehearse the whole order at the issuer's `staging` server; nothing is installed, and the present certificate stays.
+    #[arg(long, conflicts_with_all = ["emergency", "override_wait"])]
+    staging: bool,
 }
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let name = self.name;
+        if self.staging {
+            let rehearsal = ask(global, Some(self.timeout), async |client| client.rehearse(name.clone()).await)?;
+            print(&match self.output {
+                Format::Json => json(&rehearsal)?,
+                Format::Table => rehearsed(&rehearsal),
+            })?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let insistence = Insistence {
             urgency: if self.emergency { Urgency::Emergency } else { Urgency::Planned },
             wait: if self.override_wait { IssuerWait::Overridden } else { IssuerWait::Kept },
@@ -63,9 +75,39 @@ fn render(renewed: &Renewed) -> String {
     format!("{}: serial {old} -> {}, {proof}\n", renewed.name, renewed.new_serial)
 }
 
+fn rehearsed(rehearsal: &Rehearsal) -> String {
+    let Rehearsal { name, server, order, names, challenge, certificates, not_after, took_ms } = rehearsal;
+    let until = not_after.map_or_else(String::new, |until| format!(", the leaf until {until}"));
+    format!(
+        "{name}: rehearsed at {server} in {took_ms} ms; nothing was installed\n  order  {order}\n  names  {}, proven by {challenge}\n  \
+         chain  {certificates} certificates{until}, as a peer would take them from who trusts {server}\n",
+        names.join(", ")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rehearsal_says_what_was_tried_and_that_nothing_came_of_it() {
+        let rehearsal = Rehearsal {
+            name: "gateway".to_owned(),
+            server: "staging.example".to_owned(),
+            order: "https://staging.example/order/1".to_owned(),
+            names: vec!["a.example".to_owned(), "b.example".to_owned()],
+            challenge: "http-01".to_owned(),
+            certificates: 2,
+            not_after: None,
+            took_ms: 7,
+        };
+        let text = rehearsed(&rehearsal);
+        for part in
+            ["staging.example in 7 ms; nothing was installed", "order/1", "a.example, b.example, proven by http-01"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 
     #[test]
     fn old_and_new_serial_and_the_time() {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::check::Check;
 use super::raw;
@@ -11,6 +12,7 @@ use crate::issuer::acme::ExternalAccount;
 use crate::issuer::acme::Limits;
 use crate::issuer::acme::Settings;
 use crate::issuer::acme::SettingsError;
+use crate::issuer::acme::Staging;
 use crate::secret::Secret;
 use crate::yaml::Located;
 
@@ -18,6 +20,8 @@ use crate::yaml::Located;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acme {
     directory: Directory,
+    /// Where orders are rehearsed, and PEM of who vouches for it.
+    staging: Option<(Directory, Option<String>)>,
     /// PEM.
     server_ca: Option<String>,
     contact: Vec<String>,
@@ -36,7 +40,10 @@ impl Acme {
     ///
     /// [`SettingsError::Roots`].
     pub(crate) fn settings(&self) -> Result<Settings, SettingsError> {
+        let staging = self.staging.as_ref();
+        let staging = staging.map(|(directory, pem)| Staging::new(directory.clone(), pem.as_deref())).transpose()?;
         let settings = Settings {
+            staging,
             contact: self.contact.clone(),
             external_account: self.external_account.clone(),
             profile: self.profile.clone(),
@@ -56,17 +63,22 @@ impl Check<'_> {
     pub(super) fn acme(&self, raw: raw::Acme, field: &str) -> Result<Acme, Located> {
         let refuse = |name: &str, error: &SettingsError| self.bad(&format!("{field}.{name}"), &error.to_string());
         let directory = Directory::parse(&raw.directory).map_err(|error| refuse("directory", &error))?;
-        let server_ca = match &raw.server_ca {
+        let server_ca = self.server_ca(raw.server_ca.as_deref(), &format!("{field}.server_ca"))?;
+        let staging = match raw.staging {
             None => None,
-            Some(file) => {
-                let path = self.path(file);
-                let pem = fs::read_to_string(&path).map_err(|error| {
-                    let message = format!("`{}` cannot be read: {error}", path.display());
-                    self.bad(&format!("{field}.server_ca"), &message)
-                })?;
-                Some(pem)
+            Some(staging) => {
+                let directory =
+                    Directory::parse(&staging.directory).map_err(|error| refuse("staging.directory", &error))?;
+                let place = format!("{field}.staging.server_ca");
+                // Where nothing is said, whoever vouches for the one server does for the other.
+                let pem = self.server_ca(staging.server_ca.as_deref(), &place)?.or_else(|| server_ca.clone());
+                Some((directory, pem))
             }
         };
+        if staging.as_ref().is_some_and(|(other, _)| *other == directory) {
+            let message = "it is another server than `directory`: what is tried there is not to count here";
+            return Err(self.bad(&format!("{field}.staging.directory"), message));
+        }
         for (at, contact) in raw.contact.iter().enumerate() {
             // RFC 8555 §7.3: a URL; servers take mail.
             if !contact.starts_with("mailto:") || !contact.contains('@') {
@@ -93,6 +105,7 @@ impl Check<'_> {
         }
         let acme = Acme {
             directory,
+            staging,
             server_ca,
             contact: raw.contact,
             external_account,
@@ -104,6 +117,14 @@ impl Check<'_> {
         };
         acme.settings().map_err(|error| refuse("server_ca", &error))?;
         Ok(acme)
+    }
+
+    fn server_ca(&self, file: Option<&Path>, field: &str) -> Result<Option<String>, Located> {
+        let Some(file) = file else { return Ok(None) };
+        let path = self.path(file);
+        let pem = fs::read_to_string(&path)
+            .map_err(|error| self.bad(field, &format!("`{}` cannot be read: {error}", path.display())))?;
+        Ok(Some(pem))
     }
 
     fn challenge(&self, raw: raw::Challenge, field: &str) -> Result<Challenge, Located> {

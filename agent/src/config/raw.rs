@@ -113,6 +113,7 @@ pub(super) struct Directory {
 #[serde(deny_unknown_fields)]
 pub(super) struct Acme {
     pub(super) directory: String,
+    pub(super) staging: Option<Staging>,
     pub(super) server_ca: Option<PathBuf>,
     #[serde(default)]
     pub(super) contact: Vec<String>,
@@ -122,6 +123,13 @@ pub(super) struct Acme {
     pub(super) resolver: Option<String>,
     pub(super) challenge: Challenge,
     pub(super) certificates_a_week: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Staging {
+    pub(super) directory: String,
+    pub(super) server_ca: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]

@@ -36,6 +36,7 @@ pub use shelf::IssuersError;
 use acme::Acme;
 use acme::AcmeError;
 use acme::AcmeOrder;
+use acme::Rehearsed;
 use acme::Suggested;
 use directory::Awaited;
 use directory::Directory;
@@ -83,6 +84,12 @@ pub enum IssueError {
     /// No key could be made.
     #[error("no key can be made")]
     Key(#[source] KeyError),
+    /// It is not asked for anything at a server.
+    #[error("orders of `{name}` cannot be rehearsed: only ACME servers have a `staging`")]
+    NoRehearsal {
+        /// Its name.
+        name: String,
+    },
     /// OpenBao or Vault, or the way there.
     #[error("OpenBao did not sign")]
     OpenBao(#[source] BaoError),
@@ -94,7 +101,7 @@ impl IssueError {
         match self {
             Self::Acme(error) => error.retry_after(),
             Self::OpenBao(error) => error.retry_after(),
-            Self::BuiltIn(_) | Self::Directory(_) | Self::Gone { .. } | Self::Key(_) => None,
+            Self::BuiltIn(_) | Self::Directory(_) | Self::Gone { .. } | Self::Key(_) | Self::NoRehearsal { .. } => None,
         }
     }
 
@@ -103,7 +110,15 @@ impl IssueError {
         match self {
             Self::Acme(error) => error.is_final(),
             Self::Gone { .. } => true,
-            Self::BuiltIn(_) | Self::Directory(_) | Self::Key(_) | Self::OpenBao(_) => false,
+            Self::BuiltIn(_) | Self::Directory(_) | Self::Key(_) | Self::NoRehearsal { .. } | Self::OpenBao(_) => false,
+        }
+    }
+
+    /// Whether it is about somebody who cannot be asked, and says nothing of what would come of an order elsewhere.
+    pub fn says_nothing(&self) -> bool {
+        match self {
+            Self::Acme(error) => error.says_nothing(),
+            _ => true,
         }
     }
 }
@@ -214,6 +229,36 @@ impl Issuer {
             tracing::warn!(issuer = self.name, error = chain(&error), "its clock cannot be asked for");
             None
         })
+    }
+
+    /// Whether a whole order can be rehearsed, of which nothing is taken into use.
+    pub fn can_rehearse(&self) -> bool {
+        matches!(&self.kind, Kind::Acme(acme) if acme.can_rehearse())
+    }
+
+    /// Rehearses an order for these names.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::Acme`], also where there is nowhere to; [`IssueError::NoRehearsal`] where there can be nowhere.
+    pub async fn rehearse(&self, names: Names, lifetime: i64) -> Result<Rehearsed, IssueError> {
+        let Kind::Acme(acme) = &self.kind else {
+            return Err(IssueError::NoRehearsal { name: self.name.clone() });
+        };
+        let key = PrivateKey::generate().map_err(IssueError::Key)?;
+        acme.rehearse(Request { key, names, lifetime }).await.map_err(IssueError::Acme)
+    }
+
+    /// Takes away what a rehearsal for these names left elsewhere that was cut off.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::Acme`].
+    pub async fn forget_rehearsal(&self, names: &Names) -> Result<(), IssueError> {
+        match &self.kind {
+            Kind::Acme(acme) => acme.forget_rehearsal(names).await.map_err(IssueError::Acme),
+            Kind::BuiltIn(_) | Kind::Directory(_) | Kind::OpenBao(_) => Ok(()),
+        }
     }
 
     /// Looks whether it would accept these names, as far as one can tell without an order.

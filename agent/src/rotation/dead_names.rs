@@ -56,7 +56,11 @@ impl Rotor {
 
     /// Takes note of the names that an issuer is not content with. Whether the next order is without them, and so another one.
     pub(super) fn bury(&self, entry: &mut Entry, error: &StepError, events: &mut Vec<Event>) -> bool {
-        let StepError::Issue { issuer, source } = error else { return false };
+        let (issuer, source) = match error {
+            StepError::Issue { issuer, source } => (issuer, source),
+            StepError::Rehearsal { issuer, source } => (issuer, &**source),
+            _ => return false,
+        };
         let own = self.config.names.labels();
         let mut found: Vec<DeadName> = names_at_fault(source)
             .into_iter()

@@ -16,6 +16,7 @@ mod obtain;
 mod offer;
 pub(crate) mod plan;
 mod preflight;
+mod rehearse;
 mod remedy;
 mod rollback;
 mod rotor;
@@ -207,6 +208,7 @@ impl Rotation {
         mut configs: mpsc::Receiver<Arc<config::Config>>,
         shutdown: CancellationToken,
     ) {
+        self.forget_rehearsals();
         let mut beat = tokio::time::interval(TICK);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -243,6 +245,23 @@ impl Rotation {
         }
         // A step that is being taken ends by itself; waiting for a listener does not hold up the end.
         self.busy.abort_all();
+    }
+
+    /// Takes away what rehearsals left that an agent before this one did not bring to their end.
+    fn forget_rehearsals(&self) {
+        let (context, wanted) = (Arc::clone(&self.context), Arc::clone(&self.wanted));
+        tokio::spawn(async move {
+            for certificate in &wanted.certificates {
+                let Ok(issuer) = context.issuers.named(&certificate.issuer) else { continue };
+                if let Err(error) = issuer.forget_rehearsal(&certificate.names).await {
+                    tracing::warn!(
+                        certificate = certificate.name,
+                        error = chain(&error),
+                        "a rehearsal is not forgotten"
+                    );
+                }
+            }
+        });
     }
 
     /// Tells of a clock that was set. What follows from it, each certificate's next step knows.
@@ -413,6 +432,16 @@ impl Rotation {
                 } else {
                     let _ = reply.send(Err(self.unknown(name)));
                 }
+            }
+            Command::Rehearse { name, reply } => {
+                let Some(certificate) = self.wanted.certificate(&name).cloned() else {
+                    let _ = reply.send(Err(self.unknown(name)));
+                    return;
+                };
+                let context = Arc::clone(&self.context);
+                tokio::spawn(async move {
+                    let _ = reply.send(rehearse::rehearse(&context, &certificate).await);
+                });
             }
             Command::Rollback { name, reply } => {
                 if self.wanted.certificate(&name).is_some() {

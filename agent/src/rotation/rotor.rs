@@ -98,6 +98,14 @@ pub enum StepError {
         /// Why.
         source: IssueError,
     },
+    /// A rehearsal.
+    #[error("a rehearsal of the order failed, and `{issuer}` was not asked")]
+    Rehearsal {
+        /// Its name.
+        issuer: String,
+        /// Why.
+        source: Box<IssueError>,
+    },
     /// Random numbers.
     #[error("nothing can be drawn")]
     Key(#[source] KeyError),
@@ -148,6 +156,8 @@ pub(super) struct Rotor {
     pub(super) knocked: Option<Instant>,
     /// Whether the issuer was asked since the agent began: it may have been away for long.
     pub(super) is_advised: bool,
+    /// Whether the order under way was rehearsed well since the last failure.
+    pub(super) is_rehearsed: bool,
     paused: Option<Instant>,
     /// What is waited for, as the status has it.
     waits_for: Option<Wait>,
@@ -198,6 +208,7 @@ impl Rotor {
             looked: None,
             knocked: None,
             is_advised: false,
+            is_rehearsed: false,
             paused: None,
             waits_for: None,
             alarm: None,
@@ -493,7 +504,10 @@ impl Rotor {
                 self.preflight().await?;
                 entry.order = Some(self.journal(now)?);
             }
-            Edge::Obtain => self.obtain(&mut entry, flight, &mut events).await?,
+            Edge::Obtain => {
+                self.rehearse_first(now).await?;
+                self.obtain(&mut entry, flight, &mut events).await?;
+            }
             Edge::Check => self.check(&mut entry, now, &mut events)?,
             Edge::Stage => self.stage().await?,
             Edge::Install => {
@@ -537,10 +551,15 @@ impl Rotor {
         tracing::error!(certificate = self.config.name, step = edge.as_str(), error = text, "step failed");
         self.context.metrics.rotation(&self.config.name, edge.as_str(), RotationResult::Failure);
         let mut entry = self.entry.clone();
+        self.is_rehearsed = false;
         entry.failures = entry.failures.saturating_add(1);
         if matches!(
             error,
-            StepError::Answer { .. } | StepError::Check(_) | StepError::EndsTooSoon { .. } | StepError::Issue { .. }
+            StepError::Answer { .. }
+                | StepError::Check(_)
+                | StepError::EndsTooSoon { .. }
+                | StepError::Issue { .. }
+                | StepError::Rehearsal { .. }
         ) {
             entry.unissued = entry.unissued.saturating_add(1);
         }

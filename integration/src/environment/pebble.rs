@@ -44,6 +44,8 @@ pub struct PebbleSettings {
     pub alternate_roots: u8,
     /// The DNS that it asks, instead of its own.
     pub dns: Option<SocketAddr>,
+    /// Where it comes to for `http-01`, a place of its own if nothing is said.
+    pub http: Option<SocketAddr>,
     /// Seconds that it asks to stay away while something is being done.
     pub retry_after: Option<u32>,
     /// Seconds that certificates of the profile `shortlived` live, six days if nothing is said.
@@ -78,7 +80,7 @@ impl Pebble {
         let directory = tempfile::tempdir().map_err(file)?;
         let (address, management) = (free_port()?, free_port()?);
         // Where it comes to validate; the agent listens there.
-        let (http, tls) = (free_port()?, free_port()?);
+        let (http, tls) = (settings.http.map_or_else(free_port, Ok)?, free_port()?);
 
         let authority = Authority::new("Pebble's own TLS");
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);

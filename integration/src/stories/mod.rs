@@ -35,6 +35,7 @@ mod revoke_ten_thousand;
 mod rotation;
 mod secrecy;
 mod sessions;
+mod staging;
 mod tcp_postgres;
 mod thousand_rotations;
 mod tokens;
@@ -82,6 +83,8 @@ pub enum Story {
     AcmeDown,
     /// One name of several is dead.
     DeadName,
+    /// Orders that are tried where they do not count.
+    Staging,
     /// An issuer goes away and comes back.
     IssuerDown,
     /// The agent dies at every place where it can.
@@ -142,6 +145,7 @@ impl Story {
         Self::Acme,
         Self::AcmeDown,
         Self::DeadName,
+        Self::Staging,
         Self::IssuerDown,
         Self::KillEverywhere,
         Self::Impersonation,
@@ -186,6 +190,7 @@ impl Story {
             Self::Acme => "acme",
             Self::AcmeDown => "acme-down",
             Self::DeadName => "dead-name",
+            Self::Staging => "staging",
             Self::IssuerDown => "issuer-down",
             Self::KillEverywhere => "kill-everywhere",
             Self::Impersonation => "impersonation",
@@ -233,6 +238,7 @@ impl Story {
             Self::DeadName => {
                 "one bad name of several: said by name, left out if that is wished for, back when it is good again"
             }
+            Self::Staging => "orders are rehearsed where they do not count: when asked, and after three failures",
             Self::Bundle => {
                 "one root of the built-in CA follows another under load; nobody is refused, in the unsafe order nothing is done"
             }
@@ -294,6 +300,7 @@ impl Story {
             Self::Acme => acme::tell(report).await,
             Self::AcmeDown => acme_down::tell(report).await,
             Self::DeadName => dead_name::tell(report).await,
+            Self::Staging => staging::tell(report).await,
             Self::IssuerDown => issuer_down::tell(report).await,
             Self::KillEverywhere => kill_everywhere::tell(report).await,
             Self::Impersonation => impersonation::tell(report).await,

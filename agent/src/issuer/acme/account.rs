@@ -40,6 +40,11 @@ impl Accounts {
         Self { store, key: format!("acme/{issuer}/account"), making: tokio::sync::Mutex::default() }
     }
 
+    /// Where it is kept.
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     /// The account, made if there is none. What it asks goes through `conversation`.
     pub(super) async fn open(&self, conversation: &Conversation, settings: &Settings) -> Result<Account, AcmeError> {
         let making = self.making.lock().await;

@@ -150,6 +150,12 @@ pub enum AcmeError {
         /// What there is.
         offered: String,
     },
+    /// There is nowhere to try.
+    #[error("no `staging` is configured for the issuer at `{host}`, where an order could be rehearsed")]
+    NoStaging {
+        /// The CA.
+        host: String,
+    },
     /// The CA has no such kind of certificates.
     #[error("`{host}` has no profile `{profile}`; it offers {offered}")]
     NoProfile {
@@ -298,6 +304,24 @@ impl AcmeError {
         }
     }
 
+    /// Whether it is about somebody who cannot be asked, or not now, and so says nothing of what would come of an order elsewhere.
+    pub fn says_nothing(&self) -> bool {
+        matches!(
+            self,
+            Self::Answer { .. }
+                | Self::Budget { .. }
+                | Self::Busy { .. }
+                | Self::Network { .. }
+                | Self::NoStaging { .. }
+                | Self::Paused { .. }
+                | Self::RateLimited { .. }
+                | Self::Status { .. }
+                | Self::Store(_)
+                | Self::Unfinished { .. }
+                | Self::Waiting { .. }
+        )
+    }
+
     /// The names that it is about, where there are others that it is not about.
     pub fn names_at_fault(&self) -> Vec<Failure> {
         match self {
@@ -339,6 +363,7 @@ impl AcmeError {
             Self::NoAccount { .. } => "no_account",
             Self::NoChallenge { .. } => "no_challenge",
             Self::NoProfile { .. } => "no_profile",
+            Self::NoStaging { .. } => "no_staging",
             Self::Paused { .. } => "paused",
             Self::RateLimited { .. } => "rate_limited",
             Self::Record { .. } => "record",

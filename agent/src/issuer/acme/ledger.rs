@@ -220,7 +220,7 @@ impl NameSet {
         Self(names)
     }
 
-    fn digest(&self) -> String {
+    pub(super) fn digest(&self) -> String {
         leaf::hex(&Sha256::digest(self.0.join("\n")))
     }
 

@@ -30,6 +30,7 @@ mod ledger;
 mod lost;
 mod order;
 mod problem;
+mod rehearsal;
 mod renewal;
 mod settings;
 mod transport;
@@ -48,6 +49,7 @@ pub use error::AcmeError;
 pub use error::RenewalProblem;
 pub use problem::Failure;
 pub use problem::Problem;
+pub use rehearsal::Rehearsed;
 pub use renewal::Suggested;
 pub use settings::Challenge;
 pub use settings::Check;
@@ -57,6 +59,7 @@ pub use settings::Limits;
 pub use settings::Patience;
 pub use settings::Settings;
 pub use settings::SettingsError;
+pub use settings::Staging;
 pub use settings::Tsig;
 pub use settings::TsigAlgorithm;
 pub use settings::Update;
@@ -89,9 +92,11 @@ pub struct Acme {
     transport: Arc<Transport>,
     accounts: Accounts,
     ledger: Ledger,
-    challenger: Challenger,
+    challenger: Arc<Challenger>,
     asked: Asked,
     fatigue: Fatigue,
+    /// Where whole orders are tried of which nothing is taken into use.
+    staging: Option<Box<Self>>,
 }
 
 /// What is kept of an order at the server; the default is one that was not made yet.
@@ -140,14 +145,33 @@ impl Acme {
     ///
     /// [`AcmeError`], for settings that no client can be made of.
     pub fn new(name: String, settings: Settings, store: Arc<dyn Store>) -> Result<Self, AcmeError> {
+        let challenger = Arc::new(Challenger::new(&settings.challenge));
+        let staging = match settings.for_staging() {
+            Some(of) => {
+                Some(Box::new(Self::with(format!("{name}/staging"), of, Arc::clone(&store), &challenger, None)?))
+            }
+            None => None,
+        };
+        Self::with(name, settings, store, &challenger, staging)
+    }
+
+    /// Proofs of both servers of a name come from one place: they cannot listen at one port each.
+    fn with(
+        name: String,
+        settings: Settings,
+        store: Arc<dyn Store>,
+        challenger: &Arc<Challenger>,
+        staging: Option<Box<Self>>,
+    ) -> Result<Self, AcmeError> {
         let settings = Arc::new(settings);
         Ok(Self {
             transport: Arc::new(Transport::new(Arc::clone(&settings))?),
             accounts: Accounts::new(Arc::clone(&store), &name),
             ledger: Ledger::new(store, &name),
-            challenger: Challenger::new(&settings.challenge),
+            challenger: Arc::clone(challenger),
             asked: Asked::default(),
             fatigue: Fatigue::default(),
+            staging,
             settings,
             name,
         })

@@ -13,11 +13,16 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
+/// Rehearsals of a set of names within the times of the limits: such servers count more, and nothing is in use of theirs.
+const REHEARSALS: usize = 60;
+
 /// How one CA is asked.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where it begins.
     pub directory: Directory,
+    /// Where whole orders are tried of which nothing is taken into use.
+    pub staging: Option<Staging>,
     /// Who vouches for the server's own TLS instead of the system's roots.
     pub server_roots: Option<Vec<Certificate>>,
     /// Where the CA may write to: `mailto:` URLs.
@@ -37,6 +42,15 @@ pub struct Settings {
     pub limits: Limits,
     /// How long is waited.
     pub patience: Patience,
+}
+
+/// A server that issues what nobody trusts, and does not mind being asked often.
+#[derive(Clone, Debug)]
+pub struct Staging {
+    /// Where it begins.
+    pub directory: Directory,
+    /// Who vouches for the server's own TLS instead of the system's roots.
+    pub server_roots: Option<Vec<Certificate>>,
 }
 
 /// URL of an ACME directory (RFC 8555 §7.1.1).
@@ -194,6 +208,7 @@ impl Settings {
     pub fn new(directory: Directory, challenge: Challenge) -> Self {
         Self {
             directory,
+            staging: None,
             server_roots: None,
             contact: Vec::new(),
             external_account: None,
@@ -206,18 +221,39 @@ impl Settings {
         }
     }
 
+    /// The same at the server where it is tried, with an account of its own.
+    pub(super) fn for_staging(&self) -> Option<Self> {
+        let Staging { directory, server_roots } = self.staging.clone()?;
+        let limits = Limits { certificates: REHEARSALS, failures: REHEARSALS, ..self.limits };
+        // The account elsewhere and the names of roots are those of the other server.
+        let (external_account, preferred_chain, staging) = (None, None, None);
+        Some(Self { directory, server_roots, external_account, preferred_chain, staging, limits, ..self.clone() })
+    }
+
     /// Trusts the roots of this PEM for the server's own TLS, and no others.
     ///
     /// # Errors
     ///
     /// [`SettingsError::Roots`], also if there is none.
     pub fn trusting(self, pem: &str) -> Result<Self, SettingsError> {
-        let roots = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| SettingsError::Roots)?;
-        if roots.is_empty() {
-            return Err(SettingsError::Roots);
-        }
-        Ok(Self { server_roots: Some(roots), ..self })
+        Ok(Self { server_roots: Some(roots(pem)?), ..self })
     }
+}
+
+impl Staging {
+    /// At this directory. The roots of the PEM are trusted for the server's own TLS, or those of the system.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::Roots`].
+    pub fn new(directory: Directory, server_pem: Option<&str>) -> Result<Self, SettingsError> {
+        Ok(Self { directory, server_roots: server_pem.map(roots).transpose()? })
+    }
+}
+
+fn roots(pem: &str) -> Result<Vec<Certificate>, SettingsError> {
+    let roots = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| SettingsError::Roots)?;
+    if roots.is_empty() { Err(SettingsError::Roots) } else { Ok(roots) }
 }
 
 impl Directory {
