@@ -24,6 +24,7 @@ pub mod keys;
 pub mod leaf;
 pub mod metrics;
 pub mod names;
+pub mod openbao;
 pub mod peer;
 pub mod policy_file;
 pub mod policy_source;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use portcullis_policy::schedule::Share;
 use reqwest::Url;
+use rustls::pki_types::CertificateDer;
 
 use super::Acme;
 use super::check::Check;
@@ -102,17 +103,31 @@ impl Check<'_> {
     }
 
     fn openbao(&self, raw: raw::OpenBao, field: &str) -> Result<openbao::Settings, Located> {
-        let server_roots = match &raw.server_ca {
-            None => None,
-            Some(file) => {
-                let place = format!("{field}.server_ca");
-                let refuse = |why: String| self.bad(&place, &format!("`{}` {why}", self.path(file).display()));
-                let pem = std::fs::read_to_string(self.path(file));
-                let pem = pem.map_err(|error| refuse(format!("cannot be read: {error}")))?;
-                Some(leaf::chain(&pem).map_err(|_| refuse("holds no certificates in PEM".to_owned()))?)
-            }
-        };
-        let login = match raw.login {
+        let server_roots = self.server_roots(raw.server_ca.as_deref(), field)?;
+        let login = self.bao_login(raw.login);
+        let mount = raw.mount.unwrap_or_else(|| "pki".to_owned());
+        self.bao_path(&mount, &format!("{field}.mount"))?;
+        self.bao_path(&raw.role, &format!("{field}.role"))?;
+        let address = self.server(&raw.address, &format!("{field}.address"))?;
+        Ok(openbao::Settings { address, server_roots, namespace: raw.namespace, mount, role: raw.role, login })
+    }
+
+    /// The authorities of `server_ca`, if it is there.
+    pub(super) fn server_roots(
+        &self,
+        file: Option<&Path>,
+        field: &str,
+    ) -> Result<Option<Vec<CertificateDer<'static>>>, Located> {
+        let Some(file) = file else { return Ok(None) };
+        let place = format!("{field}.server_ca");
+        let refuse = |why: String| self.bad(&place, &format!("`{}` {why}", self.path(file).display()));
+        let pem = std::fs::read_to_string(self.path(file));
+        let pem = pem.map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        leaf::chain(&pem).map(Some).map_err(|_| refuse("holds no certificates in PEM".to_owned()))
+    }
+
+    pub(super) fn bao_login(&self, raw: raw::BaoLogin) -> openbao::Login {
+        match raw {
             raw::BaoLogin::Approle(login) => openbao::Login::AppRole {
                 mount: login.mount.unwrap_or_else(|| "approle".to_owned()),
                 role_id: login.role_id,
@@ -125,20 +140,19 @@ impl Check<'_> {
                 key: self.path(&login.key),
             },
             raw::BaoLogin::Token(login) => openbao::Login::Token { file: self.path(&login.file) },
-        };
-        let mount = raw.mount.unwrap_or_else(|| "pki".to_owned());
-        for (name, part) in [("mount", &mount), ("role", &raw.role)] {
-            if !is_path(part) {
-                let message = format!("`{part}` is not a path of letters, digits, `-`, `_`, `.` and `/`");
-                return Err(self.bad(&format!("{field}.{name}"), &message));
-            }
         }
-        let address = self.server(&raw.address, &format!("{field}.address"))?;
-        Ok(openbao::Settings { address, server_roots, namespace: raw.namespace, mount, role: raw.role, login })
+    }
+
+    /// A part of a path of the API.
+    pub(super) fn bao_path(&self, part: &str, field: &str) -> Result<(), Located> {
+        if is_path(part) {
+            return Ok(());
+        }
+        Err(self.bad(field, &format!("`{part}` is not a path of letters, digits, `-`, `_`, `.` and `/`")))
     }
 
     /// A server that gets secrets: over TLS, or on this machine.
-    fn server(&self, given: &str, field: &str) -> Result<Url, Located> {
+    pub(super) fn server(&self, given: &str, field: &str) -> Result<Url, Located> {
         crate::fetch::parse_private(given).map_err(|why| self.bad(field, &format!("`{given}` {why}")))
     }
 

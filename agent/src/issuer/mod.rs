@@ -41,8 +41,8 @@ use acme::Suggested;
 use directory::Awaited;
 use directory::Directory;
 use directory::DirectoryError;
-use openbao::BaoError;
 use openbao::OpenBao;
+use openbao::SignError;
 
 /// The name of the built-in CA among the issuers.
 pub const BUILT_IN: &str = "built-in";
@@ -92,7 +92,7 @@ pub enum IssueError {
     },
     /// OpenBao or Vault, or the way there.
     #[error("OpenBao did not sign")]
-    OpenBao(#[source] BaoError),
+    OpenBao(#[source] SignError),
 }
 
 impl IssueError {

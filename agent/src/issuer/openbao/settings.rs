@@ -1,9 +1,10 @@
 //! Where a PKI engine is, and how to get in.
 
-use std::path::PathBuf;
-
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
+
+use crate::openbao::Login;
+use crate::openbao::Server;
 
 /// One PKI engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,32 +23,14 @@ pub struct Settings {
     pub login: Login,
 }
 
-/// How the agent shows who it is. Secrets stay in their files, which are read anew with each login.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Login {
-    /// A role and its secret (`auth/approle`).
-    AppRole {
-        /// Where the method is mounted.
-        mount: String,
-        /// Identifies the role; not a secret.
-        role_id: String,
-        /// The file that holds the secret.
-        secret_id: PathBuf,
-    },
-    /// A TLS client certificate (`auth/cert`).
-    Certificate {
-        /// Where the method is mounted.
-        mount: String,
-        /// Which of the engine's certificate roles; it looks for one itself where there is none.
-        role: Option<String>,
-        /// Chain in PEM.
-        certificate: PathBuf,
-        /// Key in PEM.
-        key: PathBuf,
-    },
-    /// A token that somebody else made.
-    Token {
-        /// The file that holds it.
-        file: PathBuf,
-    },
+impl Settings {
+    /// The server.
+    pub(super) fn server(&self) -> Server {
+        Server {
+            address: self.address.clone(),
+            roots: self.server_roots.clone(),
+            namespace: self.namespace.clone(),
+            login: self.login.clone(),
+        }
+    }
 }

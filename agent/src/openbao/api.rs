@@ -3,11 +3,12 @@
 use portcullis_policy::UnixTime;
 use reqwest::Client;
 use reqwest::Method;
+use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use serde_json::Value;
 
 use super::BaoError;
-use super::Settings;
+use super::Server;
 use crate::leaf;
 use crate::secret::Secret;
 
@@ -20,14 +21,14 @@ const LONGEST_AWAY: i64 = 86_400;
 
 /// Asks `/v1/PATH`.
 pub(super) async fn ask(
-    settings: &Settings,
+    server: &Server,
     client: &Client,
     token: Option<&Secret>,
     method: Method,
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, BaoError> {
-    let base = settings.address.as_str().trim_end_matches('/');
+    let base = server.address.as_str().trim_end_matches('/');
     let mut request = client.request(method, format!("{base}/v1/{path}")).header("X-Vault-Request", "true");
     if let Some(token) = token {
         let mut value = reqwest::header::HeaderValue::from_str(token.expose())
@@ -35,7 +36,7 @@ pub(super) async fn ask(
         value.set_sensitive(true);
         request = request.header("X-Vault-Token", value);
     }
-    if let Some(namespace) = &settings.namespace {
+    if let Some(namespace) = &server.namespace {
         request = request.header("X-Vault-Namespace", namespace);
     }
     if let Some(body) = body {
@@ -58,6 +59,9 @@ pub(super) async fn ask(
     if !status.is_success() {
         let words = answer.as_ref().map(words).unwrap_or_default();
         return Err(BaoError::Refused { path: path.to_owned(), status, words, retry_after });
+    }
+    if status == StatusCode::NO_CONTENT {
+        return Ok(Value::Null);
     }
     answer.ok_or_else(|| BaoError::Malformed { path: path.to_owned(), wanted: "JSON" })
 }
