@@ -1,6 +1,6 @@
-//! A certificate as files, replaced as a whole by one rename.
+//! A certificate or another credential as files, replaced as a whole by one rename.
 //!
-//! Each certificate is a *generation*: a directory `..gen-SERIAL` that is written, given its modes and synced before
+//! Each of them is a *generation*: a directory `..gen-SERIAL` that is written, given its modes and synced before
 //! anything points to it. `..data` is a link to the current generation, and the names that readers open are links through
 //! it; renaming a new `..data` over the old one is the only moment at which anything changes. Envoy watches such a
 //! directory (`watched_directory`), and so do the consumers of Kubernetes' secrets.
@@ -53,6 +53,24 @@ const GENERATION: &str = "..gen-";
 const TEMPORARY: &str = "..new-";
 
 /// What a generation holds.
+pub trait Contents {
+    /// Names the generation: a serial number, an identifier.
+    fn serial(&self) -> &str;
+
+    /// What the file of that name holds, and who may read it.
+    fn file(&self, name: &str) -> (Zeroizing<String>, Secrecy);
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// Everybody who may enter the directory.
+    Public,
+    /// Whom the declared mode lets.
+    Secret,
+}
+
+/// A certificate as files.
 #[derive(Debug)]
 pub struct FileSet<'a> {
     /// Names the generation; a serial number.
@@ -71,20 +89,55 @@ pub struct Generations {
     path: PathBuf,
     directory: OwnedFd,
     access: Access,
-    combined: bool,
+    /// The names that readers open.
+    names: Vec<String>,
     keep: usize,
     /// Of the current generation, when it was last found as it should be.
     verified: Mutex<Option<mend::Stamp>>,
     _lock: OwnedFd,
 }
 
+impl Contents for FileSet<'_> {
+    fn serial(&self) -> &str {
+        self.serial
+    }
+
+    fn file(&self, name: &str) -> (Zeroizing<String>, Secrecy) {
+        let (leaf, rest) = self.chain_pem.split_at(end_of_first(self.chain_pem));
+        // `chain.pem` is what follows the leaf; under a root that signs leaves itself, the root.
+        let above = if rest.trim().is_empty() { self.ca_pem } else { rest.trim_start() };
+        let public = |text: &str| (Zeroizing::new(text.to_owned()), Secrecy::Public);
+        match name {
+            "privkey.pem" | "tls.key" => (self.key.pem(), Secrecy::Secret),
+            COMBINED => {
+                let both = format!("{}\n{}", self.chain_pem.trim_end(), self.key.pem().as_str());
+                (Zeroizing::new(both), Secrecy::Secret)
+            }
+            "cert.pem" => public(leaf),
+            "chain.pem" => public(above),
+            "ca.crt" => public(self.ca_pem),
+            _ => public(self.chain_pem),
+        }
+    }
+}
+
 impl Generations {
-    /// Makes the directory if it is not there, locks it, and removes what a crash left.
+    /// For a certificate: makes the directory if it is not there, locks it, and removes what a crash left.
     ///
     /// # Errors
     ///
     /// [`GenerationError`].
     pub fn open(files: &config::Files) -> Result<Self, GenerationError> {
+        let names = NAMES.into_iter().chain(files.combined.then_some(COMBINED)).map(str::to_owned);
+        Self::open_with(files, names.collect())
+    }
+
+    /// For something else, of which readers open files of these names.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerationError`].
+    pub fn open_with(files: &config::Files, names: Vec<String>) -> Result<Self, GenerationError> {
         let path = files.directory.clone();
         let fail = |action, source: Errno| GenerationError::Io { action, path: path.clone(), source: source.into() };
         let user = rustix::process::geteuid();
@@ -107,15 +160,8 @@ impl Generations {
         if !locked {
             return Err(GenerationError::Locked { path, pid: holder(&std::fs::File::from(lock)) });
         }
-        let generations = Self {
-            path,
-            directory,
-            access,
-            combined: files.combined,
-            keep: files.keep,
-            verified: Mutex::default(),
-            _lock: lock,
-        };
+        let generations =
+            Self { path, directory, access, names, keep: files.keep, verified: Mutex::default(), _lock: lock };
         generations.remove_leftovers()?;
         if files.owner.is_some() || files.group.is_some() {
             generations.preflight()?;
@@ -137,8 +183,8 @@ impl Generations {
     /// # Errors
     ///
     /// [`GenerationError`].
-    pub fn stage(&self, set: &FileSet<'_>) -> Result<(), GenerationError> {
-        let name = generation(set.serial);
+    pub fn stage(&self, set: &impl Contents) -> Result<(), GenerationError> {
+        let name = generation(set.serial());
         if self.current()?.as_deref() == Some(&name) {
             return Ok(());
         }
@@ -180,9 +226,9 @@ impl Generations {
     }
 
     /// Has every name that readers open lead through `..data`. Names those that did not.
-    fn link_names(&self) -> Result<Vec<&'static str>, GenerationError> {
+    fn link_names(&self) -> Result<Vec<&str>, GenerationError> {
         let mut changed = Vec::new();
-        for file in self.names() {
+        for file in self.names.iter().map(String::as_str) {
             let target = format!("{DATA}/{file}");
             match rustix::fs::readlinkat(&self.directory, file, Vec::new()) {
                 Ok(found) if found.as_bytes() == target.as_bytes() => continue,
@@ -192,44 +238,34 @@ impl Generations {
             }
             changed.push(file);
         }
-        if !self.combined {
-            self.unlink_combined()?;
-        }
+        self.unlink_unnamed()?;
         Ok(changed)
     }
 
-    /// It is not asked for any more, and would lead to a file that the next generation does not have.
-    fn unlink_combined(&self) -> Result<(), GenerationError> {
-        let target = format!("{DATA}/{COMBINED}");
-        match rustix::fs::readlinkat(&self.directory, COMBINED, Vec::new()) {
-            Ok(found) if found.as_bytes() == target.as_bytes() => {
-                rustix::fs::unlinkat(&self.directory, COMBINED, AtFlags::empty())
-                    .map_err(|error| self.fail("remove", COMBINED, error))
+    /// What is not asked for any more would lead to a file that the next generation does not have.
+    fn unlink_unnamed(&self) -> Result<(), GenerationError> {
+        for (name, kind) in self.entries()? {
+            if kind != FileType::Symlink || self.names.contains(&name) {
+                continue;
             }
-            _ => Ok(()),
+            let ours = format!("{DATA}/{name}");
+            match rustix::fs::readlinkat(&self.directory, &name, Vec::new()) {
+                Ok(found) if found.as_bytes() == ours.as_bytes() => {
+                    rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty())
+                        .map_err(|error| self.fail("remove", &name, error))?;
+                }
+                _ => {}
+            }
         }
-    }
-
-    /// The names that readers open.
-    fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
-        NAMES.into_iter().chain(self.combined.then_some(COMBINED))
+        Ok(())
     }
 
     /// What each file of a generation holds, and its mode.
-    fn contents(&self, set: &FileSet<'_>) -> Vec<(&'static str, Zeroizing<String>, Mode)> {
-        let (leaf, rest) = set.chain_pem.split_at(end_of_first(set.chain_pem));
-        // `chain.pem` is what follows the leaf; under a root that signs leaves itself, the root.
-        let above = if rest.trim().is_empty() { set.ca_pem } else { rest.trim_start() };
-        let (secret, public) = (self.access.key, self.access.public());
-        let contents = self.names().map(|name| match name {
-            "privkey.pem" | "tls.key" => (name, set.key.pem(), secret),
-            COMBINED => {
-                (name, Zeroizing::new(format!("{}\n{}", set.chain_pem.trim_end(), set.key.pem().as_str())), secret)
-            }
-            "cert.pem" => (name, Zeroizing::new(leaf.to_owned()), public),
-            "chain.pem" => (name, Zeroizing::new(above.to_owned()), public),
-            "ca.crt" => (name, Zeroizing::new(set.ca_pem.to_owned()), public),
-            _ => (name, Zeroizing::new(set.chain_pem.to_owned()), public),
+    fn contents<'a>(&'a self, set: &impl Contents) -> Vec<(&'a str, Zeroizing<String>, Mode)> {
+        let contents = self.names.iter().map(|name| {
+            let (text, secrecy) = set.file(name);
+            let mode = if secrecy == Secrecy::Secret { self.access.key } else { self.access.public() };
+            (name.as_str(), text, mode)
         });
         contents.collect()
     }

@@ -13,8 +13,8 @@ use rustix::fs::OFlags;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
+use super::Contents;
 use super::DATA;
-use super::FileSet;
 use super::GenerationError;
 use super::Generations;
 use super::access::described;
@@ -35,9 +35,9 @@ impl Generations {
     /// # Errors
     ///
     /// [`GenerationError`], if something cannot be put right.
-    pub fn mend(&self, set: &FileSet<'_>) -> Result<Option<Vec<String>>, GenerationError> {
+    pub fn mend(&self, set: &impl Contents) -> Result<Option<Vec<String>>, GenerationError> {
         self.look_at_place()?;
-        let name = generation(set.serial);
+        let name = generation(set.serial());
         if self.current()?.as_deref() != Some(&name) {
             return Ok(None);
         }
@@ -128,7 +128,7 @@ impl Generations {
             (stat.st_ctime <= settled).then_some((stat.st_ino, stat.st_mode, stat.st_ctime, nanoseconds))
         };
         let mut stamp = vec![of(rustix::fs::fstat(inside).ok()?)?];
-        for file in self.names() {
+        for file in &self.names {
             stamp.push(of(rustix::fs::statat(inside, file, AtFlags::SYMLINK_NOFOLLOW).ok()?)?);
         }
         Some(Stamp(stamp))
