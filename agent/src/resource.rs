@@ -53,6 +53,16 @@ pub enum Body {
         /// PEM of revocation lists, one of each CA; none for no list.
         crl_pem: Option<String>,
     },
+    /// A secret of one value (SDS `generic_secret`): what an injected credential is made of.
+    GenericSecret {
+        /// The value, as it is used.
+        value: Zeroizing<Vec<u8>>,
+    },
+    /// Keys of session tickets (SDS `session_ticket_keys`), 80 bytes each: the first encrypts, all decrypt. Never empty.
+    SessionTicketKeys {
+        /// The keys.
+        keys: Vec<Zeroizing<Vec<u8>>>,
+    },
     /// The Wasm filter with the policy as its configuration (ECDS).
     WasmFilter {
         /// What it stands in the way of: requests in a chain of HTTP filters, or connections in one of network filters.
@@ -76,6 +86,8 @@ impl std::fmt::Debug for Resource {
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::GenericSecret { .. } => "GenericSecret",
+            Self::SessionTicketKeys { .. } => "SessionTicketKeys",
             Self::TlsCertificate { .. } => "TlsCertificate",
             Self::ValidationContext { .. } => "ValidationContext",
             Self::WasmFilter { .. } => "WasmFilter",

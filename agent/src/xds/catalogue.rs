@@ -20,7 +20,10 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(body: &Body) -> Self {
         match body {
-            Body::TlsCertificate { .. } | Body::ValidationContext { .. } => Self::Secret,
+            Body::GenericSecret { .. }
+            | Body::SessionTicketKeys { .. }
+            | Body::TlsCertificate { .. }
+            | Body::ValidationContext { .. } => Self::Secret,
             Body::WasmFilter { .. } => Self::Filter,
         }
     }

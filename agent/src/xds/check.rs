@@ -15,6 +15,8 @@ use crate::leaf::timestamp;
 use crate::resource::Body;
 use crate::resource::Resource;
 
+/// Bytes of a session ticket key: a name, a key that authenticates, one that encrypts.
+pub(crate) const TICKET_KEY: usize = 80;
 /// How a WebAssembly module begins.
 const WASM_MAGIC: [u8; 4] = *b"\0asm";
 
@@ -47,6 +49,18 @@ pub enum PublishError {
     NotAModule {
         /// The file.
         path: String,
+    },
+    /// A header cannot hold it.
+    #[error("the secret `{name}` is empty or has a control character, as a line's end, which no header can hold")]
+    NotAValue {
+        /// Name of the resource.
+        name: String,
+    },
+    /// Something else than ticket keys.
+    #[error("`{name}` is not one or more session ticket keys of {TICKET_KEY} bytes")]
+    NotTicketKeys {
+        /// Name of the resource.
+        name: String,
     },
     /// The module's file cannot be read.
     #[error("cannot read the module `{path}`")]
@@ -84,6 +98,20 @@ pub(super) fn check(resource: Resource, now: Timestamp) -> Result<Published, Pub
             }
             if entries == 0 {
                 return Err(PublishError::EmptyBundle { name: name.clone() });
+            }
+            None
+        }
+        Body::GenericSecret { value } => {
+            // A proxy takes a line's end without a word, and answers every request with 503 from then on.
+            let is_value = |byte: &u8| (0x20..0x7f).contains(byte) || *byte >= 0x80;
+            if value.is_empty() || !value.iter().all(is_value) {
+                return Err(PublishError::NotAValue { name: name.clone() });
+            }
+            None
+        }
+        Body::SessionTicketKeys { keys } => {
+            if keys.is_empty() || keys.iter().any(|key| key.len() != TICKET_KEY) {
+                return Err(PublishError::NotTicketKeys { name: name.clone() });
             }
             None
         }

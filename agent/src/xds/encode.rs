@@ -11,9 +11,11 @@ use envoy_types::pb::envoy::config::core::v3::data_source;
 use envoy_types::pb::envoy::extensions::filters::http;
 use envoy_types::pb::envoy::extensions::filters::network;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::GenericSecret;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::SubjectAltNameMatcher;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::TlsCertificate;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::TlsSessionTicketKeys;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use envoy_types::pb::envoy::extensions::wasm::v3::CapabilityRestrictionConfig;
@@ -58,6 +60,17 @@ pub(super) fn any(resource: &Resource) -> Any {
     match &resource.body {
         Body::TlsCertificate { chain_pem, key_pem } => {
             pack(&secret(resource, secret::Type::TlsCertificate(tls_certificate(chain_pem, key_pem))))
+        }
+        Body::GenericSecret { value } => pack(&secret(
+            resource,
+            secret::Type::GenericSecret(GenericSecret {
+                secret: Some(inline(value.as_slice())),
+                ..GenericSecret::default()
+            }),
+        )),
+        Body::SessionTicketKeys { keys } => {
+            let keys = TlsSessionTicketKeys { keys: keys.iter().map(|key| inline(key.as_slice())).collect() };
+            pack(&secret(resource, secret::Type::SessionTicketKeys(keys)))
         }
         Body::ValidationContext { trusted_ca_pem, match_uri, crl_pem } => {
             let context = validation_context(trusted_ca_pem, match_uri, crl_pem.as_deref());
@@ -135,8 +148,8 @@ fn plugin(name: &str, module: &str, configuration: &str) -> PluginConfig {
     }
 }
 
-fn inline(text: &str) -> DataSource {
-    source(data_source::Specifier::InlineBytes(text.as_bytes().to_vec()))
+fn inline(contents: impl AsRef<[u8]>) -> DataSource {
+    source(data_source::Specifier::InlineBytes(contents.as_ref().to_vec()))
 }
 
 fn file(path: &str) -> DataSource {
