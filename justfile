@@ -59,10 +59,10 @@ build-fuzz:
     RUSTC_WORKSPACE_WRAPPER="$PWD/policy/fuzz/rustc" \
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
-# Install what is missing: the Wasm target, Envoy, and for the tests HAProxy, Knot DNS, nginx, OpenBao, Pebble, PostgreSQL and
-# promtool. No root; everything goes below .tools.
+# Install what is missing: the Wasm target, Envoy, and for the tests HAProxy, Knot DNS, nginx, OpenBao, Pebble, PostgreSQL,
+# promtool and Redis. No root; everything goes below .tools.
 install: install-target install-envoy install-haproxy install-knot install-nginx install-openbao install-pebble \
-    install-postgres install-promtool
+    install-postgres install-promtool install-redis
 
 [private]
 install-target:
@@ -102,6 +102,11 @@ install-haproxy:
     @test -n "${HAPROXY:-}" || test -x .tools/haproxy || \
         tools/install-debian haproxy usr/sbin/haproxy haproxy \
             liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libssl3 libpcre2-8-0 libcrypt1
+
+[private]
+install-redis:
+    @test -n "${REDIS:-}" || test -x .tools/redis || \
+        tools/install-debian redis usr/bin/redis-server redis-server redis-tools libatomic1 libjemalloc2 liblzf1 libssl3 libsystemd0
 
 # A DNS server that takes signed changes.
 [private]

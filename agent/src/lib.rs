@@ -9,6 +9,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod control_client;
+pub mod credential;
 pub mod daemon;
 pub mod envoy_admin;
 pub mod errors;

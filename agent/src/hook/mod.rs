@@ -18,6 +18,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::ExitStatus;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -161,6 +162,28 @@ impl Hook {
         variables: impl IntoIterator<Item = (&'static str, String)>,
         key: &str,
     ) -> Result<String, HookError> {
+        let Ended { path, status, output } = self.run_to_end(json, variables).await?;
+        let said = output.last_line(key);
+        let Some(status) = status else { return Err(HookError::TimedOut { path, after: self.timeout, said }) };
+        match status {
+            Ok(status) if status.success() => {
+                Ok(format!("hook `{}` ended well{}", path.display(), words(said.as_deref())))
+            }
+            Ok(status) => Err(HookError::Failed { path, how: status.to_string(), said }),
+            Err(source) => Err(HookError::Run { path, source }),
+        }
+    }
+
+    /// Runs it to its end, told this; how that was is the caller's to judge.
+    ///
+    /// # Errors
+    ///
+    /// [`HookError`], where it could not be run.
+    pub(crate) async fn run_to_end(
+        &self,
+        json: &[u8],
+        variables: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<Ended, HookError> {
         let path = find(&self.program)?;
         let failed = |source| HookError::Run { path: path.clone(), source };
         let (reader, writer) = io::pipe().map_err(failed)?;
@@ -187,17 +210,18 @@ impl Hook {
         })
         .await;
         let status = running.end().await;
-        let said = output.last_line(key);
-        match ended {
-            Err(_) => Err(HookError::TimedOut { path, after: self.timeout, said }),
-            Ok(ended) => match ended.and(status).map_err(failed)? {
-                status if status.success() => {
-                    Ok(format!("hook `{}` ended well{}", path.display(), words(said.as_deref())))
-                }
-                status => Err(HookError::Failed { path, how: status.to_string(), said }),
-            },
-        }
+        Ok(Ended { path, status: ended.ok().map(|ended| ended.and(status)), output })
     }
+}
+
+/// A program that ended, or was ended.
+pub(crate) struct Ended {
+    /// The program.
+    pub(crate) path: PathBuf,
+    /// How; none if its time was over.
+    pub(crate) status: Option<io::Result<ExitStatus>>,
+    /// What it printed.
+    pub(crate) output: Output,
 }
 
 /// A file in memory, so that a hook that does not read holds up nobody.

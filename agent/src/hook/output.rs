@@ -17,7 +17,7 @@ const LINE: usize = 200;
 /// Characters of a line of a key that tell something of it.
 const TELLING: usize = 16;
 
-pub(super) struct Output {
+pub(crate) struct Output {
     pipe: pipe::Receiver,
     kept: Vec<u8>,
     buffer: Box<[u8; 16 * 1024]>,
@@ -40,7 +40,12 @@ impl Output {
     }
 
     /// The last line that the program printed, among what was kept. No line of `key` is in it.
-    pub(super) fn last_line(mut self, key: &str) -> Option<String> {
+    pub(super) fn last_line(self, key: &str) -> Option<String> {
+        quotable(&self.text(), key)
+    }
+
+    /// What was kept. Who repeats any of it looks for secrets first.
+    pub(crate) fn text(mut self) -> String {
         // Asked for itself: what came last may be news to the runtime.
         if let Ok(pipe) = self.pipe.into_nonblocking_fd() {
             for _ in 0..LAST_READS {
@@ -50,7 +55,7 @@ impl Output {
                 }
             }
         }
-        quotable(&String::from_utf8_lossy(&self.kept), key)
+        String::from_utf8_lossy(&self.kept).into_owned()
     }
 }
 

@@ -12,6 +12,9 @@ use std::process::ExitStatus;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use tempfile::TempDir;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::AsyncReadExt as _;
@@ -36,14 +39,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Nobody: PostgreSQL refuses to be root.
 const NOBODY: u32 = 65534;
 
-/// A running PostgreSQL that believes everybody on loopback.
+/// A running PostgreSQL.
 #[derive(Debug)]
 pub struct Postgres {
     process: Process,
     address: SocketAddr,
     programs: PathBuf,
+    is_root: bool,
     // Last, so that it goes after who writes to it.
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+/// Whom it believes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Believes {
+    Everybody,
+    /// The others show a password (SCRAM-SHA-256).
+    Superuser,
 }
 
 /// A session: one `psql`, which is asked line by line.
@@ -55,12 +67,25 @@ pub struct Session {
 }
 
 impl Postgres {
-    /// Makes a database and starts it.
+    /// Makes a database that believes everybody on loopback, and starts it.
     ///
     /// # Errors
     ///
     /// [`EnvironmentError`], with its last words.
     pub async fn start() -> Result<Self, EnvironmentError> {
+        Self::make(Believes::Everybody).await
+    }
+
+    /// Makes one that asks everybody but `postgres` for a password, and starts it. It logs every statement.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`], with its last words.
+    pub async fn start_with_passwords() -> Result<Self, EnvironmentError> {
+        Self::make(Believes::Superuser).await
+    }
+
+    async fn make(believes: Believes) -> Result<Self, EnvironmentError> {
         let programs = programs::postgres()?;
         let file = |doing| move |source| EnvironmentError::File { doing, path: std::env::temp_dir(), source };
         let directory = tempfile::tempdir().map_err(file("create a directory in"))?;
@@ -74,30 +99,57 @@ impl Postgres {
         init.arg("--pgdata").arg(&data).args(["--username", "postgres", "--auth", "trust", "--no-sync"]);
         init.args(["--encoding", "UTF8", "--no-locale"]);
         run(Command::from(init)).await?;
-
-        let address = free_port()?;
-        let mut serve = command(&programs, "postgres", is_root);
-        serve.arg("-D").arg(&data);
-        for setting in [
-            format!("port={}", address.port()),
-            "listen_addresses=127.0.0.1".to_owned(),
-            "unix_socket_directories=".to_owned(),
-            "log_connections=on".to_owned(),
-            // It is thrown away.
-            "fsync=off".to_owned(),
-        ] {
-            serve.arg("-c").arg(setting);
+        if believes == Believes::Superuser {
+            let rules =
+                "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+            super::write(&data.join("pg_hba.conf"), rules)?;
+            super::write(&data.join("postgresql.auto.conf"), "log_statement = 'all'\n")?;
         }
-        let log = directory.path().join("postgres.log");
-        let process = Process::start("postgres", &mut serve, log)?;
-        let mut postgres = Self { process, address, programs, _directory: directory };
+        let address = free_port()?;
+        let process = serve(&programs, directory.path(), address, is_root)?;
+        let mut postgres = Self { process, address, programs, is_root, directory };
         postgres.ready().await?;
         Ok(postgres)
+    }
+
+    /// Ends it at once, whoever is connected; it finds out at its next start.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn crash(&mut self) -> Result<(), EnvironmentError> {
+        // Its word for an immediate end: whoever it started ends too, and leaves its place free.
+        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
+            let failed = |source| EnvironmentError::Spawn { program: "postgres", source };
+            kill_process(pid, Signal::QUIT).map_err(|error| failed(error.into()))?;
+        }
+        let ended = wait::until("postgres to end", START, async || self.process.ended().ok_or("it runs"));
+        ended.await.map(drop)
+    }
+
+    /// Starts it again after it was ended, at the same place.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`], with its last words.
+    pub async fn start_again(&mut self) -> Result<(), EnvironmentError> {
+        self.process = serve(&self.programs, self.directory.path(), self.address, self.is_root)?;
+        self.ready().await
+    }
+
+    /// Everything that it logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its Unix socket, where everybody is believed.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join(format!(".s.PGSQL.{}", self.address.port()))
     }
 
     /// How many connections it has taken.
@@ -191,6 +243,22 @@ impl Session {
         }
         Ok((self.child.wait().await.map_err(failed)?, said.trim().to_owned()))
     }
+}
+
+fn serve(programs: &Path, directory: &Path, address: SocketAddr, is_root: bool) -> Result<Process, EnvironmentError> {
+    let mut serve = command(programs, "postgres", is_root);
+    serve.arg("-D").arg(directory.join("data"));
+    for setting in [
+        format!("port={}", address.port()),
+        "listen_addresses=127.0.0.1".to_owned(),
+        format!("unix_socket_directories={}", directory.display()),
+        "log_connections=on".to_owned(),
+        // It is thrown away.
+        "fsync=off".to_owned(),
+    ] {
+        serve.arg("-c").arg(setting);
+    }
+    Process::start("postgres", &mut serve, directory.join("postgres.log"))
 }
 
 /// What the package brings, where nobody may read it: the checkout may lie in root's own folder.

@@ -121,6 +121,15 @@ pub fn openbao() -> Result<PathBuf, EnvironmentError> {
     find("OpenBao", "BAO", ".tools/bao", "./just install")
 }
 
+/// Redis.
+///
+/// # Errors
+///
+/// [`EnvironmentError::ProgramMissing`].
+pub fn redis() -> Result<PathBuf, EnvironmentError> {
+    find("Redis", "REDIS", ".tools/redis", "./just install")
+}
+
 /// Pebble, the ACME server.
 ///
 /// # Errors

@@ -1,0 +1,3 @@
+//! Credentials that rotate: passwords, tokens and keys that services behind the proxy use.
+
+pub mod target;
