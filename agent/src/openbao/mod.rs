@@ -165,6 +165,37 @@ impl OpenBao {
         Ok(Answer { body, login: standing(&session) })
     }
 
+    /// The same for somebody to whom something is lent: a login that is good is kept, whatever it may not do.
+    pub(crate) async fn ask_holding(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, BaoError> {
+        let mut session = self.session.lock().await;
+        let token = self.token(&mut session).await?;
+        let body = match self.ask_with(&token, method.clone(), path, body).await {
+            Err(error) if error.is_forbidden() => {
+                match self.ask_with(&token, Method::GET, "auth/token/lookup-self", None).await {
+                    Err(lookup) if lookup.is_forbidden() => {}
+                    _ => return Err(error),
+                }
+                *session = None;
+                let token = self.token(&mut session).await?;
+                self.ask_with(&token, method, path, body).await?
+            }
+            answer => answer?,
+        };
+        Ok(Answer { body, login: standing(&session) })
+    }
+
+    /// Renews the login if it is time, begins another one if that fails, and says which it is.
+    pub(crate) async fn stay(&self) -> Result<Standing, BaoError> {
+        let mut session = self.session.lock().await;
+        self.token(&mut session).await?;
+        Ok(standing(&session))
+    }
+
     /// Asks for its health, whatever that is, and says by how many seconds its clock is ahead of ours; none if it does not say.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The real OpenBao as a child process: a PKI engine with an intermediate, and ways to log in.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -121,6 +122,72 @@ impl OpenBao {
         self.ask(Method::POST, "auth/cert/certs/agent", Some(body)).await.map(drop)
     }
 
+    /// Has each login of the AppRole last so long, and so long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn logins_last(&self, ttl: &str, at_most: &str) -> Result<(), EnvironmentError> {
+        let body = json!({ "token_policies": [ROLE], "token_ttl": ttl, "token_max_ttl": at_most });
+        self.ask(Method::POST, "auth/approle/role/agent", Some(body)).await.map(drop)
+    }
+
+    /// Ends every login of the AppRole, and all that was lent to it.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn end_logins(&self) -> Result<(), EnvironmentError> {
+        self.ask(Method::PUT, "sys/leases/revoke-prefix/auth/approle/login", None).await.map(drop)
+    }
+
+    /// Writes a pair into the key-value engine, which is mounted at `secret`.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn put(&self, name: &str, data: Value) -> Result<(), EnvironmentError> {
+        self.ask(Method::POST, &format!("secret/data/{name}"), Some(json!({ "data": data }))).await.map(drop)
+    }
+
+    /// Mounts the database engine at `database`, with this PostgreSQL behind it and somebody there who may make roles.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn database(&self, address: SocketAddr, user: &str, password: &str) -> Result<(), EnvironmentError> {
+        self.ask(Method::POST, "sys/mounts/database", Some(json!({ "type": "database" }))).await?;
+        let url = format!("postgresql://{{{{username}}}}:{{{{password}}}}@{address}/postgres?sslmode=disable");
+        let config = json!({
+            "plugin_name": "postgresql-database-plugin", "allowed_roles": ["*"], "connection_url": url,
+            "username": user, "password": password,
+        });
+        self.ask(Method::POST, "database/config/postgres", Some(config)).await.map(drop)
+    }
+
+    /// Has the database engine make accounts that last so long, and so long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn lend(&self, role: &str, ttl: &str, at_most: &str) -> Result<(), EnvironmentError> {
+        let make = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
+        let body = json!({
+            "db_name": "postgres", "creation_statements": [make], "default_ttl": ttl, "max_ttl": at_most,
+        });
+        self.ask(Method::POST, &format!("database/roles/{role}"), Some(body)).await.map(drop)
+    }
+
+    /// Has the database engine change an account's password again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn rotate(&self, role: &str, account: &str, period: &str) -> Result<(), EnvironmentError> {
+        let body = json!({ "db_name": "postgres", "username": account, "rotation_period": period });
+        self.ask(Method::POST, &format!("database/static-roles/{role}"), Some(body)).await.map(drop)
+    }
+
     /// Closes it: every request is a 503 from then on.
     ///
     /// # Errors
@@ -221,7 +288,17 @@ impl OpenBao {
             "key_type": "any", "max_ttl": "720h", "use_csr_sans": false, "use_csr_common_name": false,
         });
         post(&format!("{MOUNT}/roles/{ROLE}"), role).await?;
-        let policy = format!("path \"{MOUNT}/sign/{ROLE}\" {{ capabilities = [\"update\"] }}");
+        let rule = |(path, may): (&str, &str)| format!("path \"{path}\" {{ capabilities = [\"{may}\"] }}\n");
+        let policy: String = [
+            (format!("{MOUNT}/sign/{ROLE}").as_str(), "update"),
+            ("secret/data/*", "read"),
+            ("database/creds/*", "read"),
+            ("database/static-creds/*", "read"),
+            ("sys/leases/renew", "update"),
+            ("sys/leases/revoke", "update"),
+        ]
+        .map(rule)
+        .concat();
         post(&format!("sys/policies/acl/{ROLE}"), json!({ "policy": policy })).await?;
         post("sys/auth/approle", json!({ "type": "approle" })).await?;
         post("auth/approle/role/agent", json!({ "token_policies": [ROLE], "token_ttl": "30m" })).await?;
