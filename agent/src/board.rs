@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::status::BundleStatus;
 use crate::status::CaStatus;
 use crate::status::CertificateStatus;
+use crate::status::CredentialStatus;
 use crate::status::PolicyStatus;
 use crate::status::ProviderStatus;
 use crate::status::ProxyStatus;
@@ -112,6 +113,40 @@ impl Board {
             };
             wrong.look_at(&new, Timestamp::now());
             replace(slot, new)
+        });
+    }
+
+    /// Names the credentials that there will be, in this order; who is not named leaves the picture.
+    pub(crate) fn credentials<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let names: Vec<&str> = names.collect();
+        self.draw(|status, _| {
+            let all = names.iter().map(|name| {
+                let known = status.credentials.iter().find(|credential| credential.name == *name);
+                known.cloned().unwrap_or_else(|| CredentialStatus {
+                    name: (*name).to_owned(),
+                    state: "planned".to_owned(),
+                    ..CredentialStatus::default()
+                })
+            });
+            let all = all.collect();
+            replace(&mut status.credentials, all)
+        });
+    }
+
+    /// Replaces the entry of that name.
+    pub(crate) fn credential(&self, new: CredentialStatus) {
+        self.draw(|status, _| {
+            let slot = status.credentials.iter_mut().find(|old| old.name == new.name);
+            slot.is_some_and(|slot| replace(slot, new))
+        });
+    }
+
+    /// Nobody looks after it.
+    pub(crate) fn credential_failed(&self, name: &str, error: &str) {
+        self.draw(|status, _| {
+            let Some(slot) = status.credentials.iter_mut().find(|old| old.name == name) else { return false };
+            slot.failures += 1;
+            replace(&mut slot.last_error, Some(error.to_owned()))
         });
     }
 
@@ -229,6 +264,19 @@ fn of_certificate(certificate: &CertificateStatus, now: Timestamp) -> Vec<String
 /// Why the agent is not ready beside its certificates, a sentence each.
 fn reasons(status: &Status, now: Timestamp) -> Vec<String> {
     let mut reasons = Vec::new();
+    for credential in &status.credentials {
+        let name = &credential.name;
+        if let Some(end) = credential.not_after.filter(|end| *end < now) {
+            reasons.push(format!("credential `{name}` ended at {end}"));
+        }
+        match &credential.last_error {
+            Some(error) if credential.failures > 0 => reasons.push(format!("credential `{name}`: {error}")),
+            _ if credential.id.is_none() && !credential.is_on_demand => {
+                reasons.push(format!("credential `{name}` was not made yet"));
+            }
+            _ => {}
+        }
+    }
     for bundle in status.bundles.iter().filter(|bundle| !bundle.acknowledged) {
         reasons.push(format!("bundle `{}` was not taken by every proxy yet", bundle.name));
     }

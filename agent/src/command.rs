@@ -198,6 +198,24 @@ pub enum CommandError {
         /// Its end.
         until: Timestamp,
     },
+    /// Nothing is rotated now.
+    #[error(
+        "credential `{name}` is in a blackout until {until}; nothing was rotated, `--emergency` rotates all the same"
+    )]
+    CredentialBlackout {
+        /// The name asked for.
+        name: String,
+        /// Its end.
+        until: Timestamp,
+    },
+    /// No such credential in the configuration.
+    #[error("no credential is called `{name}`; the configuration has {}", if known.is_empty() { "none" } else { known.as_str() })]
+    UnknownCredential {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
     /// No such name in the configuration.
     #[error("no certificate is called `{name}`; the configuration has {known}")]
     UnknownName {

@@ -2,30 +2,32 @@
 //! let in.
 //!
 //! `GET /v1/status` answers with the [`Status`]; `GET /v1/revocations` with what is revoked; `POST` to `/v1/renew`,
-//! `/v1/rehearse`, `/v1/rollback`, `/v1/verify`, `/v1/issue`, `/v1/roots` and `/v1/revocations` carry out a command and answer when
-//! it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
+//! `/v1/rehearse`, `/v1/rollback`, `/v1/verify`, `/v1/issue`, `/v1/roots`, `/v1/credential/read`, `/v1/credential/rotate` and
+//! `/v1/revocations` carry out a command and answer when it is done. An error is a [`CommandError`] with a status of 4xx or 5xx.
 
 use std::future::Future;
 use std::io;
 
 use axum::Json;
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::FromRequest;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::extract::connect_info::Connected;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use axum::serve::IncomingStream;
 use axum::serve::Listener;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
-use tokio::net::unix::SocketAddr;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -38,6 +40,11 @@ use crate::command::Issued;
 use crate::command::Rehearsal;
 use crate::command::Renewed;
 use crate::command::RootsAsk;
+use crate::command::Urgency;
+use crate::credential::Asker;
+use crate::credential::Given;
+use crate::credential::Handle;
+use crate::credential::Rotated;
 use crate::peer;
 use crate::revocation::ChangeRequest;
 use crate::revocation::Changed;
@@ -62,6 +69,10 @@ pub const REVOCATIONS: &str = "/v1/revocations";
 
 /// Path of the command about the built-in CA's roots.
 pub const ROOTS: &str = "/v1/roots";
+/// Reads a credential.
+pub const READ_CREDENTIAL: &str = "/v1/credential/read";
+/// Rotates a credential.
+pub const ROTATE_CREDENTIAL: &str = "/v1/credential/rotate";
 
 /// Bytes of a request about revocations: more than the most targets that one may have.
 const REVOCATIONS_MAX: usize = 32 << 20;
@@ -75,6 +86,20 @@ pub struct RenewRequest {
     /// What it sets aside.
     #[serde(default)]
     pub insistence: Insistence,
+}
+
+/// Body of a request about a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialRequest {
+    /// Name of the credential.
+    pub name: String,
+    /// Why, for the audit log.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Whether a blackout is set aside.
+    #[serde(default)]
+    pub urgency: Urgency,
 }
 
 /// Body of a request to rehearse a renewal.
@@ -107,6 +132,7 @@ struct Loop {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
     revoker: Revoker,
+    credentials: Handle,
 }
 
 /// Answers until `shutdown` is done.
@@ -118,7 +144,7 @@ pub async fn serve(
     listener: UnixListener,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
-    revoker: Revoker,
+    (revoker, credentials): (Revoker, Handle),
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let router = Router::new()
@@ -129,30 +155,56 @@ pub async fn serve(
         .route(VERIFY, post(verify))
         .route(ISSUE, post(issue))
         .route(ROOTS, post(roots))
+        .route(READ_CREDENTIAL, post(read_credential))
+        .route(ROTATE_CREDENTIAL, post(rotate_credential))
         .route(REVOCATIONS, get(revoked).post(revoke).layer(DefaultBodyLimit::max(REVOCATIONS_MAX)))
-        .with_state(Loop { commands, status, revoker });
-    axum::serve(Admitting(listener), router).with_graceful_shutdown(shutdown).await
+        .with_state(Loop { commands, status, revoker, credentials });
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    axum::serve(Admitting(listener), service).with_graceful_shutdown(shutdown).await
 }
 
 /// Hands out only connections of those who may connect.
 struct Admitting(UnixListener);
 
 impl Listener for Admitting {
-    type Addr = SocketAddr;
+    type Addr = Peer;
     type Io = UnixStream;
 
-    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+    async fn accept(&mut self) -> (UnixStream, Peer) {
         loop {
-            let (stream, address) = Listener::accept(&mut self.0).await;
+            let (stream, _) = Listener::accept(&mut self.0).await;
             match peer::admit(&stream) {
-                Ok(_) => return (stream, address),
+                Ok(credentials) => {
+                    return (stream, Peer { user: credentials.uid(), process: credentials.pid() });
+                }
                 Err(error) => tracing::warn!(error = %error, "connection to the control socket refused"),
             }
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+    fn local_addr(&self) -> io::Result<Peer> {
+        let process = i32::try_from(std::process::id()).ok();
+        Ok(Peer { user: rustix::process::geteuid().as_raw(), process })
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    user: u32,
+    process: Option<i32>,
+}
+
+impl Connected<IncomingStream<'_, Admitting>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Admitting>) -> Self {
+        *stream.remote_addr()
+    }
+}
+
+impl Peer {
+    fn asks(self, why: Option<String>) -> Asker {
+        let process = self.process.map_or_else(String::new, |process| format!(", process {process}"));
+        Asker { who: format!("user {}{process}", self.user), why }
     }
 }
 
@@ -162,10 +214,12 @@ struct Refusal(CommandError);
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self.0 {
-            CommandError::Blackout { .. } => StatusCode::CONFLICT,
+            CommandError::Blackout { .. } | CommandError::CredentialBlackout { .. } => StatusCode::CONFLICT,
             CommandError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             CommandError::Invalid { .. } => StatusCode::BAD_REQUEST,
-            CommandError::Removed { .. } | CommandError::UnknownName { .. } => StatusCode::NOT_FOUND,
+            CommandError::Removed { .. }
+            | CommandError::UnknownCredential { .. }
+            | CommandError::UnknownName { .. } => StatusCode::NOT_FOUND,
         };
         (status, Json(self.0)).into_response()
     }
@@ -244,6 +298,22 @@ async fn issue(State(state): State<Loop>, Body(request): Body<IssueRequest>) -> 
 
 async fn roots(State(state): State<Loop>, Body(ask): Body<RootsAsk>) -> Result<Json<()>, Refusal> {
     state.ask(|reply| Command::Roots { ask, reply }).await.map(Json)
+}
+
+async fn read_credential(
+    State(state): State<Loop>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Body(CredentialRequest { name, why, urgency: _ }): Body<CredentialRequest>,
+) -> Result<Json<Given>, Refusal> {
+    state.credentials.read(name, peer.asks(why)).await.map(Json).map_err(Refusal)
+}
+
+async fn rotate_credential(
+    State(state): State<Loop>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Body(CredentialRequest { name, why, urgency }): Body<CredentialRequest>,
+) -> Result<Json<Rotated>, Refusal> {
+    state.credentials.rotate(name, urgency, peer.asks(why)).await.map(Json).map_err(Refusal)
 }
 
 async fn revoked(State(state): State<Loop>) -> Json<Revoked> {

@@ -24,10 +24,13 @@ use crate::command::Rehearsal;
 use crate::command::Renewed;
 use crate::command::RootsAsk;
 use crate::control;
+use crate::control::CredentialRequest;
 use crate::control::RehearseRequest;
 use crate::control::RenewRequest;
 use crate::control::RollbackRequest;
 use crate::control::VerifyRequest;
+use crate::credential::Given;
+use crate::credential::Rotated;
 use crate::revocation::ChangeRequest;
 use crate::revocation::Changed;
 use crate::revocation::Revoked;
@@ -144,6 +147,24 @@ impl ControlClient {
         self.send(Method::POST, control::ROLLBACK, &RollbackRequest { name }).await
     }
 
+    /// Reads a credential.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn read_credential(&self, request: &CredentialRequest) -> Result<Given, ControlError> {
+        self.send(Method::POST, control::READ_CREDENTIAL, request).await
+    }
+
+    /// Has a credential rotated. Returns when everybody has the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub async fn rotate_credential(&self, request: &CredentialRequest) -> Result<Rotated, ControlError> {
+        self.send(Method::POST, control::ROTATE_CREDENTIAL, request).await
+    }
+
     /// Has the listeners looked at now, and returns the picture after it.
     ///
     /// # Errors
@@ -257,6 +278,7 @@ mod tests {
     use crate::command::Command;
     use crate::command::Usage;
     use crate::config;
+    use crate::credential::Handle;
     use crate::revocation;
     use crate::revocation::Change;
     use crate::revocation::Mode;
@@ -301,7 +323,7 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&directory.path().join("store.redb")).unwrap().store);
         let revoker =
             Revoker::open(revocation::Context::alone(store, directory.path()), &config::Revocation::default()).unwrap();
-        tokio::spawn(control::serve(listener, sender, status, revoker, std::future::pending()));
+        tokio::spawn(control::serve(listener, sender, status, (revoker, Handle::default()), std::future::pending()));
         (directory, ControlClient::new(socket), publish)
     }
 

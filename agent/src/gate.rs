@@ -171,6 +171,12 @@ impl Gate {
             || policy.configuration.contains(&authority.leaf().sha256)
     }
 
+    /// Whether the policy that was last sent has a token key of that name. What is taken of it, [`Gate::taken`] says.
+    pub(crate) fn holds(&self, kid: &str) -> bool {
+        let Ok(quoted) = serde_json::to_string(kid) else { return false };
+        self.state().sent.as_ref().is_some_and(|(policy, _)| policy.configuration.contains(&quoted))
+    }
+
     /// Whether a proxy refused the policy that is wanted, and the one before is in force.
     pub fn is_back(&self) -> bool {
         self.state().is_refused

@@ -3,6 +3,8 @@
 //! Times are Unix seconds, never "seconds left": an alert subtracts them from `time()`, and a dead agent does not freeze
 //! a countdown. Labels take values from the configuration and from enums, never from peers.
 
+mod credentials;
+
 use std::fmt;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use credentials::Credentials;
 
 use crate::resource::Outcome;
 use crate::status::CaStatus;
@@ -49,6 +53,7 @@ struct Inner {
     clock_offset: Gauge,
     keys_not_fetched: Family<CauseLabels, Counter>,
     lists_refused: Family<RefusalLabels, Counter>,
+    credentials: Credentials,
 }
 
 /// Everything that a [`Status`] determines.
@@ -238,6 +243,8 @@ impl Metrics {
             "Revocation lists of an authority that were refused or could not be fetched, by cause",
             lists_refused.clone(),
         );
+        let credentials = Credentials::default();
+        credentials.register(&mut registry);
         let version = VersionLabels { version: env!("CARGO_PKG_VERSION").to_owned() };
         registry.register("build", "Version of the agent", Info::new(version));
         Self(Arc::new(Inner {
@@ -250,6 +257,7 @@ impl Metrics {
             clock_offset,
             keys_not_fetched,
             lists_refused,
+            credentials,
         }))
     }
 
@@ -257,6 +265,7 @@ impl Metrics {
     pub fn update(&self, status: &Status) {
         let _locked = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.gauges.set(status, Timestamp::now());
+        self.0.credentials.set(&status.credentials);
     }
 
     /// Counts it, if it is a refusal.
@@ -285,6 +294,11 @@ impl Metrics {
             let now = Timestamp::now().as_second();
             self.0.last_success.get_or_create(&NameLabels { name: name.to_owned() }).set(now);
         }
+    }
+
+    /// Counts an attempt to rotate a credential that ended.
+    pub fn credential(&self, name: &str, step: &'static str, is_success: bool) {
+        self.0.credentials.ended(name, step, is_success);
     }
 
     /// Dates the last success of a certificate that was found in the store, where nothing newer is known.
@@ -599,6 +613,7 @@ mod tests {
             checked_at: Some(Timestamp::constant(2_000, 0)),
         };
         Status {
+            credentials: Vec::new(),
             ready: true,
             reasons: Vec::new(),
             certificates: vec![CertificateStatus {

@@ -15,6 +15,9 @@ pub struct Status {
     pub reasons: Vec<String>,
     /// One entry a certificate, in the order of the configuration.
     pub certificates: Vec<CertificateStatus>,
+    /// One entry a credential, in the order of the configuration.
+    #[serde(default)]
+    pub credentials: Vec<CredentialStatus>,
     /// The built-in CA.
     #[serde(default)]
     pub ca: CaStatus,
@@ -72,6 +75,47 @@ pub struct CertificateStatus {
     pub failures: u64,
     /// Milliseconds from issued to proven served, of the last rotation.
     pub issued_to_served_ms: Option<u64>,
+}
+
+/// One rotating credential. Its value is in none of this.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialStatus {
+    /// Name in the configuration, and of the SDS resource.
+    pub name: String,
+    /// Who uses it.
+    pub consumers: Vec<String>,
+    /// `password`, `token`, `signing_key`, `session_ticket_keys`, or who gives it.
+    pub source: String,
+    /// State of the machine, as of a certificate; `served` while what it replaced is good still.
+    pub state: String,
+    /// What the current value is called.
+    pub id: Option<String>,
+    /// Who logs in with it.
+    pub account: Option<String>,
+    /// When it was made.
+    pub since: Option<Timestamp>,
+    /// When it ends by itself.
+    pub not_after: Option<Timestamp>,
+    /// When the next rotation is planned.
+    pub rotate_at: Option<Timestamp>,
+    /// When the next attempt is due.
+    pub next_attempt: Option<Timestamp>,
+    /// What is waited for: `rotation`, `overlap`, `closed`, `back_off`, `clock`, `first_use`; none while something is done.
+    pub waits_for: Option<String>,
+    /// When it was last proven to be everywhere.
+    pub proven_at: Option<Timestamp>,
+    /// Until when what it replaced is good at least.
+    pub overlap_until: Option<Timestamp>,
+    /// Where it goes: `sds`, directories, programs.
+    pub published: Vec<String>,
+    /// Whether it is made on first use.
+    pub is_on_demand: bool,
+    /// Completed rotations.
+    pub rotations: u64,
+    /// Failed attempts since the last success.
+    pub failures: u64,
+    /// The last failure, if the last attempt failed.
+    pub last_error: Option<String>,
 }
 
 /// A name that an issuer does not accept.

@@ -316,6 +316,44 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
     let places = [
         ("the file", "", ""),
         ("listen", "/properties/listen", "/listen"),
+        ("a credential", "/$defs/credential", "/credentials/0"),
+        ("its source", "/$defs/credential/properties/source", "/credentials/0/source"),
+        ("a password", "/$defs/credential/properties/source/properties/password", "/credentials/0/source/password"),
+        ("its files", "/$defs/credential/properties/files", "/credentials/0/files"),
+        ("a file of it", "/$defs/credential/properties/files/properties/write/items", "/credentials/0/files/write/0"),
+        ("its hook", "/$defs/credential/properties/hooks/items", "/credentials/0/hooks/0"),
+        ("for proxies", "/$defs/credential/properties/sds", "/credentials/0/sds"),
+        ("PostgreSQL", "/$defs/credential/properties/set_on/properties/postgres", "/credentials/0/set_on/postgres"),
+        ("Redis", "/$defs/credential/properties/set_on/properties/redis", "/credentials/1/set_on/redis"),
+        ("a program", "/$defs/credential/properties/set_on/properties/program", "/credentials/2/set_on/program"),
+        ("a token", "/$defs/credential/properties/source/properties/token", "/credentials/1/source/token"),
+        (
+            "a signing key",
+            "/$defs/credential/properties/source/properties/signing_key",
+            "/credentials/2/source/signing_key",
+        ),
+        (
+            "ticket keys",
+            "/$defs/credential/properties/source/properties/session_ticket_keys",
+            "/credentials/3/source/session_ticket_keys",
+        ),
+        (
+            "a lent account",
+            "/$defs/credential/properties/source/properties/openbao_database",
+            "/credentials/4/source/openbao_database",
+        ),
+        (
+            "a static role",
+            "/$defs/credential/properties/source/properties/openbao_static",
+            "/credentials/5/source/openbao_static",
+        ),
+        ("a pair", "/$defs/credential/properties/source/properties/openbao_kv", "/credentials/6/source/openbao_kv"),
+        ("a server of tokens", "/$defs/credential/properties/source/properties/oauth", "/credentials/7/source/oauth"),
+        (
+            "a token for a token",
+            "/$defs/credential/properties/source/properties/oauth/properties/token_exchange",
+            "/credentials/7/source/oauth/token_exchange",
+        ),
         ("the CA", "/properties/ca", "/ca"),
         ("an issuer", "/properties/issuers/items", "/issuers/0"),
         ("an ACME server", "/properties/issuers/items/properties/acme", "/issuers/3/acme"),
@@ -374,6 +412,28 @@ fn the_schema_of_the_configuration_has_every_field_and_no_other() {
                 bao(json!({"certificate": {"certificate": "c", "key": "k"}})),
                 {"name": "i", "acme": {"directory": "d", "challenge": {"http01": "l"}, "external_account": {"key_id": "i", "key_file": "f"}}},
                 {"name": "i", "directory": {"path": "p"}},
+            ]);
+            let login = json!({"token": {"file": "f"}});
+            let pgpass = json!({"pgpass": {"host": "h"}});
+            config["credentials"] = json!([
+                {
+                    "name": "c0", "source": {"password": {}}, "sds": {}, "hooks": [{"run": ["sh"]}],
+                    "set_on": {"postgres": {"user": "u"}},
+                    "files": {"directory": "d", "write": [{"name": "n", "as": pgpass}]},
+                },
+                {
+                    "name": "c1", "set_on": {"redis": {}},
+                    "source": {"token": {"signed_by": "k", "issuer": "i", "subject": "s", "audience": ["a"]}},
+                },
+                {"name": "c2", "source": {"signing_key": {}}, "set_on": {"program": {"run": ["sh"]}}},
+                {"name": "c3", "source": {"session_ticket_keys": {}}},
+                {"name": "c4", "source": {"openbao_database": {"address": "a", "role": "r", "login": login}}},
+                {"name": "c5", "source": {"openbao_static": {"address": "a", "role": "r", "login": login}}},
+                {"name": "c6", "source": {"openbao_kv": {"address": "a", "path": "p", "login": login}}},
+                {"name": "c7", "source": {"oauth": {
+                    "token_endpoint": "t", "client": {"client_secret_basic": {"id": "i", "secret_file": "f"}},
+                    "token_exchange": {"subject_token_file": "f"},
+                }}},
             ]);
             config["certificates"][0]["fallback"] = json!({"issuer": "built-in"});
             config["certificates"][0]["files"] = json!({"directory": "d"});

@@ -79,7 +79,8 @@ impl Share {
         (part.is_finite() && (1..Self::WHOLE).contains(&millionths)).then_some(Self(millionths))
     }
 
-    pub(crate) fn of(self, seconds: i64) -> i64 {
+    /// This part of so many seconds, rounded down.
+    pub fn of(self, seconds: i64) -> i64 {
         let part = i128::from(seconds) * i128::from(self.0) / i128::from(Self::WHOLE);
         i64::try_from(part).unwrap_or(seconds)
     }

@@ -52,6 +52,12 @@ pub enum Kind {
     CertificateIssued,
     /// The wall clock was set, by how much is the cause.
     ClockJumped,
+    /// Nobody used a credential that is made on first use; it is given back.
+    CredentialIdle,
+    /// Somebody read a credential over the control socket.
+    CredentialRead,
+    /// A new secret was set on its target; nobody uses it yet.
+    CredentialSet,
     /// The configuration was read again and is in force, or was refused.
     Configuration,
     /// Every target took it.
@@ -135,6 +141,9 @@ pub struct Event {
     /// What shows that it is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
+    /// Who uses it, of a credential.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consumers: Vec<String>,
 }
 
 impl Event {
@@ -150,7 +159,14 @@ impl Event {
             old: None,
             new: None,
             proof: None,
+            consumers: Vec::new(),
         }
+    }
+
+    /// Whose credential it is.
+    #[must_use]
+    pub fn of(self, consumers: &[String]) -> Self {
+        Self { consumers: consumers.to_vec(), ..self }
     }
 
     /// On whose word.

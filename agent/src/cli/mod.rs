@@ -6,6 +6,7 @@ mod audit;
 mod ca;
 mod client;
 mod config;
+mod credential;
 mod history;
 mod init;
 mod issue;
@@ -62,6 +63,8 @@ enum Command {
     Ca(ca::Args),
     /// Describe the agent's configuration.
     Config(config::Args),
+    /// Rotate credentials, and read those that the agent hands out.
+    Credential(credential::Args),
     /// Show what became of a certificate so far, from the audit log.
     History(history::Args),
     /// Write a configuration and a policy to begin with.
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => args.run(&cli.global),
         Command::Ca(args) => args.run(&cli.global),
         Command::Config(args) => args.run(&cli.global),
+        Command::Credential(args) => args.run(&cli.global),
         Command::History(args) => args.run(&cli.global),
         Command::Init(args) => args.run(&cli.global),
         Command::Distrust(args) => args.run(&cli.global),

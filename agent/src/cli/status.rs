@@ -20,6 +20,7 @@ use super::print;
 use super::wait::duration;
 use crate::status::CaStatus;
 use crate::status::CertificateStatus;
+use crate::status::CredentialStatus;
 use crate::status::InHandshake;
 use crate::status::PolicyStatus;
 use crate::status::RevocationStatus;
@@ -83,6 +84,11 @@ fn render(status: &Status, now: Timestamp, colour: Colour) -> String {
         }
     }
     text.push('\n');
+
+    if !status.credentials.is_empty() {
+        text.push_str(&credentials(&status.credentials, now, colour));
+        text.push('\n');
+    }
 
     let mut rows = Rows::new(colour, &[]);
     let (tone, policy) = policy_line(&status.policy);
@@ -206,6 +212,45 @@ fn next_step(certificate: &CertificateStatus, now: Timestamp) -> (Tone, String) 
     }
 }
 
+fn credentials(all: &[CredentialStatus], now: Timestamp, colour: Colour) -> String {
+    let mut rows = Rows::new(colour, &["CREDENTIAL", "CONSUMERS", "SOURCE", "ACCOUNT", "ID", "NEXT STEP", "PUBLISHED"]);
+    for credential in all {
+        let due = credential.next_attempt.map(|due| {
+            if due.as_second() > now.as_second() { format!("in {}", span(now, due)) } else { "now".to_owned() }
+        });
+        let next = match (&credential.last_error, due) {
+            (Some(_), due) => {
+                let due = due.map_or_else(String::new, |due| format!("retry {due} "));
+                (Tone::Bad, format!("{due}({} failed)", credential.failures))
+            }
+            (None, _) if credential.waits_for.as_deref() == Some("first_use") => {
+                (Tone::Plain, "on first use".to_owned())
+            }
+            (None, _) if credential.overlap_until.is_some_and(|until| Some(until) == credential.next_attempt) => (
+                Tone::Plain,
+                format!(
+                    "retire {}",
+                    credential.overlap_until.map_or_else(String::new, |at| format!("in {}", span(now, at)))
+                ),
+            ),
+            (None, Some(due)) if credential.waits_for.is_some() => (Tone::Plain, format!("rotate {due}")),
+            (None, None) if credential.waits_for.is_some() => (Tone::Plain, "when its source does".to_owned()),
+            (None, _) => (Tone::Waiting, credential.state.clone()),
+        };
+        let none = || "-".to_owned();
+        rows.push([
+            (Tone::Plain, credential.name.clone()),
+            (Tone::Plain, credential.consumers.join(" ")),
+            (Tone::Plain, credential.source.clone()),
+            (Tone::Plain, credential.account.clone().unwrap_or_else(none)),
+            (Tone::Plain, credential.id.as_deref().map_or_else(none, |id| id.chars().take(16).collect())),
+            next,
+            (Tone::Plain, if credential.published.is_empty() { none() } else { credential.published.join(" ") }),
+        ]);
+    }
+    rows.render()
+}
+
 /// Whether the stored leaf is in use, in a word.
 pub(super) fn served(certificate: &CertificateStatus, now: Timestamp) -> (Tone, String) {
     let Some(stored) = &certificate.stored else {
@@ -315,6 +360,7 @@ mod tests {
     fn status() -> Status {
         let gateway = CertificateStatus { served: vec![seen(leaf("2a", 1_060), true)], ..certificate("gateway") };
         Status {
+            credentials: Vec::new(),
             ready: true,
             reasons: Vec::new(),
             certificates: vec![gateway, certificate("upstream-client")],

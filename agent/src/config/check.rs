@@ -104,6 +104,18 @@ impl Check<'_> {
         if filter.is_some() && raw.policy.is_none() {
             return Err(self.bad("filter", "a filter needs a policy: add `policy: policy.yaml`"));
         }
+        let longest = raw.credential_lifetime_max.as_deref();
+        let credentials = self.credentials(raw.credentials, longest, filter.is_some(), &mut calendars)?;
+        for (at, credential) in credentials.iter().enumerate() {
+            let field = format!("credentials[{at}]");
+            self.name(&mut taken, &credential.name, &field)?;
+            if let Some(files) = &credential.files
+                && let Some(other) = directories.insert(files.files.directory.clone(), credential.name.clone())
+            {
+                let message = format!("`{other}` is written there already; give each its own directory");
+                return Err(self.bad(&format!("{field}.files.directory"), &message));
+            }
+        }
         let remedies = self.remedies(raw.remedies)?;
         let mut remarks = self.missing_programs(&certificates, &remedies);
         if filter.is_none() && raw.policy.is_some() {
@@ -126,6 +138,8 @@ impl Check<'_> {
             ca,
             issuers,
             certificates,
+            credentials,
+            seal_key: raw.seal_key_file.as_deref().map(|path| self.path(path)),
             remedies,
             bundles,
             revocation,

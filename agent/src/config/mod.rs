@@ -8,8 +8,10 @@ mod acme;
 mod authorities;
 mod calendar;
 mod check;
+mod credentials;
 mod dns;
 mod each;
+mod ends;
 mod issuers;
 mod raw;
 mod targets;
@@ -30,6 +32,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::ca::Constraints;
 use crate::calendar::Calendar;
+use crate::credential::form::Form;
 use crate::hook::Hook;
 use crate::names::Names;
 use crate::proof::ServedAt;
@@ -47,6 +50,10 @@ pub use authorities::Below;
 pub use authorities::RootError;
 pub use authorities::RootKey;
 pub(crate) use check::parse_duration;
+pub use credentials::Credential;
+pub use credentials::CredentialFiles;
+pub use credentials::Issue;
+pub use credentials::Source as CredentialSource;
 pub use issuers::Fallback;
 pub use issuers::Issuer;
 pub use issuers::IssuerKind;
@@ -76,6 +83,10 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// What rotates.
     pub certificates: Vec<Certificate>,
+    /// What rotates beside them.
+    pub credentials: Vec<Credential>,
+    /// The key that they are sealed with at rest; one of the agent's own, if none.
+    pub seal_key: Option<PathBuf>,
     /// Who is told of failures.
     pub remedies: Vec<Remedy>,
     /// What is trusted.
@@ -306,6 +317,20 @@ impl Config {
         for remark in &self.remarks {
             tracing::warn!("{remark}");
         }
+    }
+
+    /// The files with the key sets of signing keys.
+    pub fn key_set_files(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.credentials.iter().filter_map(|credential| credential.files.as_ref());
+        files.flat_map(|files| {
+            let key_sets = files.write.iter().filter(|(_, form)| *form == Form::Jwks);
+            key_sets.map(|(name, _)| files.files.directory.join(name))
+        })
+    }
+
+    /// The credential of that name.
+    pub fn credential(&self, name: &str) -> Option<&Credential> {
+        self.credentials.iter().find(|credential| credential.name == name)
     }
 
     /// The certificate of that name.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::WhenNameFails;
 use super::account::Account;
 use super::authorities::RootKey;
+use super::credentials::RawCredential;
 use crate::command::Usage;
 use crate::hook::When;
 use crate::proof::ServedAt;
@@ -28,6 +29,10 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) issuers: Vec<Issuer>,
     pub(super) certificates: Vec<Certificate>,
+    #[serde(default)]
+    pub(super) credentials: Vec<RawCredential>,
+    pub(super) credential_lifetime_max: Option<String>,
+    pub(super) seal_key_file: Option<PathBuf>,
     #[serde(default)]
     pub(super) remedies: Vec<Remedy>,
     #[serde(default)]

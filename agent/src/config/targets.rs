@@ -80,7 +80,7 @@ impl Check<'_> {
         Ok(Duration::from_secs(seconds.unsigned_abs()))
     }
 
-    fn hook(&self, raw: raw::Hook, field: &str) -> Result<Hook, Located> {
+    pub(super) fn hook(&self, raw: raw::Hook, field: &str) -> Result<Hook, Located> {
         let mut run = raw.run.into_iter();
         let program = run.next().filter(|program| !program.is_empty()).ok_or_else(|| {
             let message = "nothing to run: name a program and its arguments, as in `[/usr/sbin/nginx, -s, reload]`";

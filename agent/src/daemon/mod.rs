@@ -27,6 +27,12 @@ use crate::ca;
 use crate::ca::Origin;
 use crate::config::Config;
 use crate::control;
+use crate::credential;
+use crate::credential::Credentials;
+use crate::credential::Rings;
+use crate::credential::Seal;
+use crate::credential::seal::SealError;
+use crate::credential::seal::own_key;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::errors::chain;
 use crate::gate::Gate;
@@ -120,6 +126,9 @@ pub enum DaemonError {
     /// The certificates.
     #[error("the certificates cannot be looked after")]
     Rotation(#[source] StepError),
+    /// The key that credentials are sealed with.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// Signals.
     #[error("cannot listen to signals")]
     Signals(#[source] std::io::Error),
@@ -146,7 +155,9 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
     config.warn();
     check_wasm(config)?;
     check_trust_domain(config)?;
-    if let Some(path) = config.policy.as_ref().filter(|_| config.filter.is_some()) {
+    // What a policy names of the agent's own key sets is there from the first start on.
+    let is_first = config.key_set_files().any(|file| !file.exists());
+    if let Some(path) = config.policy.as_ref().filter(|_| config.filter.is_some() && !is_first) {
         crate::policy_file::compile(path).map_err(DaemonError::Policy)?;
     }
     Ok(())
@@ -227,7 +238,6 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     // Before the policy, so that the first that is pushed lets in nobody who was revoked.
     let revoker = Revoker::open(revocation, &config.revocation).map_err(DaemonError::Revocation)?;
     revoker.follow(&config.revocation.lists, &tasks, &shutdown);
-    let policy_file = PolicyFile::open(&config, &gate, Jwks::new(followers.clone())).map_err(DaemonError::Policy)?;
     let config = Arc::new(config);
     let issuers = Issuers::new(authorities.clone(), Arc::clone(&store));
     issuers.configure(&config.issuers).map_err(DaemonError::Issuer)?;
@@ -257,6 +267,13 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         }),
         remedies: Remedies::new(Arc::clone(&store), Arc::clone(&noted), &config.remedies),
     });
+    let seal = Seal::open(config.seal_key.as_deref(), &own_key(&config.state_dir)).map_err(DaemonError::Seal)?;
+    let keepers =
+        credential::Context { agent: Arc::clone(&context), seal, gate: gate.clone(), rings: Rings::default() };
+    let credentials = Credentials::begin(Arc::new(keepers), &config, tasks.clone(), shutdown.child_token()).await;
+    // Before the policy, which may name the key sets that are written here.
+    credentials.key_sets(&config).await;
+    let policy_file = PolicyFile::open(&config, &gate, Jwks::new(followers.clone())).map_err(DaemonError::Policy)?;
     let rotation = Rotation::open(Arc::clone(&context), Arc::clone(&config)).await.map_err(DaemonError::Rotation)?;
     // Without somebody who listens, a write beyond the limit of a file's size is the agent's end and not an error.
     let _too_large = signal(SignalKind::from_raw(XFSZ)).map_err(DaemonError::Signals)?;
@@ -270,7 +287,10 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let end = || shutdown.clone().cancelled_owned();
     let status = board.watch();
     tasks.spawn(report("xDS server", xds::serve(publisher.clone(), xds_listener, end())));
-    tasks.spawn(report("control socket", control::serve(control_listener, commands, status.clone(), revoker, end())));
+    tasks.spawn(report(
+        "control socket",
+        control::serve(control_listener, commands, status.clone(), (revoker, credentials.handle()), end()),
+    ));
     let signs_of_life = manager.clone().follow(status.clone(), heartbeat.clone(), shutdown.clone());
     tasks.spawn(report("health endpoints", health::serve(metrics_listener, status, metrics.clone(), heartbeat, end())));
     tasks.spawn(rotation.run(inbox, for_loop, reloaded, shutdown.clone()));
@@ -297,6 +317,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         filter,
         tasks: tasks.clone(),
         policy: None,
+        credentials,
         followers,
         gate,
         shutdown,

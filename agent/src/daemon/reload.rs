@@ -13,6 +13,7 @@ use crate::audit::Event;
 use crate::audit::Kind;
 use crate::config;
 use crate::config::Config;
+use crate::credential::Credentials;
 use crate::errors::chain;
 use crate::gate::Gate;
 use crate::generation::GenerationError;
@@ -43,6 +44,8 @@ pub(super) struct Reload {
     pub(super) tasks: TaskTracker,
     /// Who follows the policy file, and what ends it.
     pub(super) policy: Option<(CancellationToken, JoinHandle<()>)>,
+    /// Who look after credentials.
+    pub(super) credentials: Credentials,
     /// For those who follow the keys of token providers.
     pub(super) followers: jwks::Context,
     /// Where policies go.
@@ -135,6 +138,7 @@ impl Reload {
             ("`ca`", new.ca == old.ca),
             ("`envoy`", new.envoy_admin == old.envoy_admin),
             ("`revocation`", new.revocation == old.revocation),
+            ("`seal_key_file`", new.seal_key == old.seal_key),
         ];
         let changed: Vec<&str> = fixed.into_iter().filter_map(|(name, same)| (!same).then_some(name)).collect();
         if !changed.is_empty() {
@@ -176,6 +180,7 @@ impl Reload {
             rotation::count_dropped(&self.context, &gone.name).map_err(super::DaemonError::Store)?;
         }
         self.config = Arc::new(new);
+        self.credentials.take(&self.config).await;
         self.taken.send_replace(Arc::clone(&self.config));
         // The loop ends only with the agent.
         let _ = self.configs.send(Arc::clone(&self.config)).await;

@@ -43,6 +43,8 @@ pub enum Failure {
     DeliveryFailed,
     /// The issuer did not answer with a certificate that a peer would accept.
     IssuerFailed,
+    /// A target does not let a credential in that was set on it.
+    LoginFailed,
     /// It was delivered, and a listener goes on with another.
     NotServed,
     /// The store, the disk or the machine: not even tried.
@@ -51,6 +53,12 @@ pub enum Failure {
     RolledBack,
     /// Somebody who has the root's key has to sign the next intermediate.
     SignatureWanted,
+    /// A credential's source gave none, or one that cannot be used.
+    SourceFailed,
+    /// A credential could not be set on its target, or taken away there.
+    TargetFailed,
+    /// Somebody else sets the same account's secrets.
+    TwoAgents,
 }
 
 impl Failure {
@@ -59,10 +67,14 @@ impl Failure {
         match self {
             Self::DeliveryFailed => "delivery_failed",
             Self::IssuerFailed => "issuer_failed",
+            Self::LoginFailed => "login_failed",
             Self::NotServed => "not_served",
             Self::NotTried => "not_tried",
             Self::RolledBack => "rolled_back",
             Self::SignatureWanted => "signature_wanted",
+            Self::SourceFailed => "source_failed",
+            Self::TargetFailed => "target_failed",
+            Self::TwoAgents => "two_agents",
         }
     }
 }

@@ -32,6 +32,12 @@ pub const ACME: [&str; 14] = [
     "acme-downloaded",
 ];
 
+/// Failpoints of a credential: before and after each of its edges, in their order, and of what comes after them.
+pub fn of_credentials() -> Vec<String> {
+    let edges = Edge::ALL.into_iter().map(Edge::as_str);
+    edges.flat_map(|edge| [format!("credential-{edge}"), format!("credential-{edge}-done")]).collect()
+}
+
 /// Every failpoint.
 pub fn all() -> Vec<String> {
     let mut all = of_rotation();

@@ -25,6 +25,7 @@ use crate::status::ProxyStatus;
 
 pub use capabilities::CAPABILITIES;
 pub use check::PublishError;
+pub(crate) use check::TICKET_KEY;
 pub use check::check_module;
 pub use server::ServeError;
 pub use server::serve;

@@ -1,0 +1,114 @@
+//! Why a step of a credential was not taken.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::form::FormError;
+use super::made::MakeError;
+use super::seal::SealError;
+use super::source::SourceError;
+use super::target::TargetError;
+use crate::generation::GenerationError;
+use crate::hook::HookError;
+use crate::remedy::Failure;
+use crate::store::StoreError;
+use crate::xds::PublishError;
+
+/// Why a step was not taken. What was good before still is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialError {
+    /// A source gave what ends at once.
+    #[error("what the source gave ends at {until}, before everybody could have it; have it give longer ones")]
+    EndsTooSoon {
+        /// The end.
+        until: Timestamp,
+    },
+    /// The files.
+    #[error("the files were not replaced")]
+    Files(#[source] GenerationError),
+    /// Filters decide by a policy without the key.
+    #[error("no policy in force has the key `{kid}`; name its file as the `jwks: {{file: …}}` of a provider")]
+    FilterWithout {
+        /// The key.
+        kid: String,
+    },
+    /// Filters have not answered yet.
+    #[error("not every filter took the policy with the key `{kid}` within {after:?}")]
+    FilterUnanswered {
+        /// The key.
+        kid: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A place that cannot hold it.
+    #[error("`{place}` cannot hold it")]
+    Form {
+        /// The file, or `sds`.
+        place: String,
+        /// Why.
+        source: FormError,
+    },
+    /// Who reads it was not told.
+    #[error("a consumer was not told")]
+    Hook(#[source] HookError),
+    /// Nothing to sign with.
+    #[error("`{signed_by}` has no key to sign with yet")]
+    NoSigningKey {
+        /// The credential that is the key.
+        signed_by: String,
+    },
+    /// Nothing was made.
+    #[error("no new value was made")]
+    Make(#[source] MakeError),
+    /// It is not pushed at all.
+    #[error("it is not published")]
+    Publish(#[source] PublishError),
+    /// The record lacks what its step needs.
+    #[error("the record does not hold what `{step}` needs")]
+    Record {
+        /// The step.
+        step: &'static str,
+    },
+    /// A proxy said no.
+    #[error("a proxy refused it; its log says why")]
+    Refused,
+    /// The record cannot be sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The source.
+    #[error("the source gave none")]
+    Source(#[source] SourceError),
+    /// The store.
+    #[error("the step cannot be written down")]
+    Store(#[source] StoreError),
+    /// Who checks it.
+    #[error("the target did not do it")]
+    Target(#[source] TargetError),
+    /// A proxy said nothing.
+    #[error("not every proxy took it within {0:?}")]
+    Unanswered(Duration),
+}
+
+impl CredentialError {
+    /// The class that remedies are told of.
+    pub(super) const fn class(&self) -> Failure {
+        match self {
+            Self::Files(_)
+            | Self::FilterWithout { .. }
+            | Self::FilterUnanswered { .. }
+            | Self::Hook(_)
+            | Self::Publish(_)
+            | Self::Refused
+            | Self::Unanswered(_) => Failure::DeliveryFailed,
+            Self::EndsTooSoon { .. } | Self::Form { .. } | Self::NoSigningKey { .. } | Self::Source(_) => {
+                Failure::SourceFailed
+            }
+            Self::Make(_) | Self::Record { .. } | Self::Seal(_) | Self::Store(_) => Failure::NotTried,
+            Self::Target(TargetError::Login { .. }) => Failure::LoginFailed,
+            Self::Target(TargetError::Another { .. }) => Failure::TwoAgents,
+            Self::Target(_) => Failure::TargetFailed,
+        }
+    }
+}
