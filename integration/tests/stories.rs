@@ -199,6 +199,46 @@ fn forged_flood() {
 }
 
 #[test]
+fn injected_token() {
+    tell(Story::InjectedToken);
+}
+
+#[test]
+fn signing_keys() {
+    tell(Story::SigningKeys);
+}
+
+#[test]
+fn session_tickets() {
+    tell(Story::SessionTickets);
+}
+
+#[test]
+fn postgres_rotation() {
+    tell(Story::PostgresRotation);
+}
+
+#[test]
+fn redis_rotation() {
+    tell(Story::RedisRotation);
+}
+
+#[test]
+fn openbao_leases() {
+    tell(Story::OpenbaoLeases);
+}
+
+#[test]
+fn just_in_time() {
+    tell(Story::JustInTime);
+}
+
+#[test]
+fn credential_faults() {
+    tell(Story::CredentialFaults);
+}
+
+#[test]
 fn envoy_accepts_the_shipped_configuration() {
     let config = programs::checkout().join("envoy-config/envoy.yaml");
     if let Err(error) = programs::envoy().and_then(|envoy| validate(&envoy, &config)) {

@@ -88,6 +88,16 @@ impl Agent {
         wait::until("the agent's death", within, async || process.ended().ok_or_else(|| process.last_words())).await
     }
 
+    /// Waits until it has died by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::TimedOut`] with the end of its log, if it lives.
+    pub async fn dies(&mut self, within: Duration) -> Result<ExitStatus, EnvironmentError> {
+        let Some(mut process) = self.process.take() else { return Ok(ExitStatus::default()) };
+        wait::until("the agent's death", within, async || process.ended().ok_or_else(|| process.last_words())).await
+    }
+
     /// Kills it without warning (`kill -9`).
     pub fn kill(&mut self) {
         self.process = None;

@@ -198,6 +198,13 @@ impl Client {
         self
     }
 
+    /// The same client, with the same tickets, at another address.
+    #[must_use]
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
     /// The same client, which does not say what it speaks.
     #[must_use]
     pub fn without_alpn(mut self) -> Self {

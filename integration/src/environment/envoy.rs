@@ -136,6 +136,11 @@ impl Envoy {
         get(self.admin, path).await
     }
 
+    /// Where its administration port is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The process.
     pub fn process(&self) -> &Process {
         &self.process

@@ -5,6 +5,7 @@
 //! words of the program that it is about.
 
 mod agent;
+mod application;
 mod barrier;
 mod challenge_server;
 pub mod client;
@@ -44,6 +45,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub use agent::Agent;
+pub use application::Application;
+pub use application::Work;
 pub use barrier::Barrier;
 pub use challenge_server::ChallengeServer;
 pub use client::Answer;
@@ -95,6 +98,8 @@ const READY: Duration = Duration::from_secs(60);
 pub struct Settings {
     /// Lifetime of the certificates instead of the shipped one, `60s` or more.
     pub lifetime: Option<&'static str>,
+    /// Where clients come in, if that has to be known before; anywhere else, if none.
+    pub gate: Option<SocketAddr>,
     /// The policy instead of the shipped one.
     pub policy: Option<String>,
     /// Lines of `envoy.yaml` as somebody else might have written them: shipped text, replacement.
@@ -139,7 +144,8 @@ impl Environment {
             EnvironmentError::File { doing: "create a directory in", path: std::env::temp_dir(), source }
         })?;
         let root = directory.path();
-        let [gate, service, admin, metrics] = [free_port()?, free_port()?, free_port()?, free_port()?];
+        let [service, admin, metrics] = [free_port()?, free_port()?, free_port()?];
+        let gate = settings.gate.map_or_else(free_port, Ok)?;
         for folder in ["run", "state", "etc"] {
             let path = root.join(folder);
             fs::create_dir(&path).map_err(|source| EnvironmentError::File { doing: "create", path, source })?;

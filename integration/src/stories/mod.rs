@@ -9,6 +9,7 @@ mod bound_tokens;
 mod bundle;
 mod candidate;
 mod clock_step;
+mod credentials;
 mod dead_name;
 mod detours;
 mod drain;
@@ -129,6 +130,22 @@ pub enum Story {
     Candidate,
     /// Ten thousand bad tokens.
     ForgedFlood,
+    /// A proxy puts tokens into requests.
+    InjectedToken,
+    /// The keys that sign tokens are replaced.
+    SigningKeys,
+    /// The keys of session tickets are replaced.
+    SessionTickets,
+    /// Two hundred passwords of a database under load.
+    PostgresRotation,
+    /// A Redis user with two passwords at a time.
+    RedisRotation,
+    /// What OpenBao lends and keeps.
+    OpenbaoLeases,
+    /// An account that exists while it is used.
+    JustInTime,
+    /// Credentials that cannot be set, tried or published.
+    CredentialFaults,
 }
 
 impl Story {
@@ -169,6 +186,14 @@ impl Story {
         Self::BoundTokens,
         Self::Candidate,
         Self::ForgedFlood,
+        Self::InjectedToken,
+        Self::SigningKeys,
+        Self::SessionTickets,
+        Self::PostgresRotation,
+        Self::RedisRotation,
+        Self::OpenbaoLeases,
+        Self::JustInTime,
+        Self::CredentialFaults,
     ];
 
     /// The story of this name.
@@ -214,6 +239,14 @@ impl Story {
             Self::BoundTokens => "bound-tokens",
             Self::Candidate => "candidate",
             Self::ForgedFlood => "forged-flood",
+            Self::InjectedToken => "injected-token",
+            Self::SigningKeys => "signing-keys",
+            Self::SessionTickets => "session-tickets",
+            Self::PostgresRotation => "postgres-rotation",
+            Self::RedisRotation => "redis-rotation",
+            Self::OpenbaoLeases => "openbao-leases",
+            Self::JustInTime => "just-in-time",
+            Self::CredentialFaults => "credential-faults",
         }
     }
 
@@ -274,6 +307,18 @@ impl Story {
             Self::BoundTokens => "a stolen token is of no use with another certificate, or with none",
             Self::Candidate => "a second policy beside the first changes no verdict and counts each that would differ",
             Self::ForgedFlood => "ten thousand bad tokens are refused, and a good client beside them never is",
+            Self::InjectedToken => {
+                "Envoy gives an application tokens that live five seconds; for a minute none is refused"
+            }
+            Self::SigningKeys => "new keys sign tokens when every filter has them; no token is refused",
+            Self::SessionTickets => "sessions are resumed at every proxy, across new keys, and not beyond the old ones",
+            Self::PostgresRotation => "two hundred new passwords of a database under real logins, none of which fails",
+            Self::RedisRotation => "a Redis user's password is replaced under load; the server dies and comes back",
+            Self::OpenbaoLeases => "leases are extended, replaced and given back; OpenBao is sealed in the middle",
+            Self::JustInTime => "an account that exists from the first question until nobody uses it",
+            Self::CredentialFaults => {
+                "two agents, foreign passwords, bad values: told apart, and the one before stays good"
+            }
             Self::HostileRequests => "malformed and oversized requests neither get through nor break the filter",
             Self::Detours => "trailers, redirects, upgrades, tunnels and other hosts lead around no decision",
             Self::Sessions => "who is revoked or expires is refused on open connections and in resumed sessions",
@@ -324,6 +369,14 @@ impl Story {
             Self::BoundTokens => bound_tokens::tell(report).await,
             Self::Candidate => candidate::tell(report).await,
             Self::ForgedFlood => forged_flood::tell(report).await,
+            Self::InjectedToken => credentials::injected_token::tell(report).await,
+            Self::SigningKeys => credentials::signing_keys::tell(report).await,
+            Self::SessionTickets => credentials::session_tickets::tell(report).await,
+            Self::PostgresRotation => credentials::postgres_rotation::tell(report).await,
+            Self::RedisRotation => credentials::redis_rotation::tell(report).await,
+            Self::OpenbaoLeases => credentials::openbao_leases::tell(report).await,
+            Self::JustInTime => credentials::just_in_time::tell(report).await,
+            Self::CredentialFaults => credentials::credential_faults::tell(report).await,
         }
     }
 }
