@@ -60,9 +60,9 @@ build-fuzz:
         {{ cargo }} build --release {{ native }} --features portcullis-fuzz/libfuzzer --bin fuzz
 
 # Install what is missing: the Wasm target, Envoy, and for the tests HAProxy, Knot DNS, nginx, OpenBao, Pebble, PostgreSQL,
-# promtool and Redis. No root; everything goes below .tools.
+# promtool, Redis and systemd-analyze. No root; everything goes below .tools.
 install: install-target install-envoy install-haproxy install-knot install-nginx install-openbao install-pebble \
-    install-postgres install-promtool install-redis
+    install-postgres install-promtool install-redis install-systemd-analyze
 
 [private]
 install-target:
@@ -120,6 +120,13 @@ install-knot:
 [private]
 install-promtool:
     @test -n "${PROMTOOL:-}" || test -x .tools/promtool || tools/install-debian promtool usr/bin/promtool prometheus
+
+# What systemd checks units with. It needs no running systemd.
+[private]
+install-systemd-analyze:
+    @test -n "${SYSTEMD_ANALYZE:-}" || test -x .tools/systemd-analyze || \
+        tools/install-debian systemd-analyze usr/bin/systemd-analyze systemd \
+            libsystemd-shared libsystemd0 libcap2 libseccomp2 libmount1
 
 # Build dist/portcullis and dist/portcullis.wasm.
 build: install-target install-envoy build-filter
