@@ -168,6 +168,7 @@ impl Rotor {
         };
         let publisher = &self.context.publisher;
         let mut outcomes = publisher.outcomes();
+        let mut activity = publisher.activity();
         publisher
             .publish(resource(&self.config.name, stored))
             .map_err(|error| StepError::Delivery(DeliveryError::Publish(error)))?;
@@ -187,9 +188,17 @@ impl Rotor {
                 None | Some(true) => return Ok(Installed::Taken { said: None }),
                 Some(false) => {}
             }
-            match tokio::time::timeout_at(deadline, outcomes.recv()).await {
+            let heard = async {
+                tokio::select! {
+                    biased;
+                    outcome = outcomes.recv() => outcome.ok(),
+                    // Who left is not waited for, such as the old process of a hot restart.
+                    _ = activity.changed() => None,
+                }
+            };
+            match tokio::time::timeout_at(deadline, heard).await {
                 Err(_) => return Err(StepError::Delivery(DeliveryError::Unanswered(ANSWER))),
-                Ok(Ok(Outcome::Refused { node, name, version, detail }))
+                Ok(Some(Outcome::Refused { node, name, version, detail }))
                     if name == self.config.name && version == stored.leaf.serial =>
                 {
                     return Err(StepError::Delivery(DeliveryError::Refused { node, detail }));

@@ -31,6 +31,7 @@ use crate::trust::Trust;
 
 mod advice;
 mod dead_names;
+mod proxies;
 mod rollback;
 
 const YEAR: i64 = 365 * 86_400;

@@ -31,6 +31,11 @@ impl Proxy {
         self.receive_all(|_| true)
     }
 
+    /// Goes away.
+    pub(crate) fn leave(self) {
+        self.publisher.close(self.id);
+    }
+
     fn ask(publisher: &Publisher, kind: Kind, name: &str) -> Self {
         let (id, _) = publisher.open(Subscription::delta(kind), None).expect("one stream");
         let change = Change::Delta {
@@ -51,7 +56,10 @@ impl Proxy {
     fn receive_all(&mut self, likes: impl Fn(&str) -> bool) -> Vec<Resource> {
         let mut resources = Vec::new();
         while let Some(response) = self.publisher.poll(self.id) {
-            let Item::Present(published) = &response.item else { continue };
+            let Item::Present(published) = &response.item else {
+                self.receive(Request { nonce: response.nonce, ..Request::default() });
+                continue;
+            };
             let resource = published.resource.clone();
             let error = (!likes(&resource.version)).then(|| "no".to_owned());
             self.receive(Request { nonce: response.nonce, error, change: Change::default() });
