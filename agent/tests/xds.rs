@@ -41,6 +41,7 @@ use tonic::transport::Endpoint;
 use zeroize::Zeroizing;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const SOCKET: &str = "xds.sock";
 
 /// A publisher, its server, and a connection to it.
 struct Server {
@@ -49,27 +50,35 @@ struct Server {
     channel: Channel,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), xds::ServeError>>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Server {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("xds.sock");
-        let listener = UnixListener::bind(&path).unwrap();
+        let listener = UnixListener::bind(directory.path().join(SOCKET)).unwrap();
         let publisher = Publisher::new();
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(xds::serve(publisher.clone(), listener, async {
             let _ = stopped.await;
         }));
-        let channel = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap().connect().await.unwrap();
+        let channel = connect(&directory).await;
         let outcomes = publisher.outcomes();
-        Self { publisher, outcomes, channel, stop, ended, _directory: directory }
+        Self { publisher, outcomes, channel, stop, ended, directory }
     }
 
     async fn secrets(&self) -> StateOfTheWorld {
+        Self::secrets_over(self.channel.clone()).await
+    }
+
+    /// As another process.
+    async fn secrets_of_another(&self) -> StateOfTheWorld {
+        Self::secrets_over(connect(&self.directory).await).await
+    }
+
+    async fn secrets_over(channel: Channel) -> StateOfTheWorld {
         let (requests, receiver) = mpsc::channel(16);
-        let mut client = SecretDiscoveryServiceClient::new(self.channel.clone());
+        let mut client = SecretDiscoveryServiceClient::new(channel);
         let responses = client.stream_secrets(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         StateOfTheWorld { requests, responses }
     }
@@ -154,6 +163,11 @@ impl Delta {
     async fn next(&mut self) -> DeltaDiscoveryResponse {
         within(self.responses.message()).await.unwrap().unwrap()
     }
+}
+
+async fn connect(directory: &TempDir) -> Channel {
+    let socket = directory.path().join(SOCKET);
+    Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap().connect().await.unwrap()
 }
 
 async fn within<F: Future>(future: F) -> F::Output {
@@ -427,9 +441,73 @@ async fn proxies_come_and_go() {
     server.eventually("gone", |publisher| publisher.proxies().is_empty()).await;
 }
 
+/// Says which version it has, until there is another, which it takes.
+async fn take(stream: &mut StateOfTheWorld, had: &str) -> String {
+    stream.ask(&["gateway"], had, "", None).await;
+    let response = stream.next().await;
+    stream.ask(&["gateway"], &response.version_info, &response.nonce, None).await;
+    response.version_info
+}
+
+#[tokio::test]
+async fn two_processes_of_one_node_are_counted_apart() {
+    let mut server = Server::start().await;
+    server.publisher.publish(certificate("gateway", "1")).unwrap();
+    let (mut old, mut new) = (server.secrets_of_another().await, server.secrets_of_another().await);
+    assert_eq!(take(&mut old, "").await, "1");
+    assert_eq!(server.outcome().await, acknowledged("gateway", "1"));
+    // What the one took, the other one does not have.
+    new.ask(&["gateway"], "", "", None).await;
+    let response = new.next().await;
+    assert_eq!((response.version_info.as_str(), server.publisher.acknowledged("gateway")), ("1", Some(false)));
+    new.ask(&["gateway"], "1", &response.nonce, None).await;
+    server.eventually("taken by both", |publisher| publisher.acknowledged("gateway") == Some(true)).await;
+
+    // The old one goes without an answer.
+    server.publisher.publish(certificate("gateway", "2")).unwrap();
+    assert_eq!((old.next().await.version_info, take(&mut new, "1").await), ("2".to_owned(), "2".to_owned()));
+    while server.outcome().await != acknowledged("gateway", "2") {}
+    assert_eq!(server.publisher.acknowledged("gateway"), Some(false), "the old one has not");
+    drop(old);
+    server.eventually("nobody is waited for", |publisher| publisher.acknowledged("gateway") == Some(true)).await;
+    assert_eq!(server.publisher.proxies().len(), 1);
+
+    server.publisher.publish(certificate("gateway", "3")).unwrap();
+    assert_eq!((take(&mut new, "2").await.as_str(), server.publisher.proxies()[0].nacks), ("3", 0));
+    server.eventually("taken", |publisher| publisher.acknowledged("gateway") == Some(true)).await;
+}
+
+#[tokio::test]
+async fn a_storm_of_streams_leaves_nothing_behind() {
+    const STREAMS: usize = 300;
+
+    let server = Server::start().await;
+    server.publisher.publish(certificate("gateway", "1")).unwrap();
+    let mut all = Vec::with_capacity(STREAMS);
+    for _ in 0..STREAMS {
+        // Every other goes before it reads what it is sent.
+        let (kept, gone) = (server.secrets_of_another().await, server.delta_secrets().await);
+        kept.ask(&["gateway"], "", "", None).await;
+        gone.subscribe(&["gateway"], &[]).await;
+        all.push(kept);
+    }
+    for stream in &mut all {
+        let response = stream.next().await;
+        assert_eq!(response.version_info, "1");
+        stream.ask(&["gateway"], "1", &response.nonce, None).await;
+    }
+    server.eventually("taken by those who stayed", |publisher| publisher.acknowledged("gateway") == Some(true)).await;
+    drop(all);
+    server.eventually("all gone", |publisher| publisher.proxies().is_empty()).await;
+    assert_eq!(server.publisher.acknowledged("gateway"), None, "nobody asks any more");
+    let mut last = server.secrets().await;
+    assert_eq!(take(&mut last, "").await, "1");
+    server.eventually("served as ever", |publisher| publisher.acknowledged("gateway") == Some(true)).await;
+}
+
 #[tokio::test]
 async fn open_streams_end_when_the_server_is_told_to_stop() {
-    let Server { publisher, channel, stop, ended, outcomes: _, _directory } = Server::start().await;
+    let Server { publisher, channel, stop, ended, outcomes: _, directory: _directory } = Server::start().await;
     let (_requests, receiver) = mpsc::channel(1);
     let mut client = SecretDiscoveryServiceClient::new(channel);
     let mut stream =
