@@ -2,46 +2,74 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::io::Read as _;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use rcgen::CertificateParams;
 use rcgen::KeyPair;
+use rustls::ClientConfig;
+use rustls::ClientConnection;
+use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::ServerConnection;
+use rustls::StreamOwned;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use support::Desk;
+use support::PATIENCE;
+use support::serial;
 
 /// Chain and key, PEM.
 type Pair = (String, String);
 
-/// A TLS server that reads its files for every connection, or serves what it is told to.
+/// A TLS server that reads its files for every connection, or serves what it is told to. It sends back what it is sent.
 struct Listener {
     address: String,
-    told: Arc<Mutex<Option<Pair>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What it is to serve in place of its files.
+#[derive(Default)]
+struct Told {
+    pair: Option<Pair>,
+    /// To so many more only.
+    times: Option<usize>,
+}
+
+impl Told {
+    fn next(&mut self) -> Option<Pair> {
+        if let Some(times) = &mut self.times {
+            match times.checked_sub(1) {
+                Some(left) => *times = left,
+                None => *self = Self::default(),
+            }
+        }
+        self.pair.clone()
+    }
 }
 
 impl Listener {
     fn start(files: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
-        let told = Arc::new(Mutex::new(None::<Pair>));
-        let pair = Arc::clone(&told);
-        // Ends with the test program.
+        let told = Arc::new(Mutex::new(Told::default()));
+        let next = Arc::clone(&told);
+        // They end with the test program.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let told = pair.lock().expect("not poisoned").clone();
+                let told = next.lock().expect("not poisoned").next();
                 if let Some(pair) = told.or_else(|| read(&files)) {
-                    let _ = shake_hands(stream, &pair);
+                    std::thread::spawn(move || echo(stream, &pair));
                 }
             }
         });
@@ -49,8 +77,22 @@ impl Listener {
     }
 
     fn serve(&self, pair: Option<Pair>) {
-        *self.told.lock().expect("not poisoned") = pair;
+        *self.told.lock().expect("not poisoned") = Told { pair, times: None };
     }
+
+    /// Shows this to some more, as one that is being drained beside its successor.
+    fn drain(&self, pair: Pair, times: usize) {
+        *self.told.lock().expect("not poisoned") = Told { pair: Some(pair), times: Some(times) };
+    }
+}
+
+/// One certificate that these listeners are to serve.
+fn gateway(files: &str, listeners: &[&Listener]) -> String {
+    let at = |listener: &&Listener| format!("{{ address: \"{}\", sni: localhost }}", listener.address);
+    let served_at = listeners.iter().map(at).collect::<Vec<_>>().join(", ");
+    format!(
+        "certificates:\n  - {{ name: gateway, dns: [localhost], files: {{ {files} }}, served_at: [ {served_at} ] }}\n"
+    )
 }
 
 fn read(files: &Path) -> Option<Pair> {
@@ -58,8 +100,8 @@ fn read(files: &Path) -> Option<Pair> {
     Some((fs::read_to_string(current.join("tls.crt")).ok()?, fs::read_to_string(current.join("tls.key")).ok()?))
 }
 
-fn shake_hands(mut stream: TcpStream, (chain, key): &Pair) -> io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+fn echo(stream: TcpStream, (chain, key): &Pair) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
     let chain = portcullis::leaf::chain(chain).expect("a chain");
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -68,7 +110,42 @@ fn shake_hands(mut stream: TcpStream, (chain, key): &Pair) -> io::Result<()> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .expect("a pair");
-    ServerConnection::new(Arc::new(config)).expect("a connection").complete_io(&mut stream).map(|_| ())
+    let connection = ServerConnection::new(Arc::new(config)).expect("a connection");
+    let (mut stream, mut byte) = (StreamOwned::new(connection, stream), [0]);
+    loop {
+        stream.read_exact(&mut byte)?;
+        stream.write_all(&byte)?;
+    }
+}
+
+/// A client that believes what its files call the CA.
+struct Client(StreamOwned<ClientConnection, TcpStream>);
+
+impl Client {
+    fn connect(desk: &Desk, listener: &Listener) -> Self {
+        let mut roots = RootCertStore::empty();
+        let ca = fs::read_to_string(desk.path("tls/ca.crt")).expect("a root");
+        roots.add_parsable_certificates(portcullis::leaf::chain(&ca).expect("a root"));
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().expect("a name");
+        let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
+        let stream = TcpStream::connect(&listener.address).expect("somebody listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        Self(StreamOwned::new(connection, stream))
+    }
+
+    /// Has one byte sent back, and says whose certificate the connection began with.
+    fn ask(&mut self) -> String {
+        self.0.write_all(b"?").expect("sent");
+        let mut byte = [0];
+        self.0.read_exact(&mut byte).expect("answered");
+        let chain = self.0.conn.peer_certificates().expect("a handshake");
+        portcullis::leaf::Leaf::from_der(&chain[0]).expect("a leaf").serial
+    }
 }
 
 fn ended() -> Pair {
@@ -83,17 +160,13 @@ fn ended() -> Pair {
 fn a_rotation_ends_when_the_listener_shows_it_and_an_alarm_when_it_does_again() {
     let desk = Desk::new("certificates: []\n");
     let listener = Listener::start(desk.path("tls"));
-    desk.configure(&format!(
-        "certificates:\n  - {{ name: gateway, dns: [localhost], files: {{ directory: tls }}, \
-         served_at: [ {{ address: \"{}\", sni: localhost }} ] }}\n",
-        listener.address
-    ));
+    desk.configure(&gateway("directory: tls", &[&listener]));
     let mut agent = desk.start();
     let status = desk.until(&mut agent, "served", |status| status.ready);
-    let gateway = &status.certificates[0];
-    let first = gateway.stored.clone().expect("stored");
-    assert_eq!(gateway.served[0].leaf.as_ref().map(|leaf| &leaf.sha256), Some(&first.sha256));
-    assert!(gateway.issued_to_served_ms.is_some());
+    let certificate = &status.certificates[0];
+    let first = certificate.stored.clone().expect("stored");
+    assert_eq!(certificate.served[0].leaf.as_ref().map(|leaf| &leaf.sha256), Some(&first.sha256));
+    assert!(certificate.issued_to_served_ms.is_some());
 
     let renewed = desk.renew("gateway").expect("renewed");
     assert_eq!(renewed.old_serial.as_ref(), Some(&first.serial));
@@ -124,4 +197,79 @@ fn a_rotation_ends_when_the_listener_shows_it_and_an_alarm_when_it_does_again() 
     desk.until(&mut agent, "well again", |status| status.ready);
     desk.until_audit("the end of the alarm", |line| line["event"] == "alarm_cleared");
     assert_eq!(desk.count("certificate_issued"), 3, "what a listener serves is no reason to issue");
+}
+
+/// The serials of the generations, each of them whole.
+fn generations(desk: &Desk) -> BTreeSet<String> {
+    let entries = fs::read_dir(desk.path("tls")).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let generation = |path: PathBuf| {
+        let named = path.file_name()?.to_str()?.strip_prefix("..gen-")?.to_owned();
+        assert_eq!(serial(&path.join("tls.crt")).as_ref(), Some(&named));
+        assert!(fs::read_to_string(path.join("tls.key")).expect("a key").contains("PRIVATE KEY"));
+        Some(named)
+    };
+    entries.filter_map(generation).collect()
+}
+
+#[test]
+fn what_one_of_two_listeners_serves_is_not_served_and_what_it_replaces_is_kept() {
+    let desk = Desk::new("certificates: []\n");
+    let [good, stuck] = [0, 1].map(|_| Listener::start(desk.path("tls")));
+    desk.configure(&gateway("directory: tls, keep: 1", &[&good, &stuck]));
+    let mut agent = desk.start();
+    let status = desk.until(&mut agent, "served", |status| status.ready);
+    let first = status.certificates[0].stored.clone().expect("stored").serial;
+    assert_eq!(generations(&desk), BTreeSet::from([first.clone()]));
+    stuck.serve(read(&desk.path("tls")));
+
+    let error = desk.renew("gateway").expect_err("one of two").to_string();
+    let names_the_stuck_one = |text: &str| text.contains(&stuck.address) && !text.contains(&good.address);
+    assert!(error.contains("prove failed") && names_the_stuck_one(&error), "{error}");
+    let status = desk.status().expect("answers");
+    let certificate = &status.certificates[0];
+    let served: Vec<_> = certificate.served.iter().map(|served| (&served.address, served.current)).collect();
+    assert_eq!(served, [(&good.address, true), (&stuck.address, false)]);
+    assert!(!["served", "retired"].contains(&certificate.state.as_str()) && certificate.rotations == 1, "{status:#?}");
+    let at: Vec<&String> = status.reasons.iter().filter(|reason| reason.contains("127.0.0.1")).collect();
+    assert!(!status.ready && !at.is_empty() && at.iter().all(|reason| names_the_stuck_one(reason)), "{at:?}");
+
+    // What is proven stays, whatever follows what is not: over a crash, and with a third one.
+    assert!(generations(&desk).contains(&first) && generations(&desk).len() == 2);
+    agent.signal(rustix::process::Signal::KILL);
+    agent.ended();
+    let mut agent = desk.start();
+    std::thread::scope(|scope| {
+        desk.until(&mut agent, "started", |_| true);
+        let renewal = scope.spawn(|| desk.renew("gateway"));
+        desk.until_audit("a third one", |_| desk.count("installed") == 3);
+        let kept = generations(&desk);
+        assert!(kept.contains(&first) && kept.len() > 1, "{first} in {kept:?}");
+        stuck.serve(None);
+        // It is looked at for a while before it is an error.
+        let _ = renewal.join().expect("answered");
+    });
+    let status =
+        desk.until(&mut agent, "served by both", |status| status.ready && status.certificates[0].rotations > 1);
+    let last = status.certificates[0].stored.clone().expect("stored").serial;
+    assert_eq!(generations(&desk), BTreeSet::from([last]), "one is kept, the proven one");
+}
+
+#[test]
+fn a_listener_that_is_drained_beside_its_successor_is_waited_for_and_its_connections_go_on() {
+    let desk = Desk::new("certificates: []\n");
+    let listener = Listener::start(desk.path("tls"));
+    desk.configure(&gateway("directory: tls", &[&listener]));
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    let mut before = Client::connect(&desk, &listener);
+    let first = before.ask();
+    listener.drain(read(&desk.path("tls")).expect("a pair"), 4);
+
+    let renewed = desk.renew("gateway").expect("the new one is seen after a while");
+    assert_eq!(renewed.old_serial.as_ref(), Some(&first));
+    assert_eq!(Client::connect(&desk, &listener).ask(), renewed.new_serial);
+    assert_eq!(before.ask(), first, "as long as it is open");
+    let status = desk.verify().expect("looked at");
+    assert!(status.ready && status.certificates[0].state == "retired", "{status:#?}");
+    assert_eq!((desk.count("alarm"), desk.count("certificate_issued")), (0, 2));
 }
