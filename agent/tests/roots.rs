@@ -146,6 +146,35 @@ fn an_unsafe_order_is_refused_with_its_reason() {
 }
 
 #[test]
+fn a_reader_of_files_who_cannot_be_told_holds_up_the_new_root() {
+    let desk = Desk::new("certificates: []\n");
+    let good = desk.path("good").display().to_string();
+    let hook = format!("hooks: [{{ run: [cat, \"{good}\"] }}]");
+    desk.configure(&FILES.replace("keep: 2 } }", &format!("keep: 2 }}, {hook} }}")));
+    desk.write("good", "");
+    let mut agent = desk.start();
+    let first = signs(&desk.until(&mut agent, "served", is_settled).ca);
+    fs::remove_file(desk.path("good")).expect("removed");
+    done(&desk, &["ca", "rotate", "--no-wait"]);
+    let status = desk.until(&mut agent, "the hook fails, and that is waited for", |status| {
+        let waits = status.ca.succession.as_ref().and_then(|succession| succession.waits_for.clone());
+        status.certificates[0].failures > 1
+            && step(status) == Some("spread")
+            && waits.is_some_and(|waits| waits == "the files of `gateway` do not have it yet")
+    });
+    assert!(!status.ready && signs(&status.ca) == first, "{status:#?}");
+    // They are in their place; nobody knows whether they were read.
+    assert_eq!((roots_in_files(&desk), desk.count("root_added")), (2, 0));
+    // An operator vouches for others, and not for what is known to be behind.
+    done(&desk, &["ca", "switch"]);
+    assert_eq!(signs(&desk.status().expect("a status").ca), first);
+    desk.write("good", "");
+    let status =
+        desk.until(&mut agent, "the new root alone", |status| is_settled(status) && signs(&status.ca) != first);
+    assert_eq!((roots_in_files(&desk), status.certificates[0].failures), (1, 0));
+}
+
+#[test]
 fn a_root_that_signs_nothing_yet_can_be_taken_back() {
     let desk = Desk::new(FILES);
     let (mut agent, first, second) = waiting(&desk);
