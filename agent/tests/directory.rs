@@ -6,56 +6,14 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
-use rcgen::BasicConstraints;
-use rcgen::CertificateParams;
-use rcgen::ExtendedKeyUsagePurpose;
-use rcgen::IsCa;
-use rcgen::Issuer;
-use rcgen::KeyPair;
 use support::Agent;
 use support::Desk;
+use support::outsider::DAY;
+use support::outsider::Made;
+use support::outsider::Outsider;
+use support::outsider::put;
 use support::serial;
-
-/// Somebody else's CA.
-struct Outsider {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-/// What they make.
-struct Made {
-    chain: String,
-    key: String,
-}
-
-impl Outsider {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("signed").pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Valid from so many seconds ago, for so many.
-    fn make(&self, name: &str, age: u64, lifetime: u64) -> Made {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time");
-        let begin = now - Duration::from_secs(age);
-        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + begin;
-        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + begin + Duration::from_secs(lifetime);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate().expect("a key");
-        let chain = params.signed_by(&key, &self.issuer).expect("signed").pem();
-        Made { chain, key: key.serialize_pem() }
-    }
-}
-
-const DAY: u64 = 86_400;
 
 /// One certificate out of the directory `live`, delivered to `tls`.
 fn desk(outsider: &Outsider, rest: &str) -> Desk {
@@ -67,14 +25,6 @@ fn desk(outsider: &Outsider, rest: &str) -> Desk {
          - {{ name: web, issuer: outsider, dns: [web.example], files: {{ directory: tls }}{rest} }}\n"
     ));
     desk
-}
-
-/// As certbot writes: the key first, each file by a rename.
-fn put(desk: &Desk, made: &Made) {
-    for (name, text) in [("privkey.pem", &made.key), ("fullchain.pem", &made.chain)] {
-        desk.write(&format!("live/{name}.new"), text);
-        fs::rename(desk.path(&format!("live/{name}.new")), desk.path(&format!("live/{name}"))).expect("renamed");
-    }
 }
 
 /// As Kubernetes writes: a directory of its own, and one rename of `..data`.
@@ -90,13 +40,8 @@ fn mount(desk: &Desk, generation: &str, made: &Made) {
     }
 }
 
-fn serial_of(made: &Made) -> String {
-    let chain = portcullis::leaf::chain(&made.chain).expect("a chain");
-    portcullis::leaf::Leaf::from_der(&chain[0]).expect("a leaf").serial
-}
-
 fn until_delivered(desk: &Desk, agent: &mut Agent, made: &Made) {
-    let wanted = serial_of(made);
+    let wanted = made.serial();
     desk.until(agent, "delivered", |status| {
         let stored = status.certificates[0].stored.as_ref();
         status.ready && status.certificates[0].state == "retired" && stored.is_some_and(|leaf| leaf.serial == wanted)
@@ -175,7 +120,7 @@ fn what_is_torn_or_of_somebody_else_is_refused_by_name_and_the_last_good_stays()
     put(&desk, &good);
     let mut agent = desk.start();
     until_delivered(&desk, &mut agent, &good);
-    let (stays, next) = (Some(serial_of(&good)), outsider.make("web.example", 5, DAY));
+    let (stays, next) = (Some(good.serial()), outsider.make("web.example", 5, DAY));
 
     desk.write("live/privkey.pem", &next.key);
     assert_eq!(until_said(&desk, &mut agent, "is not the key of"), stays);
@@ -273,7 +218,7 @@ fn a_certificate_under_a_root_that_its_peers_do_not_know_is_held_back() {
     let mut agent = desk.start();
     // Nobody is there to take the bundle, so that the agent as a whole is not ready.
     let delivered = |agent: &mut Agent, made: &Made| {
-        let wanted = Some(serial_of(made));
+        let wanted = Some(made.serial());
         desk.until(agent, "delivered", |status| {
             status.certificates[0].state == "retired" && status.certificates[0].installed == wanted
         });
@@ -284,7 +229,7 @@ fn a_certificate_under_a_root_that_its_peers_do_not_know_is_held_back() {
     let second = next.make("web.example", 0, DAY);
     put(&desk, &second);
     let in_files = until_said(&desk, &mut agent, "it leads to no authority in bundle `peers`");
-    assert_eq!(in_files, Some(serial_of(&first)), "the one before stays");
+    assert_eq!(in_files, Some(first.serial()), "the one before stays");
     desk.write("also.pem", &(known.pem.clone() + &next.pem));
     agent.signal(rustix::process::Signal::HUP);
     delivered(&mut agent, &second);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod outsider;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
