@@ -334,6 +334,7 @@ mod tests {
             issuer: String::new(),
             state: "none".to_owned(),
             stored: None,
+            chain: Vec::new(),
             installed: None,
             served: Vec::new(),
             next_attempt: None,

@@ -66,7 +66,8 @@ struct Gauges {
     served_current: Family<ServedLabels, Gauge>,
     served_expired: Family<AddressLabels, Gauge>,
     issued_to_served: Family<NameLabels, Gauge<f64, AtomicU64>>,
-    bundle_not_after: Family<BundleLabels, Gauge>,
+    chain_not_after: Family<EntryLabels, Gauge>,
+    bundle_not_after: Family<EntryLabels, Gauge>,
     next_attempt: Family<NameLabels, Gauge>,
     failures: Family<NameLabels, Gauge>,
     left_out: Family<NameLabels, Gauge>,
@@ -154,7 +155,7 @@ struct AddressLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BundleLabels {
+struct EntryLabels {
     name: String,
     sha256: String,
 }
@@ -375,6 +376,11 @@ impl Gauges {
             self.not_before.clone(),
         );
         registry.register(
+            "certificate_chain_not_after_timestamp_seconds",
+            "End of validity of an authority that comes with the stored certificate",
+            self.chain_not_after.clone(),
+        );
+        registry.register(
             "certificate_renew_at_timestamp_seconds",
             "When the renewal of the stored certificate is planned",
             self.renew_at.clone(),
@@ -468,6 +474,7 @@ impl Gauges {
         self.served_current.clear();
         self.served_expired.clear();
         self.issued_to_served.clear();
+        self.chain_not_after.clear();
         self.bundle_not_after.clear();
         self.next_attempt.clear();
         self.failures.clear();
@@ -489,7 +496,7 @@ impl Gauges {
         }
         for bundle in &status.bundles {
             for (sha256, not_after) in &bundle.entries {
-                let labels = BundleLabels { name: bundle.name.clone(), sha256: sha256.clone() };
+                let labels = EntryLabels { name: bundle.name.clone(), sha256: sha256.clone() };
                 self.bundle_not_after.get_or_create(&labels).set(not_after.as_second());
             }
         }
@@ -542,6 +549,10 @@ impl Gauges {
         if let Some(stored) = &certificate.stored {
             self.not_after.get_or_create(&labels).set(stored.not_after.as_second());
             self.not_before.get_or_create(&labels).set(stored.not_before.as_second());
+        }
+        for (sha256, not_after) in &certificate.chain {
+            let labels = EntryLabels { name: name.clone(), sha256: sha256.clone() };
+            self.chain_not_after.get_or_create(&labels).set(not_after.as_second());
         }
         if let Some(renew_at) = certificate.renew_at {
             self.renew_at.get_or_create(&labels).set(renew_at.as_second());
@@ -622,6 +633,7 @@ mod tests {
                 issuer: "built-in".to_owned(),
                 state: "served".to_owned(),
                 stored: Some(leaf(3_000)),
+                chain: vec![("ef".to_owned(), Timestamp::constant(4_000, 0))],
                 installed: None,
                 served: vec![served("a", 1_999), served("b", 3_000)],
                 next_attempt: Some(Timestamp::constant(2_500, 0)),
@@ -704,6 +716,7 @@ mod tests {
         for (series, want) in [
             (format!("portcullis_certificate_not_after_timestamp_seconds{{{NAME}}}"), 3_000.0),
             (format!("portcullis_certificate_not_before_timestamp_seconds{{{NAME}}}"), 1_000.0),
+            (format!("portcullis_certificate_chain_not_after_timestamp_seconds{{{NAME},sha256=\"ef\"}}"), 4_000.0),
             (format!("portcullis_certificate_renew_at_timestamp_seconds{{{NAME}}}"), 2_400.0),
             (format!("portcullis_certificate_served_not_after_timestamp_seconds{{{served},sni=\"a\"}}"), 1_999.0),
             ("portcullis_audit_broken".to_owned(), 0.0),

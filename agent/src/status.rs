@@ -48,6 +48,9 @@ pub struct CertificateStatus {
     pub state: String,
     /// The leaf in the store.
     pub stored: Option<LeafStatus>,
+    /// SHA-256 (hex) and end of validity of each authority that comes with it, the leaf's issuer first.
+    #[serde(default)]
+    pub chain: Vec<(String, Timestamp)>,
     /// Serial (hex) that every target acknowledged.
     pub installed: Option<String>,
     /// Where it was looked for by handshake, and what was found there.

@@ -81,6 +81,7 @@ fn of_everything() -> BTreeSet<String> {
         "ready": true, "reasons": [],
         "certificates": [{
             "name": "a", "identity": "a", "issuer": "i", "state": "served", "stored": leaf, "installed": "1",
+            "chain": [["ef", "2027-01-01T00:00:00Z"]],
             "served": [{ "address": "a:1", "sni": null, "leaf": leaf, "current": true, "error": null, "checked_at": null }],
             "next_attempt": "2026-01-20T00:00:00Z", "renew_at": "2026-01-20T00:00:00Z", "last_error": null,
             "rotations": 1, "failures": 0, "issued_to_served_ms": 1,

@@ -125,6 +125,7 @@ mod tests {
             issuer: "built-in".to_owned(),
             state: "served".to_owned(),
             stored: Some(leaf("2a", 1_060)),
+            chain: Vec::new(),
             installed: Some("2a".to_owned()),
             served,
             next_attempt: None,

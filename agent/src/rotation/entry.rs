@@ -1,5 +1,8 @@
 //! What the store holds of one certificate.
 
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
 use portcullis_policy::UnixTime;
 use portcullis_policy::rotation::Edge;
 use portcullis_policy::rotation::Flight;
@@ -16,6 +19,7 @@ use super::standing::Footing;
 use crate::issuer::BUILT_IN;
 use crate::issuer::Order;
 use crate::keys::PrivateKey;
+use crate::leaf;
 use crate::leaf::Leaf;
 
 /// A certificate with its key, checked.
@@ -49,6 +53,20 @@ pub(super) struct Credential {
     /// The roots at that time; none for other issuers than the built-in CA, or if an older agent wrote it.
     #[serde(default)]
     pub(super) under: Option<Under>,
+    /// The authorities of the chain, once they were read.
+    #[serde(skip)]
+    pub(super) above: OnceLock<Vec<(String, Timestamp)>>,
+}
+
+impl Credential {
+    /// SHA-256 (hex) and end of validity of each authority of the chain, the leaf's issuer first.
+    pub(super) fn above(&self) -> &[(String, Timestamp)] {
+        self.above.get_or_init(|| {
+            let chain = leaf::chain(&self.chain_pem).unwrap_or_default();
+            let above = chain.iter().skip(1).filter_map(|der| Leaf::from_der(der).ok());
+            above.map(|one| (one.sha256, leaf::timestamp(one.validity.not_after))).collect()
+        })
+    }
 }
 
 /// What a plan was made of, beside the configuration.

@@ -1,6 +1,7 @@
 //! The way to a new certificate: whom to ask, what is written down before, and what is made of the answer.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use portcullis_policy::UnixTime;
@@ -185,6 +186,7 @@ impl Rotor {
             issued_ms,
             without,
             under,
+            above: OnceLock::new(),
         };
         self.facts = Facts::default();
         // One that was refused, or never seen in use, is nothing to go back to.

@@ -783,6 +783,7 @@ impl Rotor {
             issuer: entry.stored.as_ref().map_or(&self.config.issuer, |stored| &stored.issuer).clone(),
             state: entry.state().as_str().to_owned(),
             stored: entry.stored.as_ref().map(|stored| stored.leaf.status()),
+            chain: entry.stored.as_ref().map(|stored| stored.above().to_vec()).unwrap_or_default(),
             installed: entry.installed().map(str::to_owned),
             served: self.seen(),
             next_attempt: next,

@@ -85,6 +85,7 @@ impl Rotation {
             issuer: stored.as_ref().map_or(&certificate.issuer, |stored| &stored.issuer).clone(),
             state: "planned".to_owned(),
             stored: stored.map(|stored| stored.leaf.status()),
+            chain: Vec::new(),
             installed: None,
             served: Vec::new(),
             next_attempt: Timestamp::now().checked_add(pause).ok(),
