@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use portcullis::status::Status;
 use support::Agent;
 use support::Desk;
 use support::outsider::DAY;
@@ -148,6 +149,34 @@ fn what_is_torn_or_of_somebody_else_is_refused_by_name_and_the_last_good_stays()
     put(&desk, &last);
     until_delivered(&desk, &mut agent, &last);
     assert_eq!((desk.count("installed"), desk.count("certificate_issued")), (3, refused + 2));
+}
+
+#[test]
+fn a_chain_that_ends_before_its_certificate_is_replaced_before_it_does() {
+    let outsider = Outsider::new();
+    let desk = desk(&outsider, "");
+    let stored = |status: &Status| status.certificates[0].stored.clone().expect("stored").not_after;
+    let planned = |status: &Status| status.certificates[0].renew_at.expect("a plan");
+    let mut agent = desk.start();
+    // What a peer does not need on its way may end when it likes.
+    let (long, other) = (outsider.below(2 * DAY), Outsider::new().below(600));
+    let mut made = long.make("web.example", 4000, DAY);
+    made.chain += &other.pem;
+    put(&desk, &made);
+    until_delivered(&desk, &mut agent, &made);
+    let status = desk.status().expect("a status");
+    let chain = &status.certificates[0].chain;
+    assert!(chain.len() == 2 && chain[1].1 < planned(&status) && planned(&status) < stored(&status), "{status:#?}");
+
+    let short = outsider.below(DAY / 2).make("web.example", 3900, DAY);
+    put(&desk, &short);
+    until_delivered(&desk, &mut agent, &short);
+    let status = desk.status().expect("a status");
+    let end = status.certificates[0].chain[0].1;
+    assert!(planned(&status) < end && end < stored(&status), "{status:#?}");
+
+    put(&desk, &outsider.below(60).make("web.example", 3800, DAY));
+    assert_eq!(until_said(&desk, &mut agent, "so soon that it would be replaced"), Some(short.serial()));
 }
 
 #[test]

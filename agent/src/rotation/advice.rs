@@ -130,7 +130,7 @@ pub(super) fn heed(
     now: UnixTime,
     draws: [u32; 2],
 ) -> (UnixTime, bool) {
-    let validity = stored.leaf.validity;
+    let validity = stored.validity();
     let at = schedule::within(suggested.start, suggested.end, validity, draws[0]);
     let Some(before) = &stored.advice else {
         // The first that is heard of a new certificate: an issuer that wants each one replaced at once is wrong about something,

@@ -111,6 +111,29 @@ pub(super) fn leads_to(chain_pem: &str, leaf: &Leaf, roots: &Roots) -> bool {
     [Usage::Server, Usage::Client].into_iter().any(|usage| verify(&chain, roots.store(), provider(), usage, at).is_ok())
 }
 
+/// Until when a chain that is good at `now` leads to one of `roots`, where that is before its leaf's end; none if it is not.
+/// What a peer does not need on its way there may end sooner, such as a root signed by another.
+pub(super) fn leads_until(
+    chain_pem: &str,
+    names: &Names,
+    roots: &Roots,
+    leaf: &Leaf,
+    now: UnixTime,
+) -> Option<UnixTime> {
+    let chain = leaf::chain(chain_pem).ok()?;
+    let end = leaf.validity.not_after;
+    let holds = |at: UnixTime| {
+        names.usage().iter().all(|usage| verify(&chain, roots.store(), ring::default_provider(), *usage, at).is_ok())
+    };
+    let above = chain.iter().skip(1).filter_map(|der| Some(Leaf::from_der(der).ok()?.validity.not_after));
+    let mut ends: Vec<UnixTime> = above.filter(|at| now <= *at && *at < end).collect();
+    if ends.is_empty() || holds(end) {
+        return None;
+    }
+    ends.sort_unstable();
+    ends.into_iter().rev().find(|at| holds(*at))
+}
+
 fn is_purpose(error: &rustls::Error) -> bool {
     matches!(
         error,

@@ -103,7 +103,7 @@ impl Rotor {
 
     /// When to try again whether all names are good, of a certificate that is without some.
     pub(super) fn whole_at(&self, now: UnixTime) -> UnixTime {
-        let lifetime = self.entry.stored.as_ref().map_or(0, |stored| stored.leaf.validity.lifetime());
+        let lifetime = self.entry.stored.as_ref().map_or(0, |stored| stored.validity().lifetime());
         UnixTime(now.0.saturating_add((lifetime / PART).clamp(SOONEST, LATEST)))
     }
 

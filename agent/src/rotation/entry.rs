@@ -9,6 +9,7 @@ use portcullis_policy::rotation::Flight;
 use portcullis_policy::rotation::Record;
 use portcullis_policy::rotation::State;
 use portcullis_policy::rotation::Stored;
+use portcullis_policy::schedule::Validity;
 use serde::Deserialize;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -53,12 +54,21 @@ pub(super) struct Credential {
     /// The roots at that time; none for other issuers than the built-in CA, or if an older agent wrote it.
     #[serde(default)]
     pub(super) under: Option<Under>,
+    /// Until when the chain leads to a root, where that is before the leaf's own end.
+    #[serde(default)]
+    pub(super) leads_until: Option<UnixTime>,
     /// The authorities of the chain, once they were read.
     #[serde(skip)]
     pub(super) above: OnceLock<Vec<(String, Timestamp)>>,
 }
 
 impl Credential {
+    /// From when to when a peer accepts it.
+    pub(super) fn validity(&self) -> Validity {
+        let Validity { not_before, not_after } = self.leaf.validity;
+        Validity { not_before, not_after: self.leads_until.map_or(not_after, |end| end.min(not_after)) }
+    }
+
     /// SHA-256 (hex) and end of validity of each authority of the chain, the leaf's issuer first.
     pub(super) fn above(&self) -> &[(String, Timestamp)] {
         self.above.get_or_init(|| {
@@ -158,7 +168,7 @@ impl Entry {
     pub(super) fn record(&self) -> Record {
         let stored = self.stored.as_ref();
         Record {
-            stored: stored.map(|stored| Stored { validity: stored.leaf.validity, renew_at: stored.renew_at }),
+            stored: stored.map(|stored| Stored { validity: stored.validity(), renew_at: stored.renew_at }),
             flight: self.flight,
             retry_at: self.retry_at,
         }

@@ -28,6 +28,7 @@ use crate::ca::Authority;
 use crate::errors::chain;
 use crate::issuer::BUILT_IN;
 use crate::issuer::IssueError;
+use crate::issuer::Issuer;
 use crate::issuer::Order;
 use crate::issuer::Progress;
 use crate::issuer::Roots;
@@ -35,6 +36,7 @@ use crate::keys;
 use crate::keys::KeyError;
 use crate::leaf;
 use crate::leaf::Leaf;
+use crate::names::Names;
 
 impl Rotor {
     /// Whether the stored certificate is what the configuration asks for.
@@ -87,7 +89,7 @@ impl Rotor {
 
     /// Whom to ask now.
     fn issuer_now(&self, now: UnixTime) -> &str {
-        let validity = self.entry.stored.as_ref().map(|stored| stored.leaf.validity);
+        let validity = self.entry.stored.as_ref().map(Credential::validity);
         plan::issuer(&self.config, validity, self.entry.unissued, now)
     }
 
@@ -165,8 +167,8 @@ impl Rotor {
         let key = order.key().ok_or_else(|| self.lacks(Edge::Check))?;
         let leaf =
             check::as_peer(&answer.chain_pem, key, order.names(), &issuer.roots(), now).map_err(StepError::Check)?;
+        let leads_until = self.leads_until(&answer.chain_pem, &leaf, order.names(), &issuer, now)?;
         let drawn = draw(now).map_err(StepError::Key)?;
-        let renew_at = self.plan(leaf.validity, name, drawn);
         let Answer { chain_pem, issued_ms } = answer;
         let under = if name == BUILT_IN { self.under(&chain_pem, &order, now) } else { None };
         let (key, issuer) = (key.clone(), name.to_owned());
@@ -174,26 +176,47 @@ impl Rotor {
         events.extend(self.names_back(entry.stored.as_ref(), &without));
         entry.whole_at = (!without.is_empty()).then(|| self.whole_at(now));
         entry.dead.retain(|dead| without.contains(&dead.name));
-        let new = Credential {
+        let mut new = Credential {
             chain_pem,
             key,
             proven: false,
             issuer,
             leaf,
-            renew_at,
+            renew_at: now,
             drawn: Some(drawn),
             advice: None,
             issued_ms,
             without,
             under,
+            leads_until,
             above: OnceLock::new(),
         };
+        new.renew_at = self.plan(new.validity(), name, drawn);
         self.facts = Facts::default();
         // One that was refused, or never seen in use, is nothing to go back to.
         let old = entry.stored.replace(new).filter(|_| !self.entry.is_refused());
         entry.previous = old.as_ref().map(|old| old.leaf.clone()).or_else(|| entry.previous.take());
         entry.last_good = old.filter(|old| old.proven).or_else(|| entry.last_good.take());
         Ok(())
+    }
+
+    /// Until when its chain leads to a root, if that is before its own end. One that would be ordered anew at once is refused.
+    fn leads_until(
+        &self,
+        chain_pem: &str,
+        leaf: &Leaf,
+        names: &Names,
+        issuer: &Issuer,
+        now: UnixTime,
+    ) -> Result<Option<UnixTime>, StepError> {
+        let Some(end) = check::leads_until(chain_pem, names, &issuer.roots(), leaf, now) else { return Ok(None) };
+        let until = leaf::timestamp(end);
+        if now >= schedule::emergency_at(Validity { not_after: end, ..leaf.validity }) {
+            return Err(StepError::EndsTooSoon { issuer: issuer.name().to_owned(), until });
+        }
+        let own = leaf::timestamp(leaf.validity.not_after);
+        tracing::warn!(certificate = self.config.name, %until, %own, "an authority of the chain ends before the certificate");
+        Ok(Some(end))
     }
 
     /// Which root of the built-in CA signed a certificate, and which are trusted beside it.

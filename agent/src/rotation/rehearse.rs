@@ -5,6 +5,7 @@ use portcullis_policy::schedule;
 
 use super::Context;
 use super::check;
+use super::entry::Credential;
 use super::rotor::Rotor;
 use super::rotor::StepError;
 use crate::audit::Event;
@@ -30,7 +31,7 @@ impl Rotor {
         else {
             return Ok(());
         };
-        let validity = self.entry.stored.as_ref().map(|stored| stored.leaf.validity);
+        let validity = self.entry.stored.as_ref().map(Credential::validity);
         let Ok(issuer) = self.context.issuers.named(order.issuer()) else { return Ok(()) };
         if !issuer.can_rehearse() || validity.is_some_and(|validity| now >= schedule::emergency_at(validity)) {
             return Ok(());

@@ -59,7 +59,7 @@ impl Rotor {
             failures: entry.failures,
             tried,
             next_attempt: entry.retry_at.map(leaf::timestamp),
-            outage_at: in_use.map(|used| leaf::timestamp(used.leaf.validity.not_after)),
+            outage_at: in_use.map(|used| leaf::timestamp(used.validity().not_after)),
         }
     }
 }

@@ -112,7 +112,7 @@ impl Rotor {
         let (Some(mut back), Some(stored)) = (entry.before().cloned(), entry.stored.take()) else {
             return Err(NoWayBack::Nothing { name });
         };
-        let (serial, validity, now) = (back.leaf.serial.clone(), back.leaf.validity, leaf::now());
+        let (serial, validity, now) = (back.leaf.serial.clone(), back.validity(), leaf::now());
         let at = leaf::timestamp(validity.not_after);
         if validity.has_ended(now) {
             return Err(NoWayBack::Ended { name, serial, at });

@@ -226,7 +226,7 @@ impl Rotor {
             rotor.context.metrics.succeeded_before(&rotor.config.name, stored.issued_ms / 1_000);
         }
         if let Some(stored) = &rotor.entry.stored
-            && stored.leaf.validity.holds(leaf::now())
+            && stored.validity().holds(leaf::now())
             && rotor.facts.fit != Fit::Unusable
             && !rotor.entry.is_refused()
             && let Err(error) = rotor.context.publisher.publish(deliver::resource(&rotor.config.name, stored))
@@ -248,7 +248,7 @@ impl Rotor {
             // One that the issuer wants away at once keeps its time.
             && !stored.advice.as_ref().is_some_and(Advice::is_urgent)
         {
-            let validity = stored.leaf.validity;
+            let validity = stored.validity();
             // As at issuance: a new share does not make everything due that it would have renewed by now.
             let issued = UnixTime(stored.issued_ms / 1_000).max(validity.not_before);
             match stored.drawn.map_or_else(|| draw(issued), Ok) {
@@ -275,7 +275,7 @@ impl Rotor {
     fn plan_again(&mut self) {
         let Some(stored) = self.entry.stored.clone() else { return };
         let Some(drawn) = stored.drawn else { return };
-        let validity = stored.leaf.validity;
+        let validity = stored.validity();
         let renew_at = match &stored.advice {
             Some(advice) if advice.is_urgent() => return,
             // When, its issuer said; in which window, we do.
@@ -307,11 +307,11 @@ impl Rotor {
         if self.is_paused() {
             return Step::Wait { until: None, reason: Wait::BackOff };
         }
-        let lifetime = self.entry.stored.as_ref().map_or(0, |stored| stored.leaf.validity.lifetime());
+        let lifetime = self.entry.stored.as_ref().map_or(0, |stored| stored.validity().lifetime());
         let clock_in_doubt = match (self.context.clock.held(), &self.entry.stored) {
             // A clock that is known to be wrong makes nothing due; the issuer's does, when it comes to the worst.
             (Some(offset), Some(stored)) => {
-                UnixTime(now.0.saturating_add(offset)) < schedule::emergency_at(stored.leaf.validity)
+                UnixTime(now.0.saturating_add(offset)) < schedule::emergency_at(stored.validity())
             }
             _ => self.context.clock.is_in_doubt(lifetime, self.draw),
         };
@@ -563,7 +563,7 @@ impl Rotor {
         ) {
             entry.unissued = entry.unissued.saturating_add(1);
         }
-        let end = entry.stored.as_ref().map(|stored| stored.leaf.validity.not_after);
+        let end = entry.stored.as_ref().map(|stored| stored.validity().not_after);
         let mut retry_at = schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default());
         let is_offered = entry.flight.is_some_and(|flight| flight.cause == Cause::Offered) && edge <= Edge::Check;
         let first = entry.last_error.is_none() || is_offered;

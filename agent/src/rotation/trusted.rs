@@ -14,7 +14,7 @@ impl Rotor {
     pub(super) fn hold_back(&mut self, now: UnixTime) -> Result<(), DeliveryError> {
         self.is_held = false;
         let Some(stored) = self.entry.stored.as_ref().filter(|stored| stored.issuer != BUILT_IN) else { return Ok(()) };
-        let Some(before) = self.entry.last_good.as_ref().filter(|before| before.leaf.validity.holds(now)) else {
+        let Some(before) = self.entry.last_good.as_ref().filter(|before| before.validity().holds(now)) else {
             // Nobody would be let in with the one before either.
             return Ok(());
         };
