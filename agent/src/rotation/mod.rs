@@ -407,6 +407,9 @@ impl Rotation {
         if self.context.publisher.acknowledged(rotor.name()).is_some() {
             rotor.somebody_listens();
         }
+        if rotor.is_awaited_no_more() {
+            rotor.hold_no_more();
+        }
         self.turns.stir(rotor.name());
         self.idle.insert(rotor.name().to_owned(), rotor);
     }
@@ -421,6 +424,12 @@ impl Rotation {
         if let Some(rotor) = self.idle.get_mut(name) {
             rotor.somebody_listens();
             self.turns.stir(name);
+        }
+        if self.wanted.bundles.iter().any(|bundle| bundle.name == name) {
+            for rotor in self.idle.values_mut().filter(|rotor| rotor.is_awaited_no_more()) {
+                rotor.hold_no_more();
+                self.turns.stir(rotor.name());
+            }
         }
     }
 

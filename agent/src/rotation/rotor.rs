@@ -142,6 +142,8 @@ pub(super) struct Rotor {
     pub(super) declined: Option<String>,
     /// Whether it waits for a bundle that peers judge it by.
     pub(super) is_held: bool,
+    /// The bundle that not every proxy took, if that is what it waits for.
+    pub(super) awaited: Option<String>,
     /// What is wrong with what the issuer offers.
     pub(super) complaint: Option<String>,
     /// Asked for, and not looked at yet.
@@ -200,6 +202,7 @@ impl Rotor {
             overrides: false,
             declined: None,
             is_held: false,
+            awaited: None,
             complaint: None,
             rollback: None,
             renewals: Vec::new(),

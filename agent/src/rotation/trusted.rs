@@ -12,7 +12,7 @@ impl Rotor {
     /// judged by, or a proxy has not taken that bundle, and the certificate before is good. Roots of the built-in CA have an order
     /// of their own.
     pub(super) fn hold_back(&mut self, now: UnixTime) -> Result<(), DeliveryError> {
-        self.is_held = false;
+        (self.is_held, self.awaited) = (false, None);
         let Some(stored) = self.entry.stored.as_ref().filter(|stored| stored.issuer != BUILT_IN) else { return Ok(()) };
         let Some(before) = self.entry.last_good.as_ref().filter(|before| before.validity().holds(now)) else {
             // Nobody would be let in with the one before either.
@@ -30,15 +30,22 @@ impl Rotor {
                 return Err(DeliveryError::NotTrusted { bundle: bundle.clone(), issuer: stored.issuer.clone() });
             }
             if self.context.publisher.acknowledged(bundle) == Some(false) {
-                self.is_held = true;
+                (self.is_held, self.awaited) = (true, Some(bundle.clone()));
                 return Err(DeliveryError::BundleNotTaken { bundle: bundle.clone() });
             }
         }
         Ok(())
     }
 
+    /// Whether it waits for a bundle that every proxy has by now.
+    pub(super) fn is_awaited_no_more(&self) -> bool {
+        let taken = self.awaited.as_ref().and_then(|bundle| self.context.publisher.acknowledged(bundle));
+        taken == Some(true)
+    }
+
     /// Has it handed over again soon if it was held back.
     pub(super) fn hold_no_more(&mut self) {
+        self.awaited = None;
         if std::mem::take(&mut self.is_held) {
             self.entry.retry_at = None;
         }
