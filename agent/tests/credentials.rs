@@ -4,7 +4,14 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use portcullis::rotation::failpoint;
 use portcullis::status::CredentialStatus;
@@ -297,6 +304,110 @@ fn what_somebody_else_changed_at_the_target_is_made_anew() {
     desk.until(&mut agent, "well again", |status| at_rest(status, "db"));
     let now = password(&desk);
     assert!(now != first && fs::read_to_string(desk.path("secret")).expect("set") == now);
+}
+
+#[test]
+fn a_target_that_lets_nobody_in_whatever_the_value_keeps_it_and_says_so() {
+    let desk = with_target();
+    // 76: not a refused login, as where a `pg_hba.conf` was changed or a database is gone.
+    let target = fs::read_to_string(desk.path("target.sh")).expect("a program");
+    let target = target.replace("'\"action\":\"test\"'*)", "'\"action\":\"test\"'*) [ ! -e closed ] || exit 76;");
+    fs::write(desk.path("target.sh"), target).expect("written");
+    desk.configure(&format!("verify_every: 1s\n{SET}"));
+    let mut agent = desk.start();
+    desk.until(&mut agent, "published", |status| at_rest(status, "db"));
+    let (first, tested) = (password(&desk), told(&desk, "test").len());
+    desk.write("closed", "");
+    // More looks than it takes to make another one where the value is refused.
+    support::poll(|| (told(&desk, "test").len() > tested + 2).then_some(()), || "looked at in vain".to_owned());
+    let status = desk.until(&mut agent, "the reason", |status| of(status, "db").last_error.is_some());
+    assert!(!status.ready && status.reasons.iter().any(|reason| reason.contains("credential `db`")), "{status:?}");
+    assert_eq!((told(&desk, "set").len(), password(&desk)), (1, first.clone()), "the same value");
+    let alarms = desk.audit().iter().filter(|line| line["event"] == "alarm").count();
+    assert_eq!(alarms, 1, "one line a series");
+    fs::remove_file(desk.path("closed")).expect("removed");
+    desk.until(&mut agent, "well again", |status| at_rest(status, "db") && of(status, "db").last_error.is_none());
+    desk.until_audit("the end of the alarm", |line| line["event"] == "alarm_cleared");
+    assert_eq!((told(&desk, "set").len(), password(&desk)), (1, first));
+}
+
+#[test]
+fn what_cannot_be_written_at_a_start_is_when_it_can_be() {
+    let desk = Desk::new("certificates: []\n");
+    desk.configure(FORMS.split("    hooks:").next().expect("a text"));
+    let mut agent = desk.start();
+    desk.until(&mut agent, "published", |status| at_rest(status, "orders-db"));
+    assert!(agent.terminate().success());
+    // Somebody else has the directory.
+    let files = portcullis::config::Files {
+        directory: desk.path("secrets"),
+        keep: 1,
+        mode: 0o640,
+        owner: None,
+        group: None,
+        combined: false,
+    };
+    let held = portcullis::generation::Generations::open(&files).expect("free");
+    fs::remove_file(desk.path("secrets/password")).expect("a link");
+    let mut agent = desk.start();
+    let status = desk.until(&mut agent, "the reason", |status| of(status, "orders-db").last_error.is_some());
+    assert!(!status.ready && of(&status, "orders-db").next_attempt.is_some(), "{status:?}");
+    drop(held);
+    // Nobody reloads.
+    desk.until(&mut agent, "published", |status| at_rest(status, "orders-db"));
+    assert!(desk.path("secrets/password").exists());
+}
+
+/// A token endpoint: what it gives lives for so many seconds.
+fn token_endpoint(seconds: Arc<AtomicU64>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    // Ends with the test program.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"client_credentials") {
+                let mut part = [0; 4_096];
+                match stream.read(&mut part) {
+                    Ok(length @ 1..) => asked.extend_from_slice(&part[..length]),
+                    _ => break,
+                }
+            }
+            let seconds = seconds.load(Ordering::Relaxed);
+            let body =
+                format!(r#"{{"access_token":"token-of-{seconds}","token_type":"Bearer","expires_in":{seconds}}}"#);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    address
+}
+
+#[test]
+fn what_ends_before_everybody_could_have_it_is_not_published() {
+    let seconds = Arc::new(AtomicU64::new(600));
+    let endpoint = token_endpoint(Arc::clone(&seconds));
+    let desk = Desk::new("certificates: []\n");
+    desk.write("client-secret", "s3cret");
+    desk.configure(&format!(
+        "certificates: []\ncredentials:\n  - name: token\n    \
+         source: {{ oauth: {{ token_endpoint: \"http://{endpoint}/token\", \
+         client: {{ client_secret_basic: {{ id: agent, secret_file: client-secret }} }} }} }}\n    \
+         files: {{ directory: secrets, write: [{{ name: token }}] }}\n"
+    ));
+    let mut agent = desk.start();
+    desk.until(&mut agent, "published", |status| at_rest(status, "token"));
+    let file = || fs::read_to_string(desk.path("secrets/token")).unwrap_or_default();
+    assert_eq!(file(), "token-of-600");
+    seconds.store(1, Ordering::Relaxed);
+    let failed = desk.run(&["credential", "rotate", "token"]);
+    let words = stderr(&failed);
+    assert!(!failed.status.success() && words.contains("ends at") && words.contains("longer ones"), "{words}");
+    assert_eq!(file(), "token-of-600", "what was good stays");
+    assert!(!desk.status().expect("a status").ready);
+    seconds.store(900, Ordering::Relaxed);
+    desk.until(&mut agent, "rotated after all", |status| at_rest(status, "token") && of(status, "token").failures == 0);
+    assert_eq!(file(), "token-of-900");
 }
 
 #[test]

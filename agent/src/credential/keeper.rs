@@ -80,8 +80,10 @@ pub(super) struct Keeper {
     version: Option<Version>,
     requested: bool,
     source_changed: bool,
-    /// Looks in a row at which the target did not let the current value in.
+    /// Looks in a row at which the target refused the current value.
     refused_logins: u32,
+    /// Why the target did not let in with it at the last look.
+    pub(super) complaint: Option<String>,
     moved: Moved,
     used_at: Option<UnixTime>,
     rotations: Vec<Waiting>,
@@ -135,6 +137,7 @@ impl Keeper {
             requested: false,
             source_changed: false,
             refused_logins: 0,
+            complaint: None,
             moved: Moved::Unknown,
             used_at,
             rotations: Vec::new(),
@@ -266,16 +269,18 @@ impl Keeper {
         }
         if let (Some(target), Some(account)) = (&self.config.target, &current.account) {
             match target.test(account, &current.secret).await {
-                Ok(()) => self.refused_logins = 0,
-                Err(error @ TargetError::Login { .. }) => {
-                    tracing::error!(credential = self.config.name, error = chain(&error), "alarm");
-                    if self.refused_logins == 0 {
-                        self.note(&Event::new(audit::Kind::Alarm, &self.config.name).because(chain(&error)));
-                    }
-                    self.refused_logins += 1;
+                Ok(()) => {
+                    self.refused_logins = 0;
+                    self.is_let_in();
+                }
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(credential = self.config.name, error = chain(&error), "the target was not asked");
                 }
                 Err(error) => {
-                    tracing::warn!(credential = self.config.name, error = chain(&error), "the target was not asked");
+                    // Where it is not the value that is refused, another one would be of no use.
+                    let is_of_value = matches!(error, TargetError::Login { .. });
+                    self.refused_logins = if is_of_value { self.refused_logins.saturating_add(1) } else { 0 };
+                    self.complain(chain(&error));
                 }
             }
         }
@@ -286,6 +291,21 @@ impl Keeper {
                 tracing::error!(credential = self.config.name, error = chain(&error), "its files cannot be put right");
                 self.seen = Seen::Other;
             }
+        }
+    }
+
+    /// The target does not let in with the current value. One line for as long as it gives the same reason.
+    fn complain(&mut self, why: String) {
+        tracing::error!(credential = self.config.name, error = why, "alarm");
+        if self.complaint.as_ref() != Some(&why) {
+            self.note(&Event::new(audit::Kind::Alarm, &self.config.name).because(why.clone()));
+            self.complaint = Some(why);
+        }
+    }
+
+    fn is_let_in(&mut self) {
+        if let Some(why) = self.complaint.take() {
+            self.note(&Event::new(audit::Kind::AlarmCleared, &self.config.name).because(why));
         }
     }
 
@@ -407,6 +427,9 @@ impl Keeper {
         self.context.agent.metrics.credential(&self.config.name, "prove", true);
         let id = self.entry.id().unwrap_or_default();
         tracing::info!(credential = self.config.name, id, cause = flight.cause.as_str(), "in use");
+        if flight.cause.makes() {
+            self.is_let_in();
+        }
     }
 
     /// Writes the failure down and says when to try again.

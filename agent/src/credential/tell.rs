@@ -37,8 +37,8 @@ impl Keeper {
             published: self.places(),
             is_on_demand: matches!(self.config.issue, crate::config::Issue::OnFirstUse { .. }),
             rotations: entry.rotations,
-            failures: u64::from(entry.failures),
-            last_error: entry.last_error.clone(),
+            failures: u64::from(entry.failures.max(self.complaint.is_some().into())),
+            last_error: entry.last_error.clone().or_else(|| self.complaint.clone()),
         }
     }
 

@@ -36,6 +36,9 @@ use super::wait;
 const START: Duration = Duration::from_secs(60);
 /// Until a session answers, or ends.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Rules: who is believed, and who shows a password.
+const SUPERUSER: &str = "local all all trust\nhost all postgres 127.0.0.1/32 trust\n";
+const OTHERS: &str = "host all all 127.0.0.1/32 scram-sha-256\n";
 /// Nobody: PostgreSQL refuses to be root.
 const NOBODY: u32 = 65534;
 
@@ -100,9 +103,7 @@ impl Postgres {
         init.args(["--encoding", "UTF8", "--no-locale"]);
         run(Command::from(init)).await?;
         if believes == Believes::Superuser {
-            let rules =
-                "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
-            super::write(&data.join("pg_hba.conf"), rules)?;
+            super::write(&data.join("pg_hba.conf"), &format!("{SUPERUSER}{OTHERS}"))?;
             super::write(&data.join("postgresql.auto.conf"), "log_statement = 'all'\n")?;
         }
         let address = free_port()?;
@@ -135,6 +136,29 @@ impl Postgres {
     pub async fn start_again(&mut self) -> Result<(), EnvironmentError> {
         self.process = serve(&self.programs, self.directory.path(), self.address, self.is_root)?;
         self.ready().await
+    }
+
+    /// Has `pg_hba.conf` name nobody but `postgres`, from some time soon.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn keep_others_out(&self) -> Result<(), EnvironmentError> {
+        self.rule(SUPERUSER).await
+    }
+
+    /// Has it say what it said at the start.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError`].
+    pub async fn let_others_in(&self) -> Result<(), EnvironmentError> {
+        self.rule(&format!("{SUPERUSER}{OTHERS}")).await
+    }
+
+    async fn rule(&self, rules: &str) -> Result<(), EnvironmentError> {
+        super::write(&self.directory.path().join("data/pg_hba.conf"), rules)?;
+        self.ask("SELECT pg_reload_conf()").await.map(drop)
     }
 
     /// Everything that it logged so far.

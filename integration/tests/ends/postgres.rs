@@ -245,6 +245,97 @@ async fn every_refusal_is_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_a_refused_password_is_a_refused_login() {
+    let Place1 { server, target, directory: _directory } = started().await;
+    server.ask("CREATE DATABASE shop").await.expect("a database");
+    let in_shop = Target::Postgres(Postgres { test_database: Some("shop".to_owned()), ..target.clone() });
+    let target = Target::Postgres(target);
+    set(&target, "shop", FIRST, &[]).await.expect("set");
+    in_shop.test("shop", &secret(FIRST)).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let right = secret(FIRST);
+    let refusal = async || {
+        let error = in_shop.test("shop", &right).await.expect_err("refused");
+        assert!(!error.is_passing(), "{error}");
+        (error.code(), chain(&error))
+    };
+    let told = |(code, words): (&'static str, String), want: &str| {
+        assert!(code == "refused" && words.contains(want), "{code}: {words}");
+    };
+    server.ask("REVOKE CONNECT ON DATABASE shop FROM PUBLIC").await.expect("revoked");
+    told(refusal().await, "permission denied");
+    server.ask("GRANT CONNECT ON DATABASE shop TO PUBLIC").await.expect("granted");
+    server.ask("ALTER ROLE shop NOLOGIN").await.expect("altered");
+    told(refusal().await, "not permitted to log in");
+    server.ask("ALTER ROLE shop LOGIN").await.expect("altered");
+    server.ask("DROP DATABASE shop").await.expect("dropped");
+    told(refusal().await, "does not exist");
+    server.keep_others_out().await.expect("other rules");
+    let kept_out = wait::until("nobody to be let in", LIMIT, async || match target.test("shop", &right).await {
+        Err(error) => {
+            told((error.code(), chain(&error)), "pg_hba.conf");
+            Ok(())
+        }
+        Ok(()) => Err("it is let in"),
+    });
+    kept_out.await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    server.let_others_in().await.expect("the old rules");
+    let let_in = wait::until("everybody to be let in", LIMIT, async || target.test("shop", &right).await);
+    let_in.await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(refused(target.test("shop", &secret(SECOND)).await), "login");
+}
+
+/// Somebody in front who has a say in passwords, as `passwordcheck` has, which PostgreSQL's package does not bring.
+async fn rules_in_front(server: &environment::Postgres) -> std::net::SocketAddr {
+    const RULE: &[u8] = b"DO $$ BEGIN RAISE 'password is too short' USING ERRCODE = '22023'; END $$";
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, behind) = (listener.local_addr().expect("an address"), server.address());
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut postgres = TcpStream::connect(behind).await?;
+                let (mut asked, mut said) = ([0; 8_192], [0; 8_192]);
+                loop {
+                    tokio::select! {
+                        length = tcp.read(&mut asked) => match &mut asked[..length?] {
+                            [] => return std::io::Result::Ok(()),
+                            part => {
+                                // A statement is in one piece, and ends with a zero.
+                                if let Some(at) = part.windows(10).position(|words| words == b"ALTER ROLE") {
+                                    let end = part[at..].iter().position(|byte| *byte == 0).expect("an end");
+                                    part[at..at + end].fill(b' ');
+                                    part[at..at + RULE.len()].copy_from_slice(RULE);
+                                }
+                                postgres.write_all(part).await?;
+                            }
+                        },
+                        length = postgres.read(&mut said) => match &said[..length?] {
+                            [] => return Ok(()),
+                            part => tcp.write_all(part).await?,
+                        },
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_the_server_has_rules_against_is_told_from_other_refusals() {
+    let Place1 { server, target, directory: _directory } = started().await;
+    let strict = Target::Postgres(Postgres { place: at(rules_in_front(&server).await), ..target.clone() });
+    let target = Target::Postgres(target);
+    set(&target, "shop", FIRST, &[]).await.expect("set");
+    let error = set(&strict, "shop", SECOND, &[FIRST]).await.expect_err("against the rules");
+    assert!(matches!(error, TargetError::Policy { .. }) && !error.is_passing(), "{}", chain(&error));
+    assert!(error.to_string().contains("password is too short"), "in the server's words: {error}");
+    for target in [&strict, &target] {
+        target.test("shop", &secret(FIRST)).await.expect("the one before stays good");
+    }
+    set(&target, "shop", SECOND, &[FIRST]).await.expect("without the rules");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_server_is_unavailable() {
     let Place1 { server, target, directory: _directory } = started().await;
     // As one that follows another does, after a failover.

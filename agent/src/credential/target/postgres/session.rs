@@ -20,6 +20,7 @@ use crate::secret::Secret;
 /// For the last message; a server that does not read it misses nothing.
 const GOODBYE: Duration = Duration::from_secs(1);
 const LOGIN: &str = "answer a login";
+const LETTING_IN: &str = "let the account in";
 /// From here on it says how a session was authenticated.
 const SYSTEM_USER: u32 = 160_000;
 
@@ -36,18 +37,30 @@ impl Session {
             .as_ref()
             .map(|file| Secret::read(file).map_err(|source| TargetError::Read { path: file.clone(), source }));
         let password = password.transpose()?;
-        let refused =
-            |words| TargetError::Administrator { place: target.place.to_string(), user: target.user.clone(), words };
+        let refused = |_: Option<&SqlState>, words| TargetError::Administrator {
+            place: target.place.to_string(),
+            user: target.user.clone(),
+            words,
+        };
         Self::log_in(target, &target.user, password.as_ref(), &target.database, refused).await
     }
 
     /// As a consumer comes; it asks for a row too.
     pub(super) async fn consumer(target: &Postgres, account: &str, secret: &Secret) -> Result<Self, TargetError> {
-        let refused =
-            |words| TargetError::Login { place: target.place.to_string(), account: account.to_owned(), words };
+        let refused = |state: Option<&SqlState>, words| {
+            let (place, account) = (target.place.to_string(), account.to_owned());
+            if state == Some(&SqlState::INVALID_PASSWORD) {
+                return TargetError::Login { place, account, words };
+            }
+            // `pg_hba.conf`, the database, a right to log in: another password would be refused in the same way.
+            TargetError::Refused { place, doing: LETTING_IN, words }
+        };
         let database = target.test_database.as_ref().unwrap_or(&target.database);
         let session = Self::log_in(target, account, Some(secret), database, refused).await?;
-        let was_asked = target.within(LOGIN, async { session.was_asked_for_password().await.map_err(refused) });
+        let was_asked = target.within(LOGIN, async {
+            let asked = session.was_asked_for_password().await;
+            asked.map_err(|error| login_refusal(target, error, refused))
+        });
         if !was_asked.await? {
             tracing::warn!(
                 place = %target.place, account,
@@ -62,7 +75,7 @@ impl Session {
         user: &str,
         password: Option<&Secret>,
         database: &str,
-        refused: impl Fn(String) -> TargetError,
+        refused: impl Fn(Option<&SqlState>, String) -> TargetError,
     ) -> Result<Self, TargetError> {
         let stream = target.place.dial(Before::SslRequest, target.timeout).await?;
         let mut config = Config::new();
@@ -106,15 +119,14 @@ impl Session {
     }
 
     /// Asks for a row, and whether the server had asked for a password; older ones do not say.
-    async fn was_asked_for_password(&self) -> Result<bool, String> {
-        let words = |error: tokio_postgres::Error| words_of(&error);
+    async fn was_asked_for_password(&self) -> Result<bool, tokio_postgres::Error> {
         let version = self.client.query_one("SELECT pg_catalog.current_setting('server_version_num')", &[]).await;
-        let version: String = version.and_then(|row| row.try_get(0)).map_err(words)?;
+        let version: String = version.and_then(|row| row.try_get(0))?;
         if version.parse::<u32>().is_ok_and(|version| version < SYSTEM_USER) {
             return Ok(true);
         }
         let asked = self.client.query_one("SELECT system_user IS NOT NULL", &[]).await;
-        asked.and_then(|row| row.try_get(0)).map_err(words)
+        asked.and_then(|row| row.try_get(0))
     }
 }
 
@@ -146,14 +158,13 @@ fn unavailable(target: &Postgres, words: String) -> TargetError {
 fn login_refusal(
     target: &Postgres,
     error: tokio_postgres::Error,
-    refused: impl Fn(String) -> TargetError,
+    refused: impl Fn(Option<&SqlState>, String) -> TargetError,
 ) -> TargetError {
     let words = words_of(&error);
     match error.code() {
         Some(state) if is_unavailable(state, &words) => unavailable(target, words),
-        Some(_) => refused(words),
         None if is_broken(&error) => lost(target, LOGIN, error),
-        None => refused(words),
+        state => refused(state, words),
     }
 }
 
