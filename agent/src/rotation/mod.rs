@@ -85,7 +85,7 @@ use rotor::Rotor;
 use turns::Turns;
 use unopened::Unopened;
 
-/// Certificates that are worked on at once.
+/// Certificates of one issuer that are worked on at once: one that hangs holds up nobody else's.
 const AT_ONCE: usize = 16;
 /// Time that passed is noticed at least this often, whatever is planned; a machine that slept notices at once.
 const TICK: Duration = Duration::from_secs(1);
@@ -143,7 +143,8 @@ pub struct Rotation {
     busy: JoinSet<Rotor>,
     /// Whom the tasks look after.
     names: BTreeMap<Id, String>,
-    limit: Arc<Semaphore>,
+    /// How many of each issuer's.
+    limits: BTreeMap<String, Arc<Semaphore>>,
     /// Those that cannot be looked after, and are tried again.
     unopened: BTreeMap<String, Unopened>,
     /// Asked for while somebody works on the certificate.
@@ -184,13 +185,12 @@ impl Rotation {
         let in_order = config.certificates.iter().filter_map(|certificate| idle.get(&certificate.name));
         let statuses = in_order.map(Rotor::status).collect();
         context.board.certificates(statuses);
-        let limit = Arc::new(Semaphore::new(AT_ONCE));
         Ok(Self {
             context,
             idle,
             busy: JoinSet::new(),
             names: BTreeMap::new(),
-            limit,
+            limits: BTreeMap::new(),
             unopened: BTreeMap::new(),
             waiting: Vec::new(),
             gently: gently(&config),
@@ -297,7 +297,8 @@ impl Rotation {
         });
         for name in names {
             let Some(mut rotor) = self.idle.remove(&name) else { continue };
-            let limit = Arc::clone(&self.limit);
+            let issuer = rotor.config.issuer.clone();
+            let limit = Arc::clone(self.limits.entry(issuer).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))));
             let task = self.busy.spawn(async move {
                 let _permit = limit.acquire_owned().await;
                 if rotor.is_look_due(every) {

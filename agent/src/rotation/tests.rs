@@ -31,6 +31,7 @@ use crate::trust::Trust;
 
 mod advice;
 mod dead_names;
+mod issuer;
 mod proxies;
 mod rollback;
 
