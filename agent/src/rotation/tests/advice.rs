@@ -1,8 +1,22 @@
+use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::IsCa;
+use rcgen::KeyPair;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
 use super::super::advice::Advice;
 use super::super::advice::heed;
+use super::super::entry::Credential;
 use super::*;
 use crate::issuer::acme::Suggested;
 use crate::store::Note;
@@ -54,12 +68,18 @@ impl Store for Failing {
 
 /// An ACME server that is not there.
 fn nobody(directory: &Path, roots_pem: &str) -> config::Issuer {
+    acme(directory, roots_pem, ([127, 0, 0, 1], 1).into())
+}
+
+fn acme(directory: &Path, roots_pem: &str, address: SocketAddr) -> config::Issuer {
     std::fs::write(directory.join("roots.pem"), roots_pem).expect("written");
-    let text = "version: 1\nca: { trust_domain: acme.example }\nissuers:\n  - name: ca\n    roots: roots.pem\n    \
-        acme: { directory: \"https://127.0.0.1:1/\", server_ca: roots.pem, challenge: { http01: \"127.0.0.1:1\" } }\n\
-        certificates: []\n";
+    let text = format!(
+        "version: 1\nca: {{ trust_domain: acme.example }}\nissuers:\n  - name: ca\n    roots: roots.pem\n    \
+        acme: {{ directory: \"https://{address}/\", server_ca: roots.pem, challenge: {{ http01: \"127.0.0.1:1\" }} }}\n\
+        certificates: []\n"
+    );
     let file = directory.join("portcullis.yaml");
-    let config = config::Config::parse(&file, &Source::new(&file, text)).expect("a configuration");
+    let config = config::Config::parse(&file, &Source::new(&file, &text)).expect("a configuration");
     config.issuers.into_iter().next().expect("an issuer")
 }
 
@@ -85,6 +105,103 @@ async fn advice_that_cannot_be_kept_is_not_asked_for_again_at_once() {
     assert!(stored.advice.is_some(), "in force until it can be kept");
     let now = leaf::now();
     assert!(!rotor.is_paused() && !rotor.is_advice_due(now) && rotor.is_advice_due(UnixTime(now.0 + 3_600)));
+}
+
+/// A server whose directory says where to ask for renewals, and that says there what it is told to: an HTTP answer, whole.
+async fn adviser(says: Arc<Mutex<String>>) -> (SocketAddr, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root_pem = root.self_signed(&key).expect("a root").pem();
+    let issuer = rcgen::Issuer::new(root, key);
+    let key = KeyPair::generate().expect("a key");
+    let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name").signed_by(&key, &issuer);
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.expect("signed").der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()));
+    let acceptor = TlsAcceptor::from(Arc::new(config.expect("a pair")));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                match tls.read_u8().await {
+                    Ok(byte) => asked.push(byte),
+                    Err(_) => break,
+                }
+            }
+            let answer = if asked.starts_with(b"GET /renewal/") {
+                says.lock().expect("not poisoned").clone()
+            } else {
+                let body = format!("{{\"renewalInfo\":\"https://{address}/renewal\"}}");
+                answer("200 OK", "", &body)
+            };
+            let _ = tls.write_all(answer.as_bytes()).await;
+            let _ = tls.shutdown().await;
+        }
+    });
+    (address, root_pem)
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+}
+
+#[tokio::test]
+async fn what_an_issuer_says_of_when_to_renew_moves_a_renewal_only_if_it_makes_sense() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().expect("a directory");
+    let context = context(directory.path(), room::at);
+    let says = Arc::new(Mutex::new(String::new()));
+    let (address, server_ca) = adviser(Arc::clone(&says)).await;
+    let roots_pem = leaf::pem("CERTIFICATE", context.authorities.issuing().der());
+    context.issuers.configure(&[acme(directory.path(), &(server_ca + &roots_pem), address)]).expect("configured");
+    let mut rotor = Rotor::open(context, certificate(directory.path())).await.expect("a rotor");
+    rotor.drive().await;
+    rotor.config.issuer = "ca".to_owned();
+    rotor.entry.stored.as_mut().expect("stored").issuer = "ca".to_owned();
+    let planned = rotor.entry.stored.clone().expect("stored");
+    let validity = planned.leaf.validity;
+    let at = |seconds: i64| leaf::timestamp(UnixTime(validity.not_before.0 + seconds));
+    let window =
+        |from: i64, to: i64| format!("{{\"suggestedWindow\":{{\"start\":\"{}\",\"end\":\"{}\"}}}}", at(from), at(to));
+    let again = "retry-after: 21600\r\n";
+    let before = [None, Some(Advice::of_window(planned.renew_at, planned.renew_at))];
+    for (name, said) in [
+        ("not known", answer("404 Not Found", again, "{}")),
+        ("broken", answer("500 Internal Server Error", "", "<html>")),
+        ("nothing", String::new()),
+        ("no document", answer("200 OK", again, "soon")),
+        ("its end before its begin", answer("200 OK", again, &window(7_200, 3_600))),
+        ("no time to ask again", answer("200 OK", "", &window(3_600, 7_200))),
+    ] {
+        *says.lock().expect("not poisoned") = said;
+        for advice in before.clone() {
+            rotor.entry.stored = Some(Credential { advice, ..planned.clone() });
+            let events = rotor.context.store.notes().expect("notes").len();
+            rotor.take_advice().await;
+            let stored = rotor.entry.stored.clone().expect("stored");
+            assert_eq!(stored.renew_at, planned.renew_at, "{name}: as the lifetime says");
+            let now = leaf::now();
+            assert!(!rotor.is_advice_due(now), "{name}: not asked again at once");
+            assert!(matches!(rotor.step(now), Step::Wait { reason: Wait::Renewal, .. }), "{name}");
+            assert_eq!(rotor.step(planned.renew_at), Step::Begin(Cause::Due), "{name}");
+            assert_eq!(rotor.context.store.notes().expect("notes").len(), events, "{name}: nothing was planned anew");
+        }
+    }
+    // Good ones, which no certificate has time for: not at once, and not after it is too late.
+    let emergency = portcullis_policy::schedule::emergency_at(validity);
+    for (name, from, to) in [("long past", -YEAR, -YEAR + 60), ("in a hundred years", 100 * YEAR, 101 * YEAR)] {
+        *says.lock().expect("not poisoned") = answer("200 OK", again, &window(from, to));
+        rotor.entry.stored = Some(planned.clone());
+        rotor.take_advice().await;
+        let renew_at = rotor.entry.stored.as_ref().expect("stored").renew_at;
+        assert!(renew_at > leaf::now() && renew_at <= emergency, "{name}: {renew_at:?}");
+        assert_ne!(renew_at, planned.renew_at, "{name}: it was heard");
+    }
 }
 
 #[tokio::test]
