@@ -60,7 +60,10 @@ impl Told {
 
 impl Listener {
     fn start(files: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::with(TcpListener::bind("127.0.0.1:0").expect("a port"), files)
+    }
+
+    fn with(listener: TcpListener, files: PathBuf) -> Self {
         let address = listener.local_addr().expect("bound").to_string();
         let told = Arc::new(Mutex::new(Told::default()));
         let next = Arc::clone(&told);
@@ -272,4 +275,25 @@ fn a_listener_that_is_drained_beside_its_successor_is_waited_for_and_its_connect
     let status = desk.verify().expect("looked at");
     assert!(status.ready && status.certificates[0].state == "retired", "{status:#?}");
     assert_eq!((desk.count("alarm"), desk.count("certificate_issued")), (0, 2));
+}
+
+#[test]
+fn a_listener_of_ipv6_alone_is_looked_at_too() {
+    // Containers may be without.
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let desk = Desk::new("certificates: []\n");
+    let listener = Listener::with(listener, desk.path("tls"));
+    desk.configure(&format!(
+        "certificates:\n  - {{ name: gateway, dns: [localhost], files: {{ directory: tls }}, \
+         served_at: [ {{ address: \"{}\", sni: localhost }} ] }}\n",
+        listener.address
+    ));
+    let mut agent = desk.start();
+    let status = desk.until(&mut agent, "served", |status| status.ready);
+    let gateway = &status.certificates[0];
+    let stored = gateway.stored.clone().expect("stored");
+    assert_eq!(gateway.served[0].leaf.as_ref().map(|leaf| &leaf.sha256), Some(&stored.sha256));
+    listener.serve(Some(ended()));
+    let status = desk.verify().expect("looked at");
+    assert!(status.reasons.iter().any(|reason| reason.contains(&listener.address)), "{:?}", status.reasons);
 }

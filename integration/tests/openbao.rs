@@ -140,3 +140,28 @@ async fn a_login_that_ends_is_begun_again() {
     let answer = tokio::time::timeout(Duration::from_secs(20), issuer.sign(&request(&["localhost"], &[]))).await;
     answer.expect("in time").unwrap_or_else(|error| panic!("{}", chain(&error)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_whose_secret_is_revoked_is_begun_again_when_the_file_has_another_one() {
+    let bao = environment::OpenBao::start().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let (role_id, secret_id) = bao.app_role().await.expect("a role");
+    let login = Login::AppRole { mount: "approle".to_owned(), role_id, secret_id: secret_id.clone() };
+    let issuer = OpenBao::new(settings(&bao, login)).expect("an issuer");
+    issuer.sign(&request(&["localhost"], &[])).await.expect("signed");
+    let secret = fs::read_to_string(&secret_id).expect("a file").trim().to_owned();
+    let destroy = "auth/approle/role/agent/secret-id/destroy";
+    let body = serde_json::json!({ "secret_id": secret });
+    bao.ask(reqwest::Method::POST, destroy, Some(body)).await.expect("destroyed");
+    bao.end_logins().await.expect("ended");
+    for _ in 0..2 {
+        let error = issuer.sign(&request(&["localhost"], &[])).await.expect_err("nobody lets it in");
+        let text = chain(&error);
+        assert!(text.contains("auth/approle/login") && text.contains("400") && !text.contains(&secret), "{text}");
+    }
+    // Writes another one to the same file.
+    let (_, again) = bao.app_role().await.expect("a role");
+    assert_eq!(again, secret_id);
+    let request = request(&["localhost"], &[]);
+    let answer = issuer.sign(&request).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    verify(&answer, bao.root_pem());
+}

@@ -9,14 +9,20 @@ use std::time::Duration;
 use portcullis::issuer::acme::AcmeError;
 use portcullis::issuer::acme::AcmeOrder;
 use portcullis::issuer::acme::Challenge;
+use portcullis::issuer::acme::Limits;
 use portcullis_integration::environment::chain as causes;
+use portcullis_integration::environment::free_port;
 use portcullis_integration::environment::wait;
+use serde_json::json;
 
+use crate::fake::Fake;
+use crate::fake::Reply;
 use crate::support::Scene;
 use crate::support::go_on;
 use crate::support::issue;
 use crate::support::journal;
 use crate::support::request;
+use crate::support::store;
 
 /// Changes the DNS that Pebble asks, and remembers what it was called with.
 const HOOK: &str = r#"
@@ -47,6 +53,47 @@ async fn a_port_of_handshakes_that_is_taken_is_found_out_before_anything_is_sent
     let error = issue(&acme, &request(&["a.acme.example"]), None).await.expect_err("nobody can listen");
     assert!(matches!(error, AcmeError::Listen { .. }), "{error:?}");
     assert_eq!((scene.pebble.accounts(), scene.pebble.orders()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_proof_that_somebody_else_answers_is_not_sent_to_the_ca_and_is_no_failure_of_the_name() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    // Two proofs of one name, of which one answer alone can be at the place that both are looked for at.
+    let authorization = |number: usize| {
+        let challenge = json!({
+            "type": "tls-alpn-01", "status": "pending", "token": format!("token-{number}"),
+            "url": fake.url(&format!("/challenge/{number}")),
+        });
+        let identifier = json!({ "type": "dns", "value": "a.acme.example" });
+        Reply::json(200, &json!({ "status": "pending", "identifier": identifier, "challenges": [challenge] }))
+    };
+    fake.say("/authorization/1", authorization(1));
+    fake.say("/authorization/2", authorization(2));
+    fake.say("/challenge", Reply::problem(403, "malformed", "it was asked"));
+    let order = |numbers: &[usize]| {
+        let urls: Vec<String> = numbers.iter().map(|number| fake.url(&format!("/authorization/{number}"))).collect();
+        let mut order = fake.order("pending");
+        order["authorizations"] = json!(urls);
+        Reply::json(201, &order).with("Location", fake.url("/order/1"))
+    };
+    let acme = fake.acme_proving(&store, Challenge::TlsAlpn01 { listen: free_port().unwrap() });
+    let wanted = request(&["a.acme.example"]);
+    // More often than a name may fail.
+    for round in 0..Limits::default().failures + 2 {
+        fake.say("/order", order(&[1, 2]));
+        fake.say("/order/1", order(&[1, 2]));
+        let error = issue(&acme, &wanted, None).await.expect_err("another answers");
+        assert!(matches!(error, AcmeError::SelfCheck { .. }) && !error.is_final(), "{round}: {error:?}");
+        assert!(error.to_string().contains("another answers there"), "{}", causes(&error));
+    }
+    assert!(fake.asked("/challenge/1").is_empty() && fake.asked("/challenge/2").is_empty(), "no validation");
+    // With its own answer there, the CA is asked.
+    fake.say("/order", order(&[1]));
+    fake.say("/order/1", order(&[1]));
+    let error = issue(&acme, &wanted, None).await.expect_err("refused");
+    assert!(error.to_string().contains("it was asked"), "{}", causes(&error));
+    assert_eq!(fake.asked("/challenge/1").len(), 1);
 }
 
 #[tokio::test]

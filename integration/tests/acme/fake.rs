@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,10 +14,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use futures::stream;
 use http_body_util::BodyExt as _;
-use http_body_util::Full;
+use http_body_util::StreamBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::Request;
 use hyper::Response;
+use hyper::body::Frame;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -49,6 +54,8 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// Nothing at all.
     pub(crate) silent: bool,
+    /// One byte a second.
+    pub(crate) slow: bool,
 }
 
 /// What was asked.
@@ -91,9 +98,14 @@ impl Reply {
 impl Fake {
     /// One that has a directory, and makes accounts.
     pub(crate) async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// The same at this address and no other.
+    pub(crate) async fn start_at(ip: IpAddr) -> Self {
         install_provider();
         let authority = Authority::new("the fake's own TLS");
-        let leaf = authority.leaf().ip([127, 0, 0, 1].into()).usages(&[ExtendedKeyUsagePurpose::ServerAuth]).issue();
+        let leaf = authority.leaf().ip(ip).usages(&[ExtendedKeyUsagePurpose::ServerAuth]).issue();
         let chain = vec![CertificateDer::from(leaf.der().to_vec())];
         let key = PrivateKeyDer::from_pem_slice(leaf.key_pem().as_bytes()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -102,7 +114,7 @@ impl Fake {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let fake = Self {
             address: listener.local_addr().unwrap(),
             ca_pem: authority.pem(),
@@ -153,7 +165,10 @@ impl Fake {
     }
 
     pub(crate) fn acme(&self, store: &Arc<dyn Store>) -> Acme {
-        let challenge = Challenge::Http01 { listen: free_port().unwrap() };
+        self.acme_proving(store, Challenge::Http01 { listen: free_port().unwrap() })
+    }
+
+    pub(crate) fn acme_proving(&self, store: &Arc<dyn Store>, challenge: Challenge) -> Acme {
         let settings = Settings::new(Directory::parse(&self.url("/dir")).unwrap(), challenge);
         let patience =
             Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(1), work: Duration::from_secs(2) };
@@ -185,7 +200,10 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, fake: Fake) {
     }
 }
 
-async fn answer(request: Request<Incoming>, fake: Fake) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    fake: Fake,
+) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let payload = serde_json::from_slice::<Value>(&body).ok().and_then(|jws| {
@@ -207,5 +225,14 @@ async fn answer(request: Request<Incoming>, fake: Fake) -> Result<Response<Full<
     for (name, value) in &reply.headers {
         response = response.header(*name, value);
     }
-    Ok(response.body(Full::from(reply.body)).unwrap())
+    let parts = if reply.slow { 1 } else { reply.body.len().max(1) };
+    let parts: Vec<Bytes> = reply.body.chunks(parts).map(Bytes::copy_from_slice).collect();
+    let body = stream::unfold(parts.into_iter(), move |mut parts| async move {
+        let part = parts.next()?;
+        if reply.slow {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Some((Ok(Frame::data(part)), parts))
+    });
+    Ok(response.body(UnsyncBoxBody::new(StreamBody::new(body))).unwrap())
 }

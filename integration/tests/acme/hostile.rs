@@ -1,9 +1,12 @@
 //! CAs that are overloaded, slow, broken or full of words: every answer leads to an error that says what to do, and none to a
 //! hang, a panic or a storm.
 
+use std::net::Ipv6Addr;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use portcullis::issuer::Progress;
 use portcullis::issuer::acme::Acme;
 use portcullis::issuer::acme::AcmeError;
@@ -18,6 +21,9 @@ use portcullis_integration::environment::PebbleSettings;
 use portcullis_integration::environment::chain as causes;
 use serde_json::Value;
 use serde_json::json;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::cri_attributes::ParsedCriAttribute;
+use x509_parser::prelude::FromDer as _;
 
 use crate::fake::Fake;
 use crate::fake::Reply;
@@ -145,6 +151,12 @@ async fn a_server_that_stays_silent_is_not_waited_for() {
     let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
     assert!(error.to_string().contains("heard"), "{error}");
 
+    // One that says a byte now and then, of an answer that never ends.
+    let drips = Reply { status: 201, body: vec![b' '; 3_600], slow: true, ..Reply::default() };
+    fake.say("/order", drips.with("Content-Length", "3600"));
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(causes(&error).contains("took too long"), "{}", causes(&error));
+
     // One that does not even begin TLS.
     install_provider();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -228,6 +240,12 @@ async fn chains_that_are_none_are_not_taken() {
         let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err(name);
         assert!(matches!(error, AcmeError::Chain { .. } | AcmeError::Answer { .. }), "{name}: {error:?}");
     }
+    // Not even parsed: of a chain that is good as far as it goes, or of nothing but its own root.
+    let endless = replaced().repeat(10 * 1024 * 1024 / replaced().len());
+    fake.say("/certificate", Reply { status: 200, body: endless.into_bytes(), ..Reply::default() });
+    let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err("without end");
+    assert!(matches!(error, AcmeError::Network { .. }), "{error:?}");
+    assert!(causes(&error).contains("more than 1048576 bytes") && !error.is_final(), "{}", causes(&error));
     fake.say("/certificate", Reply::problem(404, "malformed", "expired"));
     let error = fake.acme(&store).advance(&wanted, &noted, None).await.expect_err("gone");
     assert!(matches!(error, AcmeError::Gone { .. }) && error.is_final(), "{error:?}");
@@ -273,6 +291,45 @@ async fn orders_that_end_without_a_certificate_do_not_use_up_the_certificates() 
         assert!(error.is_final() && matches!(error, AcmeError::Refused { .. }), "{number}: {error:?}");
     }
     assert_eq!(fake.asked("/finalize").len(), 7);
+}
+
+#[tokio::test]
+async fn a_request_asks_for_names_and_nothing_else() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let made = Reply::json(201, &fake.order("ready")).with("Location", fake.url("/order/1"));
+    fake.say("/order", made);
+    fake.say("/order/1", Reply::json(200, &fake.order("ready")));
+    fake.say("/finalize", Reply::problem(403, "badCSR", "no"));
+    issue(&fake.acme(&store), &request(&["a.acme.example", "127.0.0.1"]), None).await.expect_err("refused");
+    let asked = fake.asked("/finalize").first().expect("finalized").payload["csr"].clone();
+    let der = BASE64_URL_SAFE_NO_PAD.decode(asked.as_str().expect("a request")).expect("base64url");
+    let (_, request) = X509CertificationRequest::from_der(&der).expect("a request");
+    let asked: Vec<String> = request
+        .certification_request_info
+        .iter_attributes()
+        .filter_map(|attribute| match attribute.parsed_attribute() {
+            ParsedCriAttribute::ExtensionRequest(asked) => Some(&asked.extensions),
+            _ => None,
+        })
+        .flatten()
+        .map(|extension| extension.oid.to_id_string())
+        .collect();
+    // subjectAltName: above all no `status_request` (RFC 7633), which CAs without OCSP refuse, or worse, do not.
+    assert_eq!(asked, ["2.5.29.17"]);
+}
+
+#[tokio::test]
+async fn a_ca_that_is_reached_over_ipv6_alone_is_as_good() {
+    // Containers may be without.
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return;
+    }
+    let (store, _directory) = store();
+    let fake = Fake::start_at(Ipv6Addr::LOCALHOST.into()).await;
+    fake.say("/order", Reply::problem(400, "malformed", "heard"));
+    let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
+    assert!(error.to_string().contains("heard"), "{}", causes(&error));
 }
 
 #[tokio::test]

@@ -54,17 +54,21 @@ impl Http01 {
         let held = self.0.hold(answers, move |tcp| visit(tcp, Arc::clone(&given))).await?;
         let address = reachable(self.0.listen());
         for proof in proofs {
-            let looked = tokio::time::timeout(LOOK, look(address, proof)).await;
-            let what = match looked {
-                Ok(Ok(body)) if body == proof.key_authorization => continue,
-                Ok(Ok(_)) => "another answers there".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "nothing came".to_owned(),
-            };
-            return Err(AcmeError::SelfCheck { address, what });
+            check(address, proof).await?;
         }
         Ok(held)
     }
+}
+
+/// Whether the CA would find there what it looks for.
+async fn check(address: SocketAddr, proof: &Proof) -> Result<(), AcmeError> {
+    let what = match tokio::time::timeout(LOOK, look(address, proof)).await {
+        Ok(Ok(body)) if body == proof.key_authorization => return Ok(()),
+        Ok(Ok(_)) => "another answers there".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "nothing came".to_owned(),
+    };
+    Err(AcmeError::SelfCheck { address, what })
 }
 
 async fn visit(tcp: TcpStream, given: Arc<Answers<String>>) {
@@ -102,4 +106,55 @@ async fn look(address: SocketAddr, proof: &Proof) -> std::io::Result<String> {
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     Ok(if head.starts_with("HTTP/1.1 200 ") { body.to_owned() } else { String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use instant_acme::Identifier;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Somebody who answers every request with this text.
+    async fn answering(text: String) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                let _ = tcp.read(&mut [0; 4_096]).await;
+                let _ = tcp.write_all(text.as_bytes()).await;
+                let _ = tcp.shutdown().await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn what_somebody_in_front_answers_is_not_taken_for_ours() {
+        let proof = Proof {
+            identifier: Identifier::Dns("a.acme.example".to_owned()),
+            token: "token".to_owned(),
+            key_authorization: "token.thumbprint".to_owned(),
+            digest: Vec::new(),
+            dns_value: String::new(),
+        };
+        for (name, head, body, is_good) in [
+            ("what it should be", "HTTP/1.1 200 OK", "token.thumbprint", true),
+            ("another account's", "HTTP/1.1 200 OK", "token.other", false),
+            ("another token's, as a cache has it", "HTTP/1.1 200 OK", "before.thumbprint", false),
+            ("more than that", "HTTP/1.1 200 OK", "token.thumbprint2", false),
+            ("a page", "HTTP/1.1 404 Not Found", "token.thumbprint", false),
+            ("another place", "HTTP/1.1 302 Found", "token.thumbprint", false),
+            ("no HTTP", "220 mail.acme.example", "", false),
+        ] {
+            let address = answering(format!("{head}\r\ncontent-type: text/plain\r\n\r\n{body}")).await;
+            match check(address, &proof).await {
+                Ok(()) => assert!(is_good, "{name}"),
+                Err(AcmeError::SelfCheck { address: found, what }) => {
+                    assert!(!is_good && found == address && what == "another answers there", "{name}: {what}");
+                }
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
+    }
 }
