@@ -128,8 +128,11 @@ fn text(path: &Path) -> Result<Zeroizing<String>, PairError> {
         }
         // Enough at once: what grows leaves copies behind.
         let length = usize::try_from(about.len().min(LONGEST)).unwrap_or_default();
-        let mut text = Zeroizing::new(String::with_capacity(length + 1));
-        file.take(LONGEST).read_to_string(&mut text)?;
+        let mut text = Zeroizing::new(String::with_capacity(length + 2));
+        file.take(LONGEST + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > LONGEST {
+            return Err(io::Error::other(format!("more than {LONGEST} bytes")));
+        }
         Ok(text)
     };
     read().map_err(|source| PairError::Read { path: path.to_owned(), source })

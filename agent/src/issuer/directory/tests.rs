@@ -59,7 +59,10 @@ fn both_layouts_and_named_files_are_read() {
 #[test]
 fn what_is_no_pair_is_refused_by_the_name_of_its_file() {
     let (mine, other) = (made(), made());
+    // A comment is as good as a thousand certificates.
+    let endless = format!("{}{}", mine.chain, "#".repeat(10 << 20));
     for (name, chain, key, word) in [
+        ("a chain without end", endless.as_str(), mine.key.as_str(), "fullchain.pem`: more than 1048576 bytes"),
         ("of another", mine.chain.as_str(), other.key.as_str(), "is not the key of"),
         ("no chain", "", &mine.key, "fullchain.pem` is not a chain"),
         ("half a chain", &mine.chain[..60], &mine.key, "fullchain.pem` is not a chain"),
