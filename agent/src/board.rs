@@ -141,11 +141,12 @@ impl Board {
         });
     }
 
-    /// Nobody looks after it.
-    pub(crate) fn credential_failed(&self, name: &str, error: &str) {
+    /// Nobody looks after it; that is tried again then.
+    pub(crate) fn credential_failed(&self, name: &str, error: &str, next: Option<Timestamp>) {
         self.draw(|status, _| {
             let Some(slot) = status.credentials.iter_mut().find(|old| old.name == name) else { return false };
             slot.failures += 1;
+            slot.next_attempt = next;
             replace(&mut slot.last_error, Some(error.to_owned()))
         });
     }

@@ -40,6 +40,16 @@ pub(super) enum Ask {
     Read(Asker, oneshot::Sender<Result<Given, CommandError>>),
 }
 
+impl Ask {
+    /// Answers that nothing comes of it.
+    pub(super) fn refuse(self, error: &CommandError) {
+        match self {
+            Self::Rotate(.., reply) => drop(reply.send(Err(error.clone()))),
+            Self::Read(_, reply) => drop(reply.send(Err(error.clone()))),
+        }
+    }
+}
+
 /// Outcome of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rotated {

@@ -19,11 +19,13 @@ pub mod source;
 mod steps;
 pub mod target;
 mod tell;
+mod unopened;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -31,7 +33,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config;
-use crate::errors::chain;
 use crate::gate::Gate;
 use crate::rotation;
 
@@ -44,6 +45,7 @@ pub use ring::Rings;
 pub use seal::Seal;
 
 use keeper::Keeper;
+use unopened::Unopened;
 
 /// How long the first key sets may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -75,6 +77,8 @@ pub struct Credentials {
 
 struct Running {
     config: watch::Sender<Arc<config::Credential>>,
+    /// For one that cannot be looked after yet.
+    reloaded: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -131,6 +135,7 @@ impl Credentials {
                     }
                     is_other
                 });
+                running.reloaded.notify_one();
                 continue;
             }
             self.start(credential, config).await;
@@ -139,20 +144,31 @@ impl Credentials {
 
     async fn start(&mut self, credential: Arc<config::Credential>, config: &config::Config) {
         let name = credential.name.clone();
-        let (asks, inbox) = mpsc::channel(16);
-        let (changed, configs) = watch::channel(Arc::clone(&credential));
-        let keeper = match Keeper::open(Arc::clone(&self.context), credential, config.verify_every).await {
-            Ok(keeper) => keeper,
-            Err(error) => {
-                // The others are looked after all the same; the status says that this one is not.
-                tracing::error!(credential = name, error = chain(&error), "not looked after");
-                self.context.agent.board.credential_failed(&name, &chain(&error));
-                return;
+        let (asks, mut inbox) = mpsc::channel(16);
+        let (changed, mut configs) = watch::channel(Arc::clone(&credential));
+        let (reloaded, stop) = (Arc::new(Notify::new()), self.shutdown.child_token());
+        let opened = Keeper::open(Arc::clone(&self.context), credential, config.verify_every).await;
+        let (limit, unopened) = (
+            Arc::clone(&self.limit),
+            Unopened {
+                context: Arc::clone(&self.context),
+                every: config.verify_every,
+                reloaded: Arc::clone(&reloaded),
+                stop: stop.clone(),
+            },
+        );
+        let until = stop.clone();
+        self.tasks.spawn(async move {
+            // The others are looked after all the same.
+            let keeper = match opened {
+                Ok(keeper) => Some(keeper),
+                Err(error) => unopened.open(error, &mut inbox, &mut configs).await,
+            };
+            if let Some(keeper) = keeper {
+                keeper.run(inbox, configs, limit, until).await;
             }
-        };
-        let stop = self.shutdown.child_token();
-        self.tasks.spawn(keeper.run(inbox, configs, Arc::clone(&self.limit), stop.clone()));
+        });
         self.handle.add(&name, asks);
-        self.running.insert(name, Running { config: changed, stop });
+        self.running.insert(name, Running { config: changed, reloaded, stop });
     }
 }

@@ -84,6 +84,7 @@ use clock::Reading;
 use rotor::Rotor;
 use turns::Turns;
 use unopened::Unopened;
+pub(crate) use unopened::pause_after;
 
 /// Certificates of one issuer that are worked on at once: one that hangs holds up nobody else's.
 const AT_ONCE: usize = 16;
@@ -541,4 +542,4 @@ fn is_due(last: Option<Instant>, every: Duration) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

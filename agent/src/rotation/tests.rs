@@ -29,7 +29,7 @@ use crate::room::Room;
 use crate::store::LocalStore;
 use crate::trust::Trust;
 
-mod advice;
+pub(crate) mod advice;
 mod dead_names;
 mod issuer;
 mod proxies;
@@ -37,7 +37,7 @@ mod rollback;
 
 const YEAR: i64 = 365 * 86_400;
 
-fn context(directory: &Path, room: room::Look) -> Arc<Context> {
+pub(crate) fn context(directory: &Path, room: room::Look) -> Arc<Context> {
     let store = LocalStore::open(&directory.join("store.redb")).expect("a store").store;
     let ca = config::Ca { trust_domain: "acme.example".to_owned(), root_lifetime: YEAR, ..config::Ca::default() };
     let (authority, _) = Authority::open(directory, &ca, leaf::now()).expect("a CA");

@@ -29,6 +29,11 @@ pub(super) struct Unopened {
     pub(super) again: Instant,
 }
 
+/// How long to wait after so many failures in a row.
+pub(crate) fn pause_after(failures: u32) -> Duration {
+    PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST)
+}
+
 impl Rotation {
     /// Begins to look after a certificate, or says in its status why not.
     pub(super) async fn open_one(&mut self, certificate: Certificate) -> CertificateStatus {
@@ -67,7 +72,7 @@ impl Rotation {
         let (name, text) = (&certificate.name, chain(error));
         tracing::error!(certificate = name, error = text, "not looked after; it is tried again");
         let failures = self.unopened.get(name).map_or(0, |one| one.failures).saturating_add(1);
-        let pause = PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
+        let pause = pause_after(failures);
         self.unopened.insert(name.clone(), Unopened { failures, again: Instant::now() + pause });
         let event = Event::new(Kind::Alarm, name).because(format!("it is not looked after: {text}"));
         // One line a series.

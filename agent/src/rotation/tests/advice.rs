@@ -25,10 +25,19 @@ use crate::store::Version;
 use crate::store::Versioned;
 use crate::yaml::Source;
 
-/// A store whose disk is full from when it is said.
-struct Failing {
-    inner: Arc<dyn Store>,
-    fails: Arc<AtomicBool>,
+/// A store that is stuck while it is said.
+pub(crate) struct Failing {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) fails: Arc<AtomicBool>,
+}
+
+impl Failing {
+    fn works(&self) -> Result<(), StoreError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(StoreError::Stuck { path: "store".into(), source: std::io::ErrorKind::StorageFull.into() });
+        }
+        Ok(())
+    }
 }
 
 impl Store for Failing {
@@ -37,6 +46,7 @@ impl Store for Failing {
     }
 
     fn read(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
+        self.works()?;
         self.inner.read(key)
     }
 
@@ -47,9 +57,7 @@ impl Store for Failing {
         value: &[u8],
         notes: &[Vec<u8>],
     ) -> Result<Version, StoreError> {
-        if self.fails.load(Ordering::Relaxed) {
-            return Err(StoreError::Stuck { path: "store".into(), source: std::io::ErrorKind::StorageFull.into() });
-        }
+        self.works()?;
         self.inner.swap(key, expected, value, notes)
     }
 
