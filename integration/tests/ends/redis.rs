@@ -206,6 +206,14 @@ async fn every_refusal_is_told_apart() {
         Target::Redis(target.clone()).test("shop", &secret(text)).await.expect("what it is given, it holds");
         known.push(text);
     }
+    // Full: nothing is said of the password.
+    set(&Target::Redis(target.clone()), "shop", FIRST, &known).await.expect("set");
+    let mut only = server.converse().await.expect("connected");
+    only.ask("CONFIG SET maxclients 1").await.expect("set");
+    let error = Target::Redis(target.clone()).test("shop", &secret(FIRST)).await.expect_err("full");
+    assert!(error.is_passing(), "{}", chain(&error));
+    only.ask("CONFIG SET maxclients 100").await.expect("set");
+    Target::Redis(target.clone()).test("shop", &secret(FIRST)).await.expect("room again");
     server.ask("ACL SETUSER default resetpass >closed").await.expect("set");
     assert_eq!(refused(set(&with(&|t| t.password = None), "shop", FIRST, &known).await), "administrator");
 }

@@ -17,6 +17,7 @@ use crate::credential::target::error::line;
 use crate::secret::Secret;
 
 const LOGIN: &str = "answer a login";
+const LETTING_IN: &str = "let the account in";
 
 /// Somebody who is logged in.
 pub(super) struct Session<'a> {
@@ -46,7 +47,8 @@ impl<'a> Session<'a> {
                 account: account.to_owned(),
                 words: words_of(&error),
             }),
-            Err(error) => Err(session.refusal(LOGIN, error)),
+            // Another password would be refused in the same way.
+            Err(error) => Err(session.refusal(LETTING_IN, error)),
         }
     }
 
@@ -114,7 +116,7 @@ enum Failure {
 }
 
 fn is_of_login(error: &RedisError) -> bool {
-    matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM" | "ERR"))
+    matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
 }
 
 /// What the server says.
