@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::EnvironmentError;
 use super::Process;
-use super::free_port;
+use super::ports;
 use super::programs;
 use super::wait;
 
@@ -50,7 +50,8 @@ impl OpenBao {
         let program = programs::openbao()?;
         let file = |doing| move |source| EnvironmentError::File { doing, path: std::env::temp_dir(), source };
         let directory = tempfile::tempdir().map_err(file("create a directory in"))?;
-        let listen = free_port()?;
+        // Others of a cluster come to the next port.
+        let listen = ports::row(2)?;
         let mut serve = Command::new(program);
         serve.args(["server", "-dev", "-dev-tls", "-dev-no-store-token"]);
         serve.arg(format!("-dev-tls-cert-dir={}", directory.path().display()));

@@ -21,13 +21,23 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 ///
 /// [`EnvironmentError::NoPort`], if none is free.
 pub fn free() -> Result<SocketAddr, EnvironmentError> {
+    row(1)
+}
+
+/// The first of so many in a row: some servers take the port after theirs as well.
+///
+/// # Errors
+///
+/// [`EnvironmentError::NoPort`], if there is no such row.
+pub(super) fn row(length: u16) -> Result<SocketAddr, EnvironmentError> {
     // Two test processes at once begin at different places.
     let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
     for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST + (start + step) % COUNT));
-        if TcpListener::bind(address).is_ok() {
-            return Ok(address);
+        let step = NEXT.fetch_add(length, Ordering::Relaxed) % COUNT;
+        let first = FIRST + (start + step) % COUNT;
+        let mut row = (first..first + length).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        if row.all(|address| TcpListener::bind(address).is_ok()) {
+            return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, first)));
         }
     }
     Err(EnvironmentError::NoPort)
