@@ -171,15 +171,8 @@ impl Listener for Admitting {
     type Io = UnixStream;
 
     async fn accept(&mut self) -> (UnixStream, Peer) {
-        loop {
-            let (stream, _) = Listener::accept(&mut self.0).await;
-            match peer::admit(&stream) {
-                Ok(credentials) => {
-                    return (stream, Peer { user: credentials.uid(), process: credentials.pid() });
-                }
-                Err(error) => tracing::warn!(error = %error, "connection to the control socket refused"),
-            }
-        }
+        let (stream, credentials) = peer::accept(&self.0, "control").await;
+        (stream, Peer { user: credentials.uid(), process: credentials.pid() })
     }
 
     fn local_addr(&self) -> io::Result<Peer> {

@@ -1,9 +1,14 @@
 //! Who is at the other end of a Unix socket, and whether they may talk to the agent.
 
 use std::io;
+use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tokio::net::unix::UCred;
+
+/// Between two tries to take a connection.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a connection is refused.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,25 @@ pub fn admit(stream: &UnixStream) -> Result<UCred, PeerError> {
     let credentials = stream.peer_cred().map_err(PeerError::Unknown)?;
     permitted(credentials.uid(), rustix::process::geteuid().as_raw())?;
     Ok(credentials)
+}
+
+/// The next connection of somebody who may connect. Where none can be taken, since no more files may be open, it waits until one can:
+/// who listens must not end for that.
+pub(crate) async fn accept(listener: &UnixListener, socket: &'static str) -> (UnixStream, UCred) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::error!(%error, "no connection to the {socket} socket can be taken; it is tried again");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        match admit(&stream) {
+            Ok(credentials) => return (stream, credentials),
+            Err(error) => tracing::warn!(%error, "connection to the {socket} socket refused"),
+        }
+    }
 }
 
 fn permitted(peer: u32, own: u32) -> Result<(), PeerError> {

@@ -1,5 +1,6 @@
 //! gRPC around the subscriptions: messages in, messages out, and who may connect.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,14 +15,12 @@ use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_s
 use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryServiceServer;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
+use futures::stream;
 use tokio::net::UnixListener;
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::Streaming;
@@ -63,9 +62,10 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let ended = CancellationToken::new();
     let service = Service { publisher, ended: ended.clone() };
-    let admitted = UnixListenerStream::new(listener).filter(|connection| match connection {
-        Ok(stream) => admit(stream),
-        Err(_) => true,
+    // Without errors: the first would be the end of the server.
+    let admitted = stream::unfold(listener, |listener| async move {
+        let (connection, _) = peer::accept(&listener, "xDS").await;
+        Some((Ok::<_, Infallible>(connection), listener))
     });
     Server::builder()
         // Two hundred, if nothing is said: less than the names of one listener may be.
@@ -79,16 +79,6 @@ pub async fn serve(
         })
         .await
         .map_err(ServeError)
-}
-
-fn admit(stream: &UnixStream) -> bool {
-    match peer::admit(stream) {
-        Ok(_) => true,
-        Err(error) => {
-            tracing::warn!(error = %error, "connection to the xDS socket refused");
-            false
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
