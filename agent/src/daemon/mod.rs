@@ -9,6 +9,8 @@ mod sockets;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -170,6 +172,7 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
 /// [`DaemonError`], before anything is served.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let manager = ServiceManager::from_environment();
+    raise_file_limit();
     let state = StateDir::open(&config.state_dir).map_err(DaemonError::Directory)?;
     config.warn();
     check_wasm(&config)?;
@@ -355,6 +358,15 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let _ = tokio::time::timeout(GRACE, writer).await;
     drop((xds_socket, control_socket, state));
     Ok(())
+}
+
+/// Each directory of files takes two descriptors, and the limit that most start with is for programs of another time.
+fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files stays as it is");
+    }
 }
 
 fn check_wasm(config: &Config) -> Result<(), DaemonError> {
