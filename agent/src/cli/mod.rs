@@ -10,6 +10,7 @@ mod credential;
 mod history;
 mod init;
 mod issue;
+mod log;
 mod output;
 mod policy;
 mod progress;
@@ -29,6 +30,7 @@ use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -159,7 +161,7 @@ fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("info,h2=warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(Mutex::new(log::Unhurried::new(io::stderr())))
         .with_ansi(io::stderr().is_terminal())
         // It would say on standard error that it cannot write there, and panic when that fails.
         .log_internal_errors(false);
