@@ -28,6 +28,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::config;
+use crate::durable;
 use crate::keys;
 use crate::keys::PrivateKey;
 use crate::rotation::failpoint;
@@ -203,8 +204,8 @@ impl Generations {
         }
         let finish = || {
             self.access.give_directory(&inside)?;
-            rustix::fs::fsync(&inside)?;
-            rustix::fs::fsync(&self.directory)
+            durable::sync(&inside)?;
+            durable::sync(&self.directory)
         };
         finish().map_err(|error| self.fail("finish", &name, error))
     }
@@ -222,7 +223,7 @@ impl Generations {
         failpoint::hit("rename");
         // After the data, so that no name ever leads nowhere.
         self.link_names()?;
-        rustix::fs::fsync(&self.directory).map_err(|error| self.fail("sync", ".", error))
+        durable::sync(&self.directory).map_err(|error| self.fail("sync", ".", error))
     }
 
     /// Has every name that readers open lead through `..data`. Names those that did not.
@@ -321,7 +322,7 @@ impl Generations {
         let mut file = std::fs::File::from(rustix::fs::openat(inside, name, flags, Mode::RUSR | Mode::WUSR)?);
         self.access.give(&file, mode)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+        durable::sync(&file)?;
         let kept = file.metadata()?.mode() & 0o7777;
         if kept == mode.as_raw_mode() {
             Ok(())
@@ -335,8 +336,8 @@ impl Generations {
         let temporary = format!("{TEMPORARY}{}", crate::leaf::hex(&unique));
         let swap = || {
             rustix::fs::symlinkat(target, &self.directory, &temporary)?;
-            rustix::fs::renameat(&self.directory, &temporary, &self.directory, name)?;
-            rustix::fs::fsync(&self.directory)
+            durable::rename(&self.directory, &temporary, name)?;
+            durable::sync(&self.directory)
         };
         swap().map_err(|error| self.fail("replace", name, error))
     }

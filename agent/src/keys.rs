@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde::Serializer;
 use zeroize::Zeroizing;
 
+use crate::durable;
 use crate::leaf;
 
 /// A private key, PKCS#8 in PEM. Serialising it is for the store alone.
@@ -141,7 +142,7 @@ pub(crate) fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<(
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode & 0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(contents)?;
-    file.sync_all()
+    Ok(durable::sync(&file)?)
 }
 
 /// Makes renames and new names in a directory survive a power cut.
@@ -150,7 +151,7 @@ pub(crate) fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<(
 ///
 /// The directory's.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    Ok(durable::sync(File::open(path)?)?)
 }
 
 /// Random bytes from the system.

@@ -11,6 +11,7 @@ pub mod control;
 pub mod control_client;
 pub mod credential;
 pub mod daemon;
+mod durable;
 pub mod envoy_admin;
 pub mod errors;
 pub mod fetch;

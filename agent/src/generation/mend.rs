@@ -19,6 +19,7 @@ use super::GenerationError;
 use super::Generations;
 use super::access::described;
 use super::generation;
+use crate::durable;
 use crate::leaf;
 
 /// What was found good, as the file system describes it: whatever is done to a file changes the time of its last change.
@@ -52,7 +53,7 @@ impl Generations {
             for (file, text, mode) in self.contents(set) {
                 self.mend_file(&inside, &name, file, &text, mode, &mut mended)?;
             }
-            rustix::fs::fsync(&inside).map_err(|error| self.fail("sync", &name, error))?;
+            durable::sync(&inside).map_err(|error| self.fail("sync", &name, error))?;
             *verified = self.stamp(&inside);
         }
         drop(verified);
@@ -95,7 +96,7 @@ impl Generations {
         }
         let io = |source| GenerationError::Io { action: "write", path: self.path.join(&shown), source };
         self.write(inside, &temporary, text, mode).map_err(io)?;
-        rustix::fs::renameat(inside, &temporary, inside, file).map_err(|error| self.fail("replace", &shown, error))?;
+        durable::rename(inside, &temporary, file).map_err(|error| self.fail("replace", &shown, error))?;
         mended.push(if was == "gone" { format!("`{file}` was gone") } else { format!("`{file}` had {was}") });
         Ok(())
     }

@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::durable::recorded;
+use crate::durable::recorded::Call;
 
 const CHAIN: &str = "-----BEGIN CERTIFICATE-----\nLEAF\n-----END CERTIFICATE-----\n";
 const CA: &str = "-----BEGIN CERTIFICATE-----\nROOT\n-----END CERTIFICATE-----\n";
@@ -208,4 +210,46 @@ fn a_reader_that_holds_the_directory_open_never_sees_half_a_pair() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_generation_is_on_the_disk_as_a_whole_before_a_name_leads_to_it() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let generations = Generations::open(&files(parent.path())).expect("opened");
+    let directory = parent.path().join("tls").canonicalize().expect("there");
+    for serial in ["a1", "b2"] {
+        recorded::take();
+        put(&generations, serial);
+        let calls = recorded::take();
+        let inside = directory.join(generation(serial));
+        let led = calls.iter().position(|call| matches!(call, Call::Rename(_, to) if *to == directory.join(DATA)));
+        let (before, after) = calls.split_at(led.expect("one rename"));
+        let of_file = |call: &Call| matches!(call, Call::Sync(path, _) if path.parent() == Some(&inside));
+        let last_file = before.iter().rposition(of_file).expect("files are synced");
+        for name in NAMES {
+            let path = inside.join(name);
+            let length = fs::metadata(&path).expect(name).len();
+            assert!(before.contains(&Call::Sync(path, length)), "{name} is not synced as it is: {calls:#?}");
+        }
+        let finished = &before[last_file..];
+        assert!(recorded::is_synced(finished, &inside), "the names in it are not synced: {calls:#?}");
+        assert!(recorded::is_synced(finished, &directory), "its own name is not synced: {calls:#?}");
+        assert!(recorded::is_synced(after, &directory), "the rename is not synced: {calls:#?}");
+        assert!(!after.iter().any(of_file), "nothing is written where readers are: {calls:#?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_put_right_is_on_the_disk_before_it_has_its_name() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let generations = Generations::open(&files(parent.path())).expect("opened");
+    let key = PrivateKey::generate().expect("a key");
+    let set = FileSet { serial: "1", chain_pem: CHAIN, key: &key, ca_pem: CA };
+    generations.stage(&set).expect("staged");
+    generations.install("1").expect("installed");
+    let file = parent.path().join("tls").join(generation("1")).join("privkey.pem");
+    fs::write(&file, "torn").expect("changed");
+    recorded::take();
+    generations.mend(&set).expect("put right");
+    recorded::assert_in_order(&file);
 }
