@@ -18,10 +18,13 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::Unit;
+use rustix::fs::CWD;
 use rustix::fs::FlockOperation;
+use rustix::fs::OFlags;
 use rustix::fs::flock;
 use rustix::io::Errno;
 
+use crate::durable;
 use crate::keys;
 
 /// The directory, held. Dropping it lets the next agent in.
@@ -91,8 +94,8 @@ impl StateDir {
         })?;
         let name = path.join("lock");
         let failed = |source| DirectoryError::Io { action: "lock", path: name.clone(), source };
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
-        let mut lock = options.open(&name).map_err(failed)?;
+        let mut lock =
+            open_own(&name, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(failed)?;
         if !try_lock(&lock).map_err(failed)? {
             // Whatever is in it is for people: the lock is the kernel's, and ends with the process that has it.
             let mut said = Vec::new();
@@ -170,6 +173,21 @@ pub(crate) fn by(pid: Option<u32>, since: Option<&str>) -> String {
     }
 }
 
+/// Opens a file of the state, or makes it (0600) if the options say so. A link is not followed: the file that it leads to is not
+/// the agent's.
+///
+/// # Errors
+///
+/// The file system's.
+pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    const NOFOLLOW: i32 = OFlags::NOFOLLOW.bits().cast_signed();
+
+    options.mode(0o600).custom_flags(NOFOLLOW).open(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => io::Error::other("it is a link, which is not followed; put a file in its place"),
+        _ => error,
+    })
+}
+
 /// Writes a file beside its place, renames it there and syncs the directory. The file is whole or as it was.
 ///
 /// # Errors
@@ -185,7 +203,7 @@ pub(crate) fn place(file: &Path, write: impl Fn(&Path) -> io::Result<()>) -> io:
         _ => {}
     }
     write(&temporary)?;
-    fs::rename(&temporary, file)?;
+    durable::rename(CWD, &temporary, file)?;
     keys::sync_directory(directory)
 }
 
@@ -222,6 +240,7 @@ pub fn private_directory(path: &Path) -> Result<(), DirectoryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable::recorded;
 
     #[test]
     fn a_second_agent_is_told_who_the_first_is() {
@@ -247,8 +266,20 @@ mod tests {
         assert!(try_lock(&first).expect("free"));
         assert!(!try_lock(open()).expect("taken"));
         // A descriptor that cannot be locked stands for a file system that has no locks.
-        let path = rustix::fs::open(parent.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).expect("there");
+        let path = rustix::fs::open(parent.path(), OFlags::PATH, rustix::fs::Mode::empty()).expect("there");
         assert!(try_lock(path).is_err(), "not taken by anybody, and not locked either");
+    }
+
+    #[test]
+    fn a_file_is_on_the_disk_before_its_name_leads_to_it() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let file = parent.path().join("root.key");
+        for text in ["first", "second and longer"] {
+            recorded::take();
+            place(&file, |path| keys::write_new(path, text.as_bytes(), 0o600)).expect("placed");
+            recorded::assert_in_order(&file);
+            assert_eq!(fs::read_to_string(&file).expect("there"), text);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -288,6 +289,36 @@ fn what_was_set_and_could_not_be_published_is_published_with_the_same_value() {
         (last["secret"].as_str(), Some(password(&desk).as_str())),
         (set.last().map(String::as_str), set.last().map(String::as_str))
     );
+}
+
+#[test]
+fn a_link_in_the_place_of_its_directory_or_of_a_file_in_it_is_not_followed() {
+    let desk = with_target();
+    let mut agent = desk.start();
+    desk.until(&mut agent, "published", |status| at_rest(status, "db"));
+    let (first, files) = (password(&desk), desk.path("secrets"));
+    let (aside, victim) = (desk.path("aside"), desk.path("victim"));
+    fs::create_dir(&victim).expect("made");
+    desk.write("victim/password", "precious");
+
+    fs::rename(&files, &aside).expect("moved");
+    symlink(&victim, &files).expect("a link");
+    let failed = desk.run(&["credential", "rotate", "db"]);
+    assert!(!failed.status.success() && stderr(&failed).contains("is a link or no directory"), "{}", stderr(&failed));
+    let elsewhere: Vec<_> =
+        fs::read_dir(&victim).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(elsewhere, ["password"], "nothing is written there");
+    assert_eq!(fs::read_to_string(aside.join("password")).expect("kept"), first);
+
+    // The name that readers open, led elsewhere: it is put right, and what it led to is left alone.
+    fs::remove_file(&files).expect("removed");
+    fs::rename(&aside, &files).expect("moved back");
+    fs::remove_file(files.join("password")).expect("removed");
+    symlink(victim.join("password"), files.join("password")).expect("a link");
+    desk.until(&mut agent, "published after all", |status| at_rest(status, "db") && of(status, "db").failures == 0);
+    support::poll(|| (password(&desk) == read(&desk, "db")).then_some(()), || format!("its own: {}", password(&desk)));
+    assert_eq!(fs::read_to_string(victim.join("password")).expect("kept"), "precious");
+    assert_eq!(told(&desk, "set").last(), Some(&password(&desk)));
 }
 
 #[test]

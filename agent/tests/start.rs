@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 
@@ -100,6 +101,21 @@ fn two_agents_do_not_write_to_one_directory_and_the_second_takes_over_when_the_f
     let stored = status.certificates[0].stored.as_ref().map(|leaf| leaf.serial.clone());
     assert_eq!(serial(&desk.path("tls/tls.crt")), stored, "a whole pair of the second's");
     assert_ne!(stored, before);
+}
+
+#[test]
+fn a_link_in_the_place_of_a_file_of_the_state_is_not_followed() {
+    let desk = Desk::new(ONE);
+    for name in ["audit.jsonl", "lock", "store.redb"] {
+        let _ = fs::remove_dir_all(desk.path("state"));
+        fs::create_dir(desk.path("state")).expect("made");
+        fs::set_permissions(desk.path("state"), fs::Permissions::from_mode(0o700)).expect("mode");
+        desk.write("victim", "precious");
+        symlink(desk.path("victim"), desk.path("state").join(name)).expect("a link");
+        let line = refusal(&desk);
+        assert!(line.contains(name) && line.contains("is a link, which is not followed"), "{name}: {line}");
+        assert_eq!(fs::read_to_string(desk.path("victim")).expect("kept"), "precious", "{name}");
+    }
 }
 
 #[test]

@@ -19,8 +19,8 @@ use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::Read as _;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -32,6 +32,7 @@ use sha2::Sha256;
 
 use crate::leaf::hex;
 use crate::rotation::failpoint;
+use crate::state_dir::open_own;
 use crate::store::Store;
 use crate::store::StoreError;
 
@@ -257,8 +258,9 @@ impl Log {
     }
 
     fn try_open(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        let text = fs::read(path)?;
+        let mut file = open_own(path, OpenOptions::new().read(true).append(true).create(true))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
         let torn = text.last().is_some_and(|last| *last != b'\n');
         if torn {
             file.write_all(b"\n")?;
@@ -335,7 +337,11 @@ impl Log {
 /// The head is renamed into its place, so that it is whole; it is not synced, because one that lags behind is no lie.
 fn write_head(log: &Path, head: &Head) -> io::Result<()> {
     let temporary = log.with_extension("head.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = open_own(&temporary, OpenOptions::new().write(true).create_new(true))?;
     file.write_all(&serde_json::to_vec(head)?)?;
     drop(file);
     fs::rename(temporary, head_path(log))

@@ -117,3 +117,19 @@ fn a_log_that_cannot_be_written_keeps_its_events_in_the_store() {
     assert!(written.text().contains("late"));
     assert!(verify(Path::new(&written.path())).is_ok());
 }
+
+#[test]
+fn a_link_is_not_followed() {
+    let written = Written::new(1);
+    let victim = written.directory.path().join("victim");
+    fs::write(&victim, "precious").expect("written");
+    // Where the head is written before it is renamed.
+    std::os::unix::fs::symlink(&victim, written.path().with_extension("head.new")).expect("a link");
+    written.store.note(&Event::new(Kind::Served, "late").note()).expect("noted");
+    written.open().flush(&written.store).expect("flushed");
+    assert_eq!(verify(&written.path()).expect("whole"), Verified { lines: 2, with_head: true });
+    fs::rename(written.path(), written.directory.path().join("aside")).expect("moved");
+    std::os::unix::fs::symlink(&victim, written.path()).expect("a link");
+    Log::open(&written.path()).expect_err("a link");
+    assert_eq!(fs::read_to_string(&victim).expect("kept"), "precious");
+}

@@ -7,7 +7,6 @@ use std::fs;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -43,7 +42,7 @@ impl Copy {
 
     /// Adds a page. When it returns, the page survives a power cut.
     pub(super) fn append(&self, page: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let mut file = state_dir::open_own(&self.path, OpenOptions::new().append(true).create(true))?;
         file.write_all(&[page, b"\n"].concat())?;
         file.sync_data()
     }

@@ -4,7 +4,6 @@ use std::fs;
 use std::fs::OpenOptions;
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -29,6 +28,7 @@ use super::Store;
 use super::StoreError;
 use super::Version;
 use super::Versioned;
+use crate::state_dir::open_own;
 
 /// Format of the tables below. Raise it when an older agent would misread them.
 const FORMAT: u64 = 1;
@@ -82,14 +82,8 @@ impl LocalStore {
     fn try_open(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| failed(path, source);
         let io = |source: io::Error| failed(redb::Error::from(source));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(io)?;
+        let file =
+            open_own(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(io)?;
         file.set_permissions(Permissions::from_mode(0o600)).map_err(io)?;
         drop(file);
         let database = open_database(path).map_err(failed)?;
