@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::state_dir::by;
 
 /// Why files could not be replaced. What was current still is.
@@ -83,4 +85,13 @@ pub enum GenerationError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl GenerationError {
+    /// Whether the disk or the machine cannot do it now, and nobody declared anything that cannot be.
+    pub fn may_pass(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        let passing = [Errno::DQUOT, Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::ROFS];
+        Errno::from_io_error(source).is_some_and(|error| passing.contains(&error))
+    }
 }

@@ -177,7 +177,11 @@ enum Taken {
 impl Rotor {
     /// Reads the certificate from the store, and publishes it at once if it is good.
     pub(super) async fn open(context: Arc<Context>, config: config::Certificate) -> Result<Self, StepError> {
-        let generations = config.files.as_ref().map(Generations::open).transpose().map_err(StepError::Files)?;
+        let generations = match config.files.as_ref().map(Generations::open).transpose() {
+            // Proxies get what is stored all the same, and the next delivery tries again.
+            Err(error) if error.may_pass() => None,
+            opened => opened.map_err(StepError::Files)?,
+        };
         let found = context.store.read(&Entry::key(&config.name)).map_err(StepError::Store)?;
         let version = found.as_ref().map(|found| found.version);
         let entry = match found.map(|found| Entry::from_json(&found.value)) {
