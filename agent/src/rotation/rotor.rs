@@ -164,6 +164,8 @@ pub(super) struct Rotor {
     /// What is waited for, as the status has it.
     waits_for: Option<Wait>,
     alarm: Option<String>,
+    /// What could not be written down with what failed; it is told with what can.
+    untold: Vec<Event>,
     /// Places this certificate among those that a jump of the clock made due.
     draw: u32,
 }
@@ -219,6 +221,7 @@ impl Rotor {
             paused: None,
             waits_for: None,
             alarm: None,
+            untold: Vec::new(),
             draw: keys::draw().unwrap_or_default(),
         };
         rotor.context.tally.set(&rotor.config.name, rotor.entry.footing());
@@ -639,6 +642,7 @@ impl Rotor {
         let store_failed = matches!(error, StepError::Store(_));
         if store_failed || self.commit(entry.clone(), &events).await.is_err() {
             self.paused = Some(Instant::now() + PAUSE);
+            self.untold.append(&mut events);
             self.entry.failures = entry.failures;
             self.entry.unissued = entry.unissued;
             self.entry.last_error = entry.last_error;
@@ -736,7 +740,8 @@ impl Rotor {
     pub(super) async fn commit(&mut self, entry: Entry, events: &[Event]) -> Result<(), StepError> {
         let (store, key, expected) = (Arc::clone(&self.context.store), Entry::key(&self.config.name), self.version);
         let json = entry.to_json();
-        let notes: Vec<Vec<u8>> = events.iter().map(Event::note).collect();
+        let notes: Vec<Vec<u8>> = self.untold.iter().chain(events).map(Event::note).collect();
+        let is_noted = !notes.is_empty();
         let swap = tokio::task::spawn_blocking(move || store.swap(&key, expected, &json, &notes)).await;
         match swap.expect("the store does not panic") {
             Ok(version) => self.version = Some(version),
@@ -753,8 +758,9 @@ impl Rotor {
             }
         }
         self.entry = entry;
+        self.untold.clear();
         self.context.tally.set(&self.config.name, self.entry.footing());
-        if !events.is_empty() {
+        if is_noted {
             self.context.noted.notify_one();
         }
         self.context.board.certificate(self.status());
