@@ -7,6 +7,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
 
 use portcullis::rotation::failpoint;
+use portcullis::store::LocalStore;
+use portcullis::store::Store as _;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -107,5 +109,51 @@ fn an_unreadable_store_is_moved_aside_with_an_alarm_and_nobody_is_let_in_again()
     assert!(agent.terminate().success());
     assert_ne!(serial(&desk.path("tls/tls.crt")), Some(before));
     assert_eq!((desk.count("alarm"), desk.count("ca_created")), (2, 1), "{:#?}", desk.audit());
+    assert!(desk.run(&["audit", "verify"]).status.success());
+}
+
+#[test]
+fn a_record_that_is_garbage_is_told_of_and_made_anew_while_the_others_stay() {
+    let desk = Desk::new(FILES);
+    let torn = ["empty", "half", "no-json", "other"];
+    let more: String = torn
+        .iter()
+        .map(|name| format!("  - {{ name: {name}, dns: [localhost], files: {{ directory: {name} }} }}\n"))
+        .collect();
+    desk.configure(&format!("{FILES}{more}"));
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready && status.certificates.len() == 5);
+    assert!(agent.terminate().success());
+    let of = |name: &str| serial(&desk.path(&format!("{name}/tls.crt"))).expect("a certificate");
+    let before: Vec<String> = torn.iter().map(|name| of(name)).collect();
+    let good = of("tls");
+
+    let store = LocalStore::open(&desk.path("state/store.redb")).expect("a store").store;
+    for name in torn {
+        let key = format!("certificate/{name}");
+        let found = store.read(&key).expect("read").expect("a record");
+        let value: &[u8] = match name {
+            "empty" => b"",
+            "half" => &found.value[..found.value.len() / 2],
+            "no-json" => &[0, 0xff, 0xfe, 0],
+            _ => b"{\"stored\": [1, 2]}",
+        };
+        store.swap(&key, Some(found.version), value, &[]).expect("torn");
+    }
+    // Of a certificate that left the configuration.
+    store.swap("certificate/gone", None, b"}{", &[]).expect("torn");
+    drop(store);
+
+    let mut agent = desk.start();
+    desk.until(&mut agent, "all of them", |status| status.ready && status.certificates.len() == 5);
+    assert_eq!(of("tls"), good, "it is as it was");
+    for (name, before) in torn.iter().zip(before) {
+        assert_ne!(of(name), before, "{name}");
+        let told =
+            |event: &str| desk.audit().iter().filter(|line| line["event"] == event && line["name"] == *name).count();
+        assert_eq!((told("alarm"), told("certificate_issued")), (1, 2), "{name}: {:#?}", desk.audit());
+    }
+    assert!(agent.log().contains("unreadable"), "{}", agent.log());
+    assert!(agent.terminate().success());
     assert!(desk.run(&["audit", "verify"]).status.success());
 }
