@@ -37,6 +37,10 @@ pub(crate) struct Desk {
     directory: TempDir,
     /// Another user to run the agent as.
     pub(crate) user: Option<u32>,
+    /// What stands before the program on the command line.
+    before: Vec<String>,
+    /// Where the programs' root is found.
+    root: PathBuf,
 }
 
 /// A running agent.
@@ -48,7 +52,8 @@ pub(crate) struct Agent {
 impl Desk {
     /// The configuration gets the agent's state, its sockets and a free port; `rest` is what a test adds.
     pub(crate) fn new(rest: &str) -> Self {
-        let desk = Self { directory: tempfile::tempdir().expect("a directory"), user: None };
+        let directory = tempfile::tempdir().expect("a directory");
+        let desk = Self { directory, user: None, before: Vec::new(), root: PathBuf::from("/") };
         desk.configure(rest);
         desk
     }
@@ -60,8 +65,15 @@ impl Desk {
         self.write("portcullis.yaml", &format!("{head}{rest}"));
     }
 
+    /// From now on programs are started by these words, and have this root.
+    pub(crate) fn enter(&mut self, before: &[&str], root: &Path) {
+        self.before = before.iter().map(|word| (*word).to_owned()).collect();
+        self.root = root.to_owned();
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        let below = self.directory.path().strip_prefix("/").expect("a path from the root");
+        self.root.join(below).join(name)
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -79,8 +91,19 @@ impl Desk {
             command = Command::new(copy);
             command.uid(user).gid(user);
         }
+        if let [first, rest @ ..] = self.before.as_slice() {
+            let program = std::mem::replace(&mut command, Command::new(first));
+            command.args(rest).arg(program.get_program());
+        }
         command.current_dir(self.directory.path()).args(arguments).env_remove("PORTCULLIS_CONFIG");
         command
+    }
+
+    /// Has a shell do something where the programs are started.
+    pub(crate) fn shell(&self, script: &str) {
+        let words: Vec<&str> = self.before.iter().map(String::as_str).chain(["sh", "-c", script]).collect();
+        let status = Command::new(words[0]).args(&words[1..]).current_dir(self.directory.path()).status();
+        assert!(status.expect("a shell").success(), "{script}");
     }
 
     /// Runs a command to its end.
@@ -100,12 +123,20 @@ impl Desk {
 
     /// An agent with more environment variables.
     pub(crate) fn start_as(&self, variables: &[(&str, &str)]) -> Agent {
-        let log = self.path("agent.log");
-        let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let file = fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
+        self.spawn(variables, file.into())
+    }
+
+    /// An agent with another log.
+    pub(crate) fn start_telling(&self, log: Stdio) -> Agent {
+        self.spawn(&[], log)
+    }
+
+    fn spawn(&self, variables: &[(&str, &str)], log: Stdio) -> Agent {
         let mut command = self.command(&["run"]);
         command.envs(variables.iter().copied());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().expect("started");
-        Agent { child, log }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("started");
+        Agent { child, log: self.path("agent.log") }
     }
 
     fn client(&self) -> ControlClient {
