@@ -144,11 +144,18 @@ impl Keeper {
 
     /// Hands what is current to every place.
     pub(super) async fn publish(&mut self, cause: &str) -> Result<(), CredentialError> {
+        let entry = self.entry.clone();
+        self.place(&entry).await?;
+        self.tell_programs(cause).await
+    }
+
+    /// Hands it to proxies and writes the files, as this entry has it.
+    pub(super) async fn place(&mut self, entry: &Entry) -> Result<(), CredentialError> {
         self.open_files()?;
-        if let Some(resource) = self.resource(&self.entry)? {
+        if let Some(resource) = self.resource(entry)? {
             self.context.agent.publisher.publish(resource).map_err(CredentialError::Publish)?;
         }
-        if let (Some(generations), Some(written)) = (self.generations.clone(), self.written(&self.entry)?) {
+        if let (Some(generations), Some(written)) = (self.generations.clone(), self.written(entry)?) {
             blocking(move || {
                 generations.stage(&written)?;
                 generations.install(written.serial())?;
@@ -156,7 +163,7 @@ impl Keeper {
             })
             .await?;
         }
-        self.tell_programs(cause).await
+        Ok(())
     }
 
     async fn tell_programs(&self, cause: &str) -> Result<(), CredentialError> {

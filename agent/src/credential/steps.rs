@@ -333,12 +333,11 @@ impl Keeper {
         let mut entry = self.entry.clone();
         entry.old = stay;
         (entry.retry_at, entry.failures, entry.last_error) = (None, 0, None);
-        self.commit(entry, &events).await?;
         if self.config.source.is_ring() {
-            // Without the key that is gone.
-            self.publish("retired").await?;
+            // Before it is said: what is retired is nowhere any more.
+            self.place(&entry).await?;
         }
-        Ok(())
+        self.commit(entry, &events).await
     }
 
     async fn end(&self, kept: &Kept) -> Result<(), CredentialError> {
