@@ -20,7 +20,7 @@ use crate::environment::Conversation;
 use crate::environment::Redis;
 
 /// Between two logins of one consumer.
-const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a consumer reads: `{"account": …, "secret": …}`.

@@ -41,7 +41,7 @@ pub(in crate::stories) async fn tell(report: &mut Report) -> Result<(), StoryErr
     let credentials = format!(
         "  - name: {LENT}
     source: {{ openbao_database: {{ role: reader, {login} }} }}
-    overlap: 1s
+    overlap: 3s
 {}  - name: {VALUE}
     source: {{ openbao_kv: {{ path: api, field: key, {login} }} }}
     files: {{ directory: logins/{VALUE}, write: [{{ name: key }}] }}

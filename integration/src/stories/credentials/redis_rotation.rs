@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::report::StoryError;
 use crate::stories::within;
 
-const ROTATIONS: usize = 20;
+const ROTATIONS: usize = 12;
 const NAME: &str = "cart";
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,7 +32,7 @@ pub(in crate::stories) async fn tell(report: &mut Report) -> Result<(), StoryErr
     source: {{ password: {{}} }}
     set_on: {{ redis: {{ address: \"{}\", user: keeper, password_file: \"{password}\" }} }}
     accounts: [cart]
-    overlap: 1s
+    overlap: 3s
 {}",
         server.address(),
         database::login_file(NAME),
