@@ -1,8 +1,6 @@
 //! The alerts that are shipped: Prometheus' own tool takes them, they fire when they should, and they ask for nothing that an
 //! agent does not export.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -19,7 +17,8 @@ use portcullis::metrics::RotationResult;
 use portcullis::resource::Outcome;
 use portcullis::status::Status;
 use serde_json::json;
-use support::Desk;
+
+use crate::support::Desk;
 
 const FOLDER: &str = "../examples/prometheus";
 

@@ -1,7 +1,5 @@
 //! One root of the built-in CA follows another, whatever kills the agent on the way; what would lock somebody out is refused.
 
-mod support;
-
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -13,9 +11,10 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::ring;
 use rustls::pki_types::UnixTime;
 use rustls::server::ParsedCertificate;
-use support::Agent;
-use support::Desk;
-use support::stderr;
+
+use crate::support::Agent;
+use crate::support::Desk;
+use crate::support::stderr;
 
 const FILES: &str = "certificates:\n  \
     - { name: gateway, dns: [localhost], usage: [server, client], lifetime: 24h, files: { directory: tls, keep: 2 } }\n";

@@ -1,20 +1,20 @@
 //! Certificates that somebody else puts into a directory: taken when they are whole, new and what they should be, and refused
 //! by name otherwise.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use portcullis::status::Status;
-use support::Agent;
-use support::Desk;
-use support::outsider::DAY;
-use support::outsider::Made;
-use support::outsider::Outsider;
-use support::outsider::put;
-use support::serial;
+
+use crate::support;
+use crate::support::Agent;
+use crate::support::Desk;
+use crate::support::outsider::DAY;
+use crate::support::outsider::Made;
+use crate::support::outsider::Outsider;
+use crate::support::outsider::put;
+use crate::support::serial;
 
 /// One certificate out of the directory `live`, delivered to `tls`.
 fn desk(outsider: &Outsider, rest: &str) -> Desk {

@@ -1,7 +1,5 @@
 //! A clock that was ahead and went back leaves certificates of the future: they are replaced, not waited for.
 
-mod support;
-
 use jiff::Timestamp;
 use portcullis::ca::Authority;
 use portcullis::command::Usage;
@@ -14,8 +12,9 @@ use portcullis::store::Store as _;
 use portcullis_policy::UnixTime;
 use serde_json::Value;
 use serde_json::json;
-use support::Desk;
-use support::serial;
+
+use crate::support::Desk;
+use crate::support::serial;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], lifetime: 24h, files: { directory: tls } }\n";
 const YEAR: i64 = 365 * 86_400;

@@ -1,7 +1,5 @@
 //! Intermediates follow each other by themselves, or by the hand of whoever has the root's key; whatever kills the agent on the way.
 
-mod support;
-
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -23,9 +21,10 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::ring;
 use rustls::pki_types::UnixTime;
 use rustls::server::ParsedCertificate;
-use support::Desk;
-use support::poll;
-use support::stderr;
+
+use crate::support::Desk;
+use crate::support::poll;
+use crate::support::stderr;
 
 const FILES: &str = "certificates:\n  - { name: gateway, dns: [localhost], usage: [server, client], lifetime: 1h, files: { directory: tls } }\n";
 

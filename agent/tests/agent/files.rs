@@ -1,13 +1,12 @@
 //! Delivered files that somebody changed are put right, and that is told.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 
-use support::Desk;
-use support::serial;
+use crate::support;
+use crate::support::Desk;
+use crate::support::serial;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], files: { directory: tls } }\n";
 

@@ -1,8 +1,8 @@
 //! The built agent in a directory of its own, killed when the test ends.
 
-#![allow(dead_code, reason = "each test program uses its part")]
-
+pub(crate) mod corner;
 pub(crate) mod outsider;
+pub(crate) mod proxy;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,7 +1,5 @@
 //! How the agent starts and ends, or refuses to, as an operator sees it.
 
-mod support;
-
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,9 +8,10 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 
 use rustix::process::Signal;
-use support::Desk;
-use support::serial;
-use support::stderr;
+
+use crate::support::Desk;
+use crate::support::serial;
+use crate::support::stderr;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], files: { directory: tls } }\n";
 

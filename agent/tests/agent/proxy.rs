@@ -2,22 +2,19 @@
 //!
 //! One that refuses a certificate is sent another one, never the same bytes again, and keeps the last good one.
 
-#[path = "support/proxy.rs"]
-mod proxy;
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 
 use portcullis::status::Status;
-use proxy::Proxy;
 use rustix::process::Signal;
-use support::Desk;
-use support::outsider::DAY;
-use support::outsider::Outsider;
-use support::outsider::put;
-use support::serial;
+
+use crate::support::Desk;
+use crate::support::outsider::DAY;
+use crate::support::outsider::Outsider;
+use crate::support::outsider::put;
+use crate::support::proxy::Proxy;
+use crate::support::serial;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost] }\n";
 

@@ -1,14 +1,13 @@
 //! What a service manager hears of the agent, over a real socket.
 
-mod support;
-
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
 use rustix::process::Signal;
-use support::Desk;
-use support::PATIENCE;
+
+use crate::support::Desk;
+use crate::support::PATIENCE;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], lifetime: 24h, files: { directory: tls } }\n";
 

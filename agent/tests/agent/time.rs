@@ -1,10 +1,9 @@
 //! The calendar on the command line: history, simulations, windows.
 
-mod support;
-
 use serde_json::Value;
-use support::Desk;
-use support::stderr;
+
+use crate::support::Desk;
+use crate::support::stderr;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], lifetime: 24h, files: { directory: tls } }\n";
 

@@ -1,12 +1,11 @@
 //! Edits of the policy file as they reach the status; what reaches a proxy is told with the real one.
 
-mod support;
-
 use std::fs;
 use std::time::Instant;
 
 use rustix::process::Signal;
-use support::Desk;
+
+use crate::support::Desk;
 
 const POLICY: &str = "\
 version: 1

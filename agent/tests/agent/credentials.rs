@@ -1,7 +1,5 @@
 //! Credentials that rotate: where they go, what is written of them, what becomes of them when the agent dies.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
@@ -19,9 +17,10 @@ use portcullis::status::CredentialStatus;
 use portcullis::status::Status;
 use serde_json::Value;
 
-use support::Agent;
-use support::Desk;
-use support::stderr;
+use crate::support;
+use crate::support::Agent;
+use crate::support::Desk;
+use crate::support::stderr;
 
 /// A program that keeps what it is told, one line each, and lets in whoever comes with what was set last.
 const TARGET: &str = r#"#!/bin/sh

@@ -1,12 +1,10 @@
 //! Who reads files is told when they change; a hook that fails is tried again, and one that is not there is named.
 
-mod support;
-
 use std::fs;
 
-use support::Desk;
-use support::poll;
-use support::stderr;
+use crate::support::Desk;
+use crate::support::poll;
+use crate::support::stderr;
 
 /// One certificate with files, and this hook.
 fn with(hook: &str) -> String {

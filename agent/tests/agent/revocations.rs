@@ -1,8 +1,6 @@
 //! What is revoked, by operators and by lists of authorities, as the command line and the status tell it; what proxies make
 //! of it is told with a real one.
 
-mod support;
-
 use std::io::Write as _;
 use std::process::Output;
 use std::process::Stdio;
@@ -19,8 +17,10 @@ use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
 use rcgen::RevokedCertParams;
 use rcgen::SerialNumber;
-use support::Desk;
-use support::stderr;
+
+use crate::support;
+use crate::support::Desk;
+use crate::support::stderr;
 
 const LISTS: &str = "certificates: []\nrevocation:\n  lists: [{ name: corp, ca: corp-ca.pem, file: corp.crl }]\n";
 

@@ -1,7 +1,5 @@
 //! Keys of token providers on their way from a server and a file into the configuration that a proxy gets.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
@@ -22,15 +20,16 @@ use envoy_types::pb::google::protobuf::StringValue;
 use prost::Message as _;
 use serde_json::Value;
 use serde_json::json;
-use support::Agent;
-use support::Desk;
-use support::PATIENCE;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
+
+use crate::support::Agent;
+use crate::support::Desk;
+use crate::support::PATIENCE;
 
 const REST: &str = "certificates: []\npolicy: policy.yaml\nfilter: { name: portcullis, wasm: filter.wasm }\n";
 

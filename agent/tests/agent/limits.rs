@@ -1,12 +1,6 @@
 //! What a machine has none left of: room on a disk, files that may be open, watches, somebody who reads the log. The agent goes on, says
 //! so, orders nothing that it could not keep, and is as before when there is some again.
 
-#[path = "support/corner.rs"]
-mod corner;
-#[path = "support/proxy.rs"]
-mod proxy;
-mod support;
-
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,19 +14,20 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-use corner::Corner;
-use corner::Disk;
-use corner::Full;
-use proxy::Proxy;
 use rustix::fs::OFlags;
 use rustix::process::Pid;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use serde_json::Value;
-use support::Agent;
-use support::Desk;
-use support::poll;
-use support::serial;
+
+use crate::support::Agent;
+use crate::support::Desk;
+use crate::support::corner::Corner;
+use crate::support::corner::Disk;
+use crate::support::corner::Full;
+use crate::support::poll;
+use crate::support::proxy::Proxy;
+use crate::support::serial;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], files: { directory: tls } }\n";
 /// Large enough for what is done in a test, and quickly filled.

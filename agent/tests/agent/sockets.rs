@@ -1,11 +1,9 @@
 //! Who may talk to the agent: its own user and root, whatever became of the modes of sockets and directories.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use support::Desk;
+use crate::support::Desk;
 
 /// Nobody.
 const STRANGER: u32 = 65534;

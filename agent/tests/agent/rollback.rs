@@ -1,10 +1,8 @@
 //! `portcullis rollback`: one step back, over restarts, until the next renewal.
 
-mod support;
-
-use support::Desk;
-use support::serial;
-use support::stderr;
+use crate::support::Desk;
+use crate::support::serial;
+use crate::support::stderr;
 
 const ONE: &str = "certificates:\n  - { name: site, dns: [localhost], files: { directory: tls } }\n";
 

@@ -1,7 +1,5 @@
 //! A rotation is done when a listener shows the new certificate; one that shows another, or an ended one, is an alarm.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -25,9 +23,10 @@ use rustls::StreamOwned;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use support::Desk;
-use support::PATIENCE;
-use support::serial;
+
+use crate::support::Desk;
+use crate::support::PATIENCE;
+use crate::support::serial;
 
 /// Chain and key, PEM.
 type Pair = (String, String);

@@ -1,7 +1,5 @@
 //! Whatever kills the agent, wherever: the next one goes on, issues nothing twice, and no reader sees half a pair.
 
-mod support;
-
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
@@ -13,8 +11,10 @@ use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::sign::CertifiedKey;
-use support::Desk;
-use support::serial;
+
+use crate::support;
+use crate::support::Desk;
+use crate::support::serial;
 
 const FILES: &str = "certificates:\n  \
     - { name: gateway, dns: [localhost], usage: [server, client], lifetime: 24h, files: { directory: tls, keep: 2 } }\n";
