@@ -94,7 +94,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 fn list() -> Outcome {
     let mut out = io::stdout().lock();
     for story in Story::ALL {
-        writeln!(out, "{:<18}{}", story.name(), story.about())?;
+        writeln!(out, "{:<22}{}", story.name(), story.about())?;
     }
     Ok(())
 }

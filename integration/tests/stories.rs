@@ -1,8 +1,8 @@
 //! The stories against real parts: the agent, Envoy, a service and clients. `lab story NAME` tells one to whoever
 //! watches; here a story that does not hold fails with everything that it saw.
 
-use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::RwLock;
 
 use portcullis_integration::environment::chain;
 use portcullis_integration::environment::programs;
@@ -10,12 +10,26 @@ use portcullis_integration::environment::validate;
 use portcullis_integration::report::Report;
 use portcullis_integration::stories::Story;
 
-/// One story at a time: each brings an Envoy and a load of its own, and waits with deadlines.
-static STAGE: Mutex<()> = Mutex::new(());
+/// Stories that fill the machine, or live by certificates and tokens of seconds. The others mostly wait, and share it.
+const ALONE: [Story; 9] = [
+    Story::AcmeDown,
+    Story::Bundle,
+    Story::ForgedFlood,
+    Story::InjectedToken,
+    Story::ManyNames,
+    Story::PostgresRotation,
+    Story::RevokeTenThousand,
+    Story::Rotation,
+    Story::ThousandRotations,
+];
+
+/// The machine. A story that failed leaves it as it found it.
+static STAGE: RwLock<()> = RwLock::new(());
 
 fn tell(story: Story) {
-    // A story that failed leaves the stage as it found it.
-    let _alone = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_alone = ALONE.contains(&story);
+    let _alone = is_alone.then(|| STAGE.write().unwrap_or_else(PoisonError::into_inner));
+    let _shared = (!is_alone).then(|| STAGE.read().unwrap_or_else(PoisonError::into_inner));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut report = Report::quiet();
     if let Err(error) = runtime.block_on(story.tell(&mut report)) {
