@@ -150,19 +150,19 @@ check: fmt-check clippy doc deny (fuzz "brief") test clippy-engines
 fmt-check:
     cargo fmt --all --check
 
-# Lint, native and Wasm; a warning is an error.
+# Lint, native and Wasm; a warning is an error. In the profile of the tests: macros and build scripts are compiled once.
 clippy: install-target
-    {{ cargo }} clippy {{ native }} --all-targets -- -D warnings
-    {{ cargo }} clippy {{ modules }} --target {{ wasm_target }} -- -D warnings
+    {{ cargo }} clippy --release {{ native }} --all-targets -- -D warnings
+    {{ cargo }} clippy --release {{ modules }} --target {{ wasm_target }} -- -D warnings
 
 # Lint the comparison with other engines.
 [private]
 clippy-engines:
-    {{ cargo }} clippy {{ engines }} --all-targets -- -D warnings
+    {{ cargo }} clippy --release {{ engines }} --all-targets -- -D warnings
 
 # Build the documentation; a broken link is an error.
 doc:
-    RUSTDOCFLAGS="-D warnings" {{ cargo }} doc {{ native }} --no-deps
+    RUSTDOCFLAGS="-D warnings" {{ cargo }} doc --release {{ native }} --no-deps
 
 # Check licences, duplicate versions and sources of every dependency.
 deny: install-deny
