@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::PATIENCE;
 use super::token_keys;
 use super::wait_until_retired;
 use crate::environment::Application;
 use crate::environment::EnvironmentError;
+use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
 use crate::stories::within;
@@ -76,8 +78,16 @@ pub(in crate::stories) async fn tell(report: &mut Report) -> Result<(), StoryErr
         report.holds("an old token opens nothing, and nothing gets through without one", status == 401, status)?;
         environment.agent.start().await?;
         environment.ready().await?;
-        let (status, _) = asked(application.ask("/orders/42", &[]).await)?;
-        report.holds("with the agent the next token is there", status == 200, status)?;
+        // Envoy takes its time before it connects again.
+        wait::until("an application that is let in", PATIENCE, async || {
+            match application.ask("/orders/42", &[]).await {
+                Ok((200, _)) => Ok(()),
+                Ok((status, _)) => Err(status.to_string()),
+                Err(seen) => Err(seen),
+            }
+        })
+        .await?;
+        report.holds("with the agent the next token is there", true, "")?;
         let audit = environment.agent.run(&["audit", "verify"]).await?;
         report.holds("the audit log is whole", true, audit.trim())?;
         let log = std::fs::read_to_string(environment.directory().join("state/audit.jsonl")).unwrap_or_default();
