@@ -5,12 +5,14 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::io::Result;
+use rustix::io::retry_on_intr;
 
 /// Has a file's contents, or a directory's names, written to the disk.
 pub(crate) fn sync(file: impl AsFd) -> Result<()> {
     #[cfg(test)]
     recorded::sync(&file);
-    rustix::fs::fsync(file)
+    // A network file system may be interrupted.
+    retry_on_intr(|| rustix::fs::fsync(&file))
 }
 
 /// Gives a file another name, in place of whatever had it.

@@ -88,6 +88,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const LISTS: Duration = Duration::from_secs(60);
 /// What could not be written to the audit log is tried again after this time.
 const AUDIT_RETRY: Duration = Duration::from_secs(5);
+/// How many files it may have open, where the machine allows as many.
+const OPEN_FILES: u64 = 65_536;
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -360,10 +362,15 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Each directory of files takes two descriptors, and the limit that most start with is for programs of another time.
+/// Each directory of files takes two descriptors, and the limit that most start with is for programs of another time. Not without end:
+/// hooks inherit it, and some programs close each descriptor that they might have.
 fn raise_file_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
+    let wanted = limit.maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = Rlimit { current: Some(wanted), ..limit };
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, limit = limit.current, "the limit of open files stays as it is");
     }

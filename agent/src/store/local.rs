@@ -1,6 +1,7 @@
 //! The store of a single agent: one redb file.
 
 use std::fs;
+use std::fs::File;
 use std::fs::OpenOptions;
 use std::fs::Permissions;
 use std::io;
@@ -21,6 +22,7 @@ use redb::ReadableDatabase as _;
 use redb::ReadableTable as _;
 use redb::TableDefinition;
 use redb::WriteTransaction;
+use redb::backends::FileBackend;
 use zeroize::Zeroizing;
 
 use super::Note;
@@ -85,8 +87,7 @@ impl LocalStore {
         let file =
             open_own(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(io)?;
         file.set_permissions(Permissions::from_mode(0o600)).map_err(io)?;
-        drop(file);
-        let database = open_database(path).map_err(failed)?;
+        let database = open_database(file).map_err(failed)?;
         let (database, failed) = (RwLock::new(Some(database)), AtomicBool::new(false));
         let store = Self { database, failed, path: path.to_owned() };
         let found = store.write(Durability::Immediate, |transaction| {
@@ -164,9 +165,12 @@ impl LocalStore {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, redb::Error> {
+/// By what was opened, and not by a name that may be a link by now.
+fn open_database(file: File) -> Result<Database, redb::Error> {
     // Whatever is damaged is to be found now, and not under a certificate that is due.
-    guarded(|| Ok(Database::builder().set_check_integrity_on_open(true).create(path)?))
+    guarded(|| {
+        Ok(Database::builder().set_check_integrity_on_open(true).create_with_backend(FileBackend::new(file)?)?)
+    })
 }
 
 impl Store for LocalStore {
