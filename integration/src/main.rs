@@ -55,6 +55,9 @@ enum What {
         /// Certificates that each ACME client obtains, for `issuance`.
         #[arg(long, default_value_t = 500)]
         certificates: usize,
+        /// Only these ACME clients, for `issuance`: lego sleeps between its looks, and takes most of the time by that.
+        #[arg(long, value_delimiter = ',', value_enum, default_values_t = bench::AcmeClient::ALL)]
+        clients: Vec<bench::AcmeClient>,
     },
 }
 
@@ -74,8 +77,8 @@ async fn main() -> ExitCode {
         What::Demo { until } => demo(until).await,
         What::Stories => list(),
         What::Story { name } => tell(name).await,
-        What::Bench { rounds, requests, only, certificates } => {
-            let settings = bench::Settings { rounds, requests, only, certificates };
+        What::Bench { rounds, requests, only, certificates, clients } => {
+            let settings = bench::Settings { rounds, requests, only, certificates, clients };
             bench::run(&settings, &mut io::stdout(), &mut io::stderr()).await.map_err(Into::into)
         }
     };

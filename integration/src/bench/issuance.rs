@@ -38,16 +38,22 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Ticks of `/proc/PID/stat` in a second, on every Linux that there is.
 const TICKS: f64 = 100.0;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Client {
+/// What obtains certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AcmeClient {
+    /// The agent.
     Portcullis,
+    /// lego, a command for each name.
     Lego,
+    /// Caddy.
     Caddy,
+    /// certbot, a command for each name.
     Certbot,
 }
 
-impl Client {
-    const ALL: [Self; 4] = [Self::Portcullis, Self::Lego, Self::Caddy, Self::Certbot];
+impl AcmeClient {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Portcullis, Self::Lego, Self::Caddy, Self::Certbot];
 
     fn name(self) -> &'static str {
         match self {
@@ -68,28 +74,29 @@ struct Cost {
     peak: u64,
 }
 
-/// Obtains `count` certificates with each client, and writes a table of its own.
+/// Obtains `count` certificates with each of these clients, and writes a table of its own.
 pub(super) async fn measure(
     count: usize,
+    clients: &[AcmeClient],
     directory: &Path,
     out: &mut dyn Write,
     progress: &mut dyn Write,
 ) -> Result<(), BenchError> {
-    writeln!(out, "| {count} certificates from Pebble | s | × ours | CPU, s | peak memory, MiB |")?;
+    writeln!(out, "| {count} certificates from Pebble | s | × the first | CPU, s | peak memory, MiB |")?;
     writeln!(out, "|---|--:|--:|--:|--:|")?;
-    let mut ours = None;
-    for client in Client::ALL {
+    let mut first = None;
+    for &client in clients {
         let root = directory.join(format!("{client:?}"));
         fs::create_dir(&root)?;
         let pebble = Pebble::start(&PebbleSettings::default()).await?;
         environment::write(&root.join("ca.pem"), pebble.ca_pem())?;
         let cost = match client {
-            Client::Portcullis => portcullis(&pebble, &root, count).await?,
-            Client::Caddy => caddy(&pebble, &root, count).await?,
-            Client::Lego | Client::Certbot => one_by_one(client, &pebble, &root, count).await?,
+            AcmeClient::Portcullis => portcullis(&pebble, &root, count).await?,
+            AcmeClient::Caddy => caddy(&pebble, &root, count).await?,
+            AcmeClient::Lego | AcmeClient::Certbot => one_by_one(client, &pebble, &root, count).await?,
         };
         let seconds = cost.wall.as_secs_f64();
-        let ratio = seconds / *ours.get_or_insert(seconds);
+        let ratio = seconds / *first.get_or_insert(seconds);
         writeln!(progress, "{} is done", client.name())?;
         writeln!(out, "| {} | {seconds:.1} | {ratio:.1} | {:.1} | {} |", client.name(), cost.cpu, cost.peak >> 20)?;
     }
@@ -177,12 +184,12 @@ async fn caddy(pebble: &Pebble, root: &Path, count: usize) -> Result<Cost, Bench
 }
 
 /// With a client that is a command: one name after the other.
-async fn one_by_one(client: Client, pebble: &Pebble, root: &Path, count: usize) -> Result<Cost, BenchError> {
+async fn one_by_one(client: AcmeClient, pebble: &Pebble, root: &Path, count: usize) -> Result<Cost, BenchError> {
     let began = Instant::now();
     let mut cost = Cost { wall: Duration::ZERO, cpu: 0.0, peak: 0 };
     let (ca, port) = (root.join("ca.pem"), pebble.http().port().to_string());
     for number in 0..count {
-        let mut command = if client == Client::Lego {
+        let mut command = if client == AcmeClient::Lego {
             let mut command = Command::new(programs::lego()?);
             command.env("LEGO_CA_CERTIFICATES", &ca).arg("--path").arg(root);
             command.args(["--server", &pebble.directory(), "--email", "ops@acme.example", "--accept-tos"]);

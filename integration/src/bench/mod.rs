@@ -34,6 +34,7 @@ use crate::environment::EnvoyCommand;
 use crate::environment::client::HOST_NAME;
 use crate::environment::programs;
 
+pub use issuance::AcmeClient;
 use tokens::Issuers;
 use variant::Variant;
 
@@ -63,6 +64,8 @@ pub struct Settings {
     pub only: Vec<String>,
     /// Certificates that each ACME client obtains.
     pub certificates: usize,
+    /// Which ACME clients.
+    pub clients: Vec<AcmeClient>,
 }
 
 /// Why there are no figures.
@@ -134,7 +137,7 @@ pub async fn run(settings: &Settings, out: &mut dyn Write, progress: &mut dyn Wr
         streams::measure(directory.path(), &client, out, progress).await?;
     }
     if measures_issuance {
-        issuance::measure(settings.certificates, directory.path(), out, progress).await?;
+        issuance::measure(settings.certificates, &settings.clients, directory.path(), out, progress).await?;
     }
     if measures_agent {
         agent::measure(directory.path(), out, progress).await?;
