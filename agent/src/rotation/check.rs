@@ -112,7 +112,8 @@ pub(super) fn leads_to(chain_pem: &str, leaf: &Leaf, roots: &Roots) -> bool {
 }
 
 /// Until when a chain that is good at `now` leads to one of `roots`, where that is before its leaf's end; none if it is not.
-/// What a peer does not need on its way there may end sooner, such as a root signed by another.
+/// What a peer does not need on its way there may end sooner, such as a root signed by another. The end of a root itself does not
+/// count, here as in [`as_peer`]: it is an anchor for as long as it is configured.
 pub(super) fn leads_until(
     chain_pem: &str,
     names: &Names,
