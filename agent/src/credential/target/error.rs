@@ -8,6 +8,8 @@ use crate::hook::HookError;
 
 /// Of what a server says for people.
 const MAX_WORDS: usize = 300;
+/// What a server refuses where it is not the secret that is wrong.
+pub(super) const LETTING_IN: &str = "let the account in";
 
 /// Why a target did not do what it was asked. No secret is ever in it.
 #[derive(Debug, thiserror::Error)]

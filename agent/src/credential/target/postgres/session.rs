@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Postgres;
 use crate::credential::target::TargetError;
 use crate::credential::target::dial::Before;
+use crate::credential::target::error::LETTING_IN;
 use crate::credential::target::error::line;
 use crate::errors::chain;
 use crate::secret::Secret;
@@ -20,7 +21,6 @@ use crate::secret::Secret;
 /// For the last message; a server that does not read it misses nothing.
 const GOODBYE: Duration = Duration::from_secs(1);
 const LOGIN: &str = "answer a login";
-const LETTING_IN: &str = "let the account in";
 /// From here on it says how a session was authenticated.
 const SYSTEM_USER: u32 = 160_000;
 

@@ -13,11 +13,11 @@ use super::Redis;
 use crate::credential::target::Place;
 use crate::credential::target::TargetError;
 use crate::credential::target::dial::Before;
+use crate::credential::target::error::LETTING_IN;
 use crate::credential::target::error::line;
 use crate::secret::Secret;
 
 const LOGIN: &str = "answer a login";
-const LETTING_IN: &str = "let the account in";
 
 /// Somebody who is logged in.
 pub(super) struct Session<'a> {
