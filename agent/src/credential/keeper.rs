@@ -258,6 +258,9 @@ impl Keeper {
     /// Looks at what changes by itself: the source, the target, the files.
     async fn look(&mut self) {
         self.looked = Some(Instant::now());
+        if self.entry.current.is_none() {
+            self.stop_complaining();
+        }
         let Some(current) = self.entry.current.clone().filter(|_| self.entry.flight.is_none()) else { return };
         if let Some(source) = self.source.clone() {
             match source.current_id().await {
@@ -271,7 +274,7 @@ impl Keeper {
             match target.test(account, &current.secret).await {
                 Ok(()) => {
                     self.refused_logins = 0;
-                    self.is_let_in();
+                    self.stop_complaining();
                 }
                 Err(error) if error.is_passing() => {
                     tracing::warn!(credential = self.config.name, error = chain(&error), "the target was not asked");
@@ -283,6 +286,8 @@ impl Keeper {
                     self.complain(chain(&error));
                 }
             }
+        } else {
+            self.stop_complaining();
         }
         match self.mend().await {
             Ok(mended) if mended.is_empty() => {}
@@ -303,7 +308,8 @@ impl Keeper {
         }
     }
 
-    fn is_let_in(&mut self) {
+    /// The target lets in, or there is nothing to let in with any more, or nowhere.
+    fn stop_complaining(&mut self) {
         if let Some(why) = self.complaint.take() {
             self.note(&Event::new(audit::Kind::AlarmCleared, &self.config.name).because(why));
         }
@@ -428,7 +434,7 @@ impl Keeper {
         let id = self.entry.id().unwrap_or_default();
         tracing::info!(credential = self.config.name, id, cause = flight.cause.as_str(), "in use");
         if flight.cause.makes() {
-            self.is_let_in();
+            self.stop_complaining();
         }
     }
 
@@ -604,6 +610,10 @@ impl Keeper {
             if let Some(flight) = self.entry.flight.as_mut().filter(|flight| flight.edge == Edge::Prove) {
                 flight.edge = Edge::Install;
             }
+        }
+        if before.target != self.config.target {
+            self.refused_logins = 0;
+            self.stop_complaining();
         }
         self.looked = None;
         if before.source != self.config.source

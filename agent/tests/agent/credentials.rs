@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use portcullis::rotation::failpoint;
 use portcullis::status::CredentialStatus;
 use portcullis::status::Status;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support;
@@ -167,6 +168,8 @@ fn one_that_is_made_on_first_use_is_there_while_it_is_used() {
     );
 }
 
+/// The line of it that says where.
+const SET_ON: &str = "    set_on: { program: { run: [\"./target.sh\"], keeps_two: true } }\n";
 const SET: &str = "certificates: []
 credentials:
   - name: db
@@ -358,6 +361,13 @@ fn a_target_that_lets_nobody_in_whatever_the_value_keeps_it_and_says_so() {
     fs::remove_file(desk.path("closed")).expect("removed");
     desk.until(&mut agent, "well again", |status| at_rest(status, "db") && of(status, "db").last_error.is_none());
     desk.until_audit("the end of the alarm", |line| line["event"] == "alarm_cleared");
+
+    // Where it is set nowhere any more, nobody has to let in.
+    desk.write("closed", "");
+    desk.until(&mut agent, "closed again", |status| !status.ready && of(status, "db").last_error.is_some());
+    desk.configure(&format!("verify_every: 1s\n{}", SET.replace(SET_ON, "")));
+    agent.signal(Signal::HUP);
+    desk.until(&mut agent, "well without it", |status| at_rest(status, "db") && of(status, "db").last_error.is_none());
     assert_eq!((told(&desk, "set").len(), password(&desk)), (1, first));
 }
 
