@@ -2,18 +2,20 @@
 //! so, orders nothing that it could not keep, and is as before when there is some again.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::io::Read as _;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
 
+use portcullis::control::RENEW;
 use rustix::fs::OFlags;
 use rustix::process::Pid;
 use rustix::process::Resource;
@@ -22,6 +24,7 @@ use serde_json::Value;
 
 use crate::support::Agent;
 use crate::support::Desk;
+use crate::support::PATIENCE;
 use crate::support::corner::Corner;
 use crate::support::corner::Disk;
 use crate::support::corner::Full;
@@ -37,7 +40,11 @@ const DISKS: &str = "mkdir state tls\n\
 
 /// A desk whose agent says on a port of its own what it counts.
 fn with_metrics(rest: &str) -> (Desk, String) {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").to_string();
+    static TAKEN: AtomicU8 = AtomicU8::new(1);
+    // On an address of its own, where nobody else takes the port meanwhile.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, TAKEN.fetch_add(1, Ordering::Relaxed), high, low);
+    let free = TcpListener::bind((own, 0)).and_then(|listener| listener.local_addr()).expect("a port").to_string();
     let desk = Desk::new(rest);
     let text = fs::read_to_string(desk.path("portcullis.yaml")).expect("a configuration");
     desk.write("portcullis.yaml", &text.replace("127.0.0.1:0", &format!("\"{free}\"")));
@@ -219,30 +226,9 @@ fn without_watches_and_where_a_directory_was_replaced_an_edit_is_found_all_the_s
     }
 }
 
-/// The numbers of the files that are open, when they stay the same for a while.
-fn open_files(agent: &Agent) -> BTreeSet<u32> {
-    let look = || -> BTreeSet<u32> {
-        let entries = fs::read_dir(format!("/proc/{}/fd", agent.id())).expect("its files");
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-    };
-    let mut seen = (look(), Instant::now());
-    poll(
-        || {
-            let now = look();
-            if now != seen.0 {
-                seen = (now, Instant::now());
-            }
-            (seen.1.elapsed() > Duration::from_millis(300)).then(|| seen.0.clone())
-        },
-        || "its files to stay the same".to_owned(),
-    )
-}
-
-/// Has the agent open only so many more files.
-fn leave_files(agent: &Agent, more: usize) -> Rlimit {
-    let open = open_files(agent);
-    let free = (0..).filter(|number| !open.contains(number)).nth(more).expect("numbers do not end");
-    limit_files(agent, Rlimit { current: Some(free.into()), ..rustix::process::getrlimit(Resource::Nofile) })
+/// Has the agent open no more files, whatever it closes.
+fn leave_no_files(agent: &Agent) -> Rlimit {
+    limit_files(agent, Rlimit { current: Some(0), ..rustix::process::getrlimit(Resource::Nofile) })
 }
 
 fn limit_files(agent: &Agent, limit: Rlimit) -> Rlimit {
@@ -250,12 +236,32 @@ fn limit_files(agent: &Agent, limit: Rlimit) -> Rlimit {
     rustix::process::prlimit(Some(pid), Resource::Nofile, limit).expect("limited")
 }
 
+/// Has the agent renew by a connection that it took before something was done; its answer.
+fn renew_after<T>(desk: &Desk, done: impl FnOnce() -> T) -> (T, String) {
+    let body = "{\"name\":\"gateway\"}";
+    let mut stream = UnixStream::connect(desk.path("run/control.sock")).expect("the agent listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let head = format!(
+        "POST {RENEW} HTTP/1.1\r\nhost: portcullis\r\nconnection: close\r\nexpect: 100-continue\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("asked");
+    let mut taken = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut taken).expect("taken, and asked for the body");
+    let done = done();
+    stream.write_all(body.as_bytes()).expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    (done, answer)
+}
+
 #[test]
 fn whoever_comes_while_no_file_can_be_opened_is_answered_later() {
     let desk = Desk::new(ONE);
     let mut agent = desk.start();
     let first = issued(&desk, &mut agent);
-    let limit = leave_files(&agent, 0);
+    let limit = leave_no_files(&agent);
     std::thread::scope(|scope| {
         let proxy = scope.spawn(|| Proxy::connect(&desk).next());
         poll(
@@ -277,14 +283,12 @@ fn a_certificate_that_takes_more_files_than_can_be_opened_is_renewed_later() {
     let desk = Desk::new(ONE);
     let mut agent = desk.start();
     let first = issued(&desk, &mut agent);
-    // For the connection of the command.
-    let limit = leave_files(&agent, 1);
-    let error = desk.renew("gateway").expect_err("no files").to_string();
-    assert!(error.contains("Too many open files"), "{error}");
-    desk.until(&mut agent, "said", |status| !status.ready && status.certificates[0].last_error.is_some());
+    let (limit, answer) = renew_after(&desk, || leave_no_files(&agent));
+    assert!(answer.contains("Too many open files"), "{answer}");
     assert_eq!(serial(&desk.path("tls/tls.crt")), Some(first));
     limit_files(&agent, limit);
     desk.until(&mut agent, "renewed after all", |status| status.ready && status.certificates[0].rotations == 2);
+    desk.until_audit("what was wrong", |line| is_alarm(line, "Too many open files"));
     assert!(agent.terminate().success());
     assert_eq!(desk.count("certificate_issued"), 2);
     assert!(desk.run(&["audit", "verify"]).status.success());
