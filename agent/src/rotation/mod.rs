@@ -83,8 +83,8 @@ pub use standing::stored_leaf;
 use clock::Reading;
 use rotor::Rotor;
 use turns::Turns;
-use unopened::Unopened;
 pub(crate) use unopened::pause_after;
+use unopened::Unopened;
 
 /// Certificates of one issuer that are worked on at once: one that hangs holds up nobody else's.
 const AT_ONCE: usize = 16;
@@ -210,6 +210,7 @@ impl Rotation {
         shutdown: CancellationToken,
     ) {
         self.forget_rehearsals();
+        let mut activity = self.context.publisher.activity();
         let mut beat = tokio::time::interval(TICK);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -238,6 +239,7 @@ impl Rotation {
                     });
                     self.somebody_answered(name.as_deref());
                 }
+                Ok(()) = activity.changed() => self.awaited_no_more(),
                 _ = beat.tick() => {
                     self.turns.beat(&self.idle, leaf::now());
                     self.open_again().await;
@@ -298,7 +300,7 @@ impl Rotation {
         });
         for name in names {
             let Some(mut rotor) = self.idle.remove(&name) else { continue };
-            let issuer = rotor.config.issuer.clone();
+            let issuer = rotor.asks(now).to_owned();
             let limit = Arc::clone(self.limits.entry(issuer).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))));
             let task = self.busy.spawn(async move {
                 let _permit = limit.acquire_owned().await;
@@ -350,6 +352,8 @@ impl Rotation {
     async fn reconfigure(&mut self, config: &Arc<config::Config>) {
         self.wanted = Arc::clone(config);
         self.gently = gently(config);
+        // Issuers may have left.
+        self.limits.retain(|_, limit| Arc::strong_count(limit) > 1);
         self.context.remedies.replace(&config.remedies);
         let names: Vec<String> = self.idle.keys().cloned().collect();
         for name in names {
@@ -427,11 +431,13 @@ impl Rotation {
             rotor.somebody_listens();
             self.turns.stir(name);
         }
-        if self.wanted.bundles.iter().any(|bundle| bundle.name == name) {
-            for rotor in self.idle.values_mut().filter(|rotor| rotor.is_awaited_no_more()) {
-                rotor.hold_no_more();
-                self.turns.stir(rotor.name());
-            }
+    }
+
+    /// A proxy answered or left: what waited for it to take a bundle can go on.
+    fn awaited_no_more(&mut self) {
+        for rotor in self.idle.values_mut().filter(|rotor| rotor.is_awaited_no_more()) {
+            rotor.hold_no_more();
+            self.turns.stir(rotor.name());
         }
     }
 

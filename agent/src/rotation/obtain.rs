@@ -93,6 +93,11 @@ impl Rotor {
         plan::issuer(&self.config, validity, self.entry.unissued, now)
     }
 
+    /// Who is asked by what comes next, if anybody is.
+    pub(super) fn asks(&self, now: UnixTime) -> &str {
+        self.entry.order.as_ref().map_or_else(|| self.issuer_now(now), Order::issuer)
+    }
+
     /// Chooses when to renew a certificate.
     pub(super) fn plan(&self, validity: Validity, issuer: &str, drawn: Drawn) -> UnixTime {
         plan::renewal(&self.config, validity, issuer, drawn.at, drawn.draws)

@@ -381,3 +381,28 @@ async fn an_issuer_that_fails_is_followed_by_the_fallback_and_asked_again() {
     rotor.config.fallback = None;
     assert_eq!(rotor.fit(), Fit::OtherIssuer, "unless there is none any more");
 }
+
+#[tokio::test]
+async fn who_asks_the_fallback_does_not_wait_for_those_who_ask_the_issuer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("portcullis.yaml");
+    let text = "version: 1\nca: { trust_domain: acme.example }\ncertificates: [{ name: gateway, dns: [localhost] }]\n";
+    std::fs::write(&file, text).expect("written");
+    let config = Arc::new(config::Config::load(&file).expect("a configuration"));
+    let context = context(directory.path(), room::at);
+    let mut rotation = Rotation::open(context, Arc::clone(&config)).await.expect("a rotation");
+    let rotor = rotation.idle.get_mut("gateway").expect("the configuration has it");
+    rotor.config.issuer = "bao".to_owned();
+    let below = Share::new(0.1).expect("a share");
+    rotor.config.fallback = Some(config::Fallback { issuer: BUILT_IN.to_owned(), below });
+    assert_eq!(rotor.asks(leaf::now()), "bao");
+    rotor.entry.unissued = 1;
+    rotation.limits.insert("bao".to_owned(), Arc::new(Semaphore::new(0)));
+    rotation.turns.stir_all();
+    rotation.set_to_work();
+    let done = tokio::time::timeout(Duration::from_secs(60), rotation.busy.join_next()).await.expect("no wait");
+    let rotor = done.expect("a task").expect("done");
+    assert_eq!(rotor.status().issuer, BUILT_IN);
+    rotation.reconfigure(&config).await;
+    assert!(rotation.limits.is_empty(), "nobody asks any of them");
+}

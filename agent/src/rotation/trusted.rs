@@ -37,10 +37,9 @@ impl Rotor {
         Ok(())
     }
 
-    /// Whether it waits for a bundle that every proxy has by now.
+    /// Whether it waits for a bundle that no proxy lacks any more.
     pub(super) fn is_awaited_no_more(&self) -> bool {
-        let taken = self.awaited.as_ref().and_then(|bundle| self.context.publisher.acknowledged(bundle));
-        taken == Some(true)
+        self.awaited.as_ref().is_some_and(|bundle| self.context.publisher.acknowledged(bundle) != Some(false))
     }
 
     /// Has it handed over again soon if it was held back.

@@ -32,8 +32,8 @@ async fn who_leaves_without_an_answer_is_not_waited_for() {
     assert!(!notes.iter().any(|note| String::from_utf8_lossy(&note.text).contains("alarm")));
 }
 
-#[tokio::test]
-async fn what_waits_for_a_bundle_goes_on_when_every_proxy_took_it() {
+/// A certificate, and a bundle that two proxies asked for.
+async fn before_a_bundle() -> (TempDir, Rotation, [Proxy; 2]) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("portcullis.yaml");
     let text = "version: 1\nstate_dir: state\nca: { trust_domain: acme.example }\nbundles: [{ name: peers }]\n\
@@ -46,15 +46,49 @@ async fn what_waits_for_a_bundle_goes_on_when_every_proxy_took_it() {
     let body = Body::ValidationContext { trusted_ca_pem, match_uri, crl_pem: None };
     let bundle = Resource { name: "peers".to_owned(), version: "1".to_owned(), body };
     publisher.publish(bundle).expect("published");
-    let mut proxies = [(); 2].map(|()| Proxy::of_secrets(&publisher, "peers"));
+    let proxies = [(); 2].map(|()| Proxy::of_secrets(&publisher, "peers"));
 
-    let mut rotation = Rotation::open(context, Arc::new(config)).await.expect("a rotation");
+    let rotation = Rotation::open(context, Arc::new(config)).await.expect("a rotation");
+    (directory, rotation, proxies)
+}
+
+#[tokio::test]
+async fn what_waits_for_a_bundle_goes_on_when_every_proxy_took_it() {
+    let (_directory, mut rotation, mut proxies) = before_a_bundle().await;
     let later = UnixTime(leaf::now().0 + 3_600);
     let rotor = rotation.idle.get_mut("gateway").expect("the configuration has it");
     (rotor.is_held, rotor.awaited, rotor.entry.retry_at) = (true, Some("peers".to_owned()), Some(later));
     for (proxy, want) in proxies.iter_mut().zip([Some(later), None]) {
         proxy.take();
-        rotation.somebody_answered(Some("peers"));
+        rotation.awaited_no_more();
         assert_eq!(rotation.idle["gateway"].entry.retry_at, want);
     }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_bundle_goes_on_when_those_leave_who_did_not_take_it() {
+    let (_directory, mut rotation, proxies) = before_a_bundle().await;
+    let context = Arc::clone(&rotation.context);
+    let rotor = rotation.idle.get_mut("gateway").expect("the configuration has it");
+    let later = UnixTime(leaf::now().0 + 3_600);
+    (rotor.is_held, rotor.awaited, rotor.entry.retry_at) = (true, Some("peers".to_owned()), Some(later));
+    rotor.entry.flight = Some(Flight::begin(Cause::Requested));
+    // At rest: nothing but the proxies wakes it.
+    rotor.look().await;
+    rotor.drive().await;
+    assert!(rotor.entry.stored.is_none() && !rotor.needs_work(leaf::now(), Duration::MAX));
+    let (_commands, commands) = mpsc::channel(1);
+    let (_configs, configs) = mpsc::channel(1);
+    let shutdown = CancellationToken::new();
+    let outcomes = context.publisher.outcomes();
+    let leave = async {
+        proxies.into_iter().for_each(Proxy::leave);
+        let mut board = context.board.watch();
+        let issued = board.wait_for(|status| status.certificates[0].stored.is_some());
+        let issued = tokio::time::timeout(Duration::from_secs(60), issued).await.is_ok();
+        shutdown.cancel();
+        issued
+    };
+    let ((), issued) = tokio::join!(biased; rotation.run(commands, outcomes, configs, shutdown.clone()), leave);
+    assert!(issued);
 }
