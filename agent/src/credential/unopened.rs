@@ -15,12 +15,10 @@ use super::Context;
 use super::asked::Ask;
 use super::error::CredentialError;
 use super::keeper::Keeper;
-use crate::audit::Event;
-use crate::audit::Kind;
 use crate::command::CommandError;
 use crate::config;
 use crate::errors::chain;
-use crate::rotation::pause_after;
+use crate::rotation::Series;
 
 /// What it takes to look after one.
 pub(super) struct Unopened {
@@ -39,12 +37,10 @@ impl Unopened {
         inbox: &mut mpsc::Receiver<Ask>,
         configs: &mut watch::Receiver<Arc<config::Credential>>,
     ) -> Option<Keeper> {
-        let mut failures = 0_u32;
+        let mut series = Series::default();
         loop {
-            failures = failures.saturating_add(1);
-            let pause = pause_after(failures);
             let config = Arc::clone(&configs.borrow_and_update());
-            self.tell(&config.name, &error, failures, pause);
+            let pause = self.tell(&config.name, &error, &mut series);
             let again = Instant::now() + pause;
             loop {
                 tokio::select! {
@@ -59,7 +55,7 @@ impl Unopened {
             match Keeper::open(Arc::clone(&self.context), config, self.every).await {
                 Ok(keeper) => {
                     tracing::info!(credential = name, "looked after again");
-                    keeper.note(&Event::new(Kind::AlarmCleared, &name).because("it is looked after again"));
+                    series.end(&self.context.agent, &name);
                     return Some(keeper);
                 }
                 Err(another) => error = another,
@@ -67,19 +63,14 @@ impl Unopened {
         }
     }
 
-    fn tell(&self, name: &str, error: &CredentialError, failures: u32, pause: Duration) {
+    /// Says that it cannot be looked after. Gives how long to wait.
+    fn tell(&self, name: &str, error: &CredentialError, series: &mut Series) -> Duration {
         let text = chain(error);
         tracing::error!(credential = name, error = text, "not looked after; it is tried again");
+        let pause = series.fail(&self.context.agent, name, &text);
         let next = Timestamp::now().checked_add(pause).ok();
         self.context.agent.board.credential_failed(name, &format!("not looked after: {text}"), next);
-        // One line a series.
-        if failures == 1 {
-            let event = Event::new(Kind::Alarm, name).because(format!("it is not looked after: {text}"));
-            match self.context.agent.store.note(&event.note()) {
-                Ok(()) => self.context.agent.noted.notify_one(),
-                Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log"),
-            }
-        }
+        pause
     }
 }
 
@@ -139,6 +130,11 @@ mod tests {
         fails.store(false, Ordering::Relaxed);
         let made = board.wait_for(|status| status.credentials[0].id.is_some() && status.ready);
         tokio::time::timeout(PATIENCE, made).await.expect("made").expect("a board");
+        let notes = agent.store.notes().expect("notes");
+        let told = |kind: &str| {
+            notes.iter().filter(|note| String::from_utf8_lossy(&note.text).contains(&format!("\"{kind}\""))).count()
+        };
+        assert_eq!((told("alarm"), told("alarm_cleared")), (1, 1), "the store did not take the alarm at first");
         shutdown.cancel();
     }
 }

@@ -83,7 +83,7 @@ pub use standing::stored_leaf;
 use clock::Reading;
 use rotor::Rotor;
 use turns::Turns;
-pub(crate) use unopened::pause_after;
+pub(crate) use unopened::Series;
 use unopened::Unopened;
 
 /// Certificates of one issuer that are worked on at once: one that hangs holds up nobody else's.

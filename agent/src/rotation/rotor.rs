@@ -164,8 +164,8 @@ pub(super) struct Rotor {
     /// What is waited for, as the status has it.
     waits_for: Option<Wait>,
     alarm: Option<String>,
-    /// What could not be written down with what failed; it is told with what can.
-    untold: Vec<Event>,
+    /// What could not be written down with what failed, and at which failure; it is told with what can.
+    pub(super) untold: Vec<(u32, Event)>,
     /// Places this certificate among those that a jump of the clock made due.
     draw: u32,
 }
@@ -555,7 +555,7 @@ impl Rotor {
     }
 
     /// Writes the failure down and says when to try again, counted from now: the step may have taken its time.
-    async fn fail(&mut self, edge: Edge, error: &StepError) {
+    pub(super) async fn fail(&mut self, edge: Edge, error: &StepError) {
         let now = leaf::now();
         let text = chain(error);
         tracing::error!(certificate = self.config.name, step = edge.as_str(), error = text, "step failed");
@@ -574,6 +574,7 @@ impl Rotor {
             entry.unissued = entry.unissued.saturating_add(1);
         }
         let end = entry.stored.as_ref().map(|stored| stored.validity().not_after);
+        let failures = entry.failures;
         let mut retry_at = schedule::retry_at(now, end, entry.failures, keys::draw().unwrap_or_default());
         let is_offered = entry.flight.is_some_and(|flight| flight.cause == Cause::Offered) && edge <= Edge::Check;
         let first = entry.last_error.is_none() || is_offered;
@@ -633,7 +634,7 @@ impl Rotor {
         }
         // One line a series of failures; the metrics count them all.
         let alarm = Event::new(Kind::Alarm, &self.config.name).because(format!("{}: {text}", edge.as_str()));
-        if first {
+        if first && self.untold.is_empty() {
             events.push(alarm);
         }
         if declines {
@@ -642,7 +643,7 @@ impl Rotor {
         let store_failed = matches!(error, StepError::Store(_));
         if store_failed || self.commit(entry.clone(), &events).await.is_err() {
             self.paused = Some(Instant::now() + PAUSE);
-            self.untold.append(&mut events);
+            self.untold.extend(events.into_iter().map(|event| (failures, event)));
             self.entry.failures = entry.failures;
             self.entry.unissued = entry.unissued;
             self.entry.last_error = entry.last_error;
@@ -740,7 +741,8 @@ impl Rotor {
     pub(super) async fn commit(&mut self, entry: Entry, events: &[Event]) -> Result<(), StepError> {
         let (store, key, expected) = (Arc::clone(&self.context.store), Entry::key(&self.config.name), self.version);
         let json = entry.to_json();
-        let notes: Vec<Vec<u8>> = self.untold.iter().chain(events).map(Event::note).collect();
+        let untold = self.untold.iter().map(|(_, event)| event);
+        let notes: Vec<Vec<u8>> = untold.chain(events).map(Event::note).collect();
         let is_noted = !notes.is_empty();
         let swap = tokio::task::spawn_blocking(move || store.swap(&key, expected, &json, &notes)).await;
         match swap.expect("the store does not panic") {
@@ -751,6 +753,8 @@ impl Rotor {
                     && let Ok(Some(found)) = self.context.store.read(&Entry::key(&self.config.name))
                     && let Ok(entry) = Entry::from_json(&found.value)
                 {
+                    // With it went what was untold then.
+                    self.untold.retain(|(failures, _)| *failures > entry.failures);
                     (self.version, self.entry) = (Some(found.version), entry);
                     self.context.tally.set(&self.config.name, self.entry.footing());
                 }

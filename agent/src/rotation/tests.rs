@@ -1,6 +1,9 @@
 //! One certificate in a world of its own: a store, a CA, a clock and a disk that do as they are told.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
 
 use portcullis_policy::UnixTime;
 use portcullis_policy::rotation::Cause;
@@ -13,6 +16,7 @@ use portcullis_policy::schedule::Share;
 use portcullis_policy::schedule::Validity;
 use tempfile::TempDir;
 
+use super::entry::Entry;
 use super::*;
 use crate::ca::Authority;
 use crate::calendar::Calendar;
@@ -28,6 +32,8 @@ use crate::names::Names;
 use crate::room::Room;
 use crate::store::LocalStore;
 use crate::trust::Trust;
+
+use advice::Failing;
 
 pub(crate) mod advice;
 mod dead_names;
@@ -145,7 +151,7 @@ async fn a_clock_that_jumped_ahead_renews_nothing_until_it_is_believed() {
 }
 
 /// A server that answers everything with this date, as a sealed OpenBao does.
-async fn dated(offset: Arc<std::sync::atomic::AtomicI64>) -> std::net::SocketAddr {
+async fn dated(offset: Arc<AtomicI64>) -> std::net::SocketAddr {
     use tokio::io::AsyncReadExt as _;
     use tokio::io::AsyncWriteExt as _;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
@@ -153,7 +159,7 @@ async fn dated(offset: Arc<std::sync::atomic::AtomicI64>) -> std::net::SocketAdd
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.read(&mut [0; 4_096]).await;
-            let seconds = leaf::now().0 + offset.load(std::sync::atomic::Ordering::Relaxed);
+            let seconds = leaf::now().0 + offset.load(Ordering::Relaxed);
             let date = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs());
             let date = httpdate::fmt_http_date(date);
             let answer =
@@ -185,7 +191,7 @@ async fn an_issuer_is_asked_whether_a_clock_that_jumped_is_right() {
     assert!(in_doubt(&rotor, ahead));
 
     // The CA has the old time: what the jump made due waits, for as long as that is so.
-    let offset = Arc::new(std::sync::atomic::AtomicI64::new(-YEAR));
+    let offset = Arc::new(AtomicI64::new(-YEAR));
     let address = dated(Arc::clone(&offset)).await;
     let mut bao = unreachable(directory.path());
     if let config::IssuerKind::OpenBao(settings) = &mut bao.kind {
@@ -209,7 +215,7 @@ async fn an_issuer_is_asked_whether_a_clock_that_jumped_is_right() {
     assert_eq!(notes("the clock is wrong"), 1, "said once");
 
     // The CA agrees with the new time: the old one was wrong, and nothing waits.
-    offset.store(0, std::sync::atomic::Ordering::Relaxed);
+    offset.store(0, Ordering::Relaxed);
     assert_eq!(ask_clock::once(&context, jumps).await, Some(clock::Verdict::Agrees));
     assert_eq!(rotor.step(ahead), Step::Begin(Cause::Expired));
     assert_eq!(notes("alarm_cleared"), 1);
@@ -304,7 +310,10 @@ async fn a_window_that_was_edited_while_the_agent_was_away_counts() {
 #[tokio::test]
 async fn what_cannot_be_looked_after_is_in_the_status_and_tried_again() {
     let directory = tempfile::tempdir().expect("a directory");
-    let context = context(directory.path(), room::at);
+    let mut context = context(directory.path(), room::at);
+    let fails = Arc::new(AtomicBool::new(false));
+    let own = Arc::get_mut(&mut context).expect("nobody else has it");
+    own.store = Arc::new(Failing { inner: Arc::clone(&own.store), fails: Arc::clone(&fails) });
     let file = directory.path().join("portcullis.yaml");
     let load = |rest: &str| {
         let head =
@@ -316,7 +325,9 @@ async fn what_cannot_be_looked_after_is_in_the_status_and_tried_again() {
     let both = load("  - { name: late, dns: [localhost], files: { directory: tls } }\n");
     let held = both.certificate("late").and_then(|late| late.files.as_ref()).map(Generations::open);
     let held = held.expect("files").expect("free");
+    fails.store(true, Ordering::Relaxed);
     rotation.reconfigure(&both).await;
+    fails.store(false, Ordering::Relaxed);
     let late = || context.board.watch().borrow().certificates.get(1).cloned().expect("both are in the status");
     let error = late().last_error.unwrap_or_default();
     assert!(error.contains("not looked after") && error.contains("process"), "{error}");
@@ -331,6 +342,42 @@ async fn what_cannot_be_looked_after_is_in_the_status_and_tried_again() {
     now(&mut rotation);
     rotation.open_again().await;
     assert_eq!((late().failures, late().last_error), (0, None));
+    let notes = context.store.notes().expect("notes");
+    let told = |kind: &str| {
+        notes.iter().filter(|note| String::from_utf8_lossy(&note.text).contains(&format!("\"{kind}\""))).count()
+    };
+    assert_eq!((told("alarm"), told("alarm_cleared")), (1, 1), "the store did not take the alarm at first");
+}
+
+#[tokio::test]
+async fn an_alarm_that_a_stuck_store_does_not_take_is_told_once() {
+    for (name, landed) in [("none of it", None), ("what was before it", Some(0)), ("the failure", Some(1))] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut context = context(directory.path(), room::at);
+        let store = Arc::clone(&context.store);
+        let fails = Arc::new(AtomicBool::new(false));
+        let own = Arc::get_mut(&mut context).expect("nobody else has it");
+        own.store = Arc::new(Failing { inner: Arc::clone(&store), fails: Arc::clone(&fails) });
+        let mut rotor = Rotor::open(context, certificate(directory.path())).await.expect("a rotor");
+        rotor.entry.flight = Some(Flight::begin(Cause::Offered));
+        fails.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            rotor.fail(Edge::Obtain, &StepError::Answer { issuer: BUILT_IN.to_owned() }).await;
+        }
+        assert_eq!(rotor.untold.len(), 1, "{name}");
+        if let Some(failures) = landed {
+            // It seemed not to be written, and is there all the same.
+            let entry = Entry { failures, ..rotor.entry.clone() };
+            let notes: Vec<_> =
+                rotor.untold.iter().filter(|(at, _)| *at <= failures).map(|(_, one)| one.note()).collect();
+            store.swap(&Entry::key("gateway"), None, &entry.to_json(), &notes).expect("stored");
+        }
+        fails.store(false, Ordering::Relaxed);
+        let conflict = rotor.commit(rotor.entry.clone(), &[]).await;
+        assert_eq!(conflict.is_err(), landed.is_some(), "{name}");
+        rotor.commit(rotor.entry.clone(), &[]).await.expect("stored");
+        assert_eq!(store.notes().expect("notes").len(), 1, "{name}");
+    }
 }
 
 /// An issuer whose server is not there: nobody listens on a port that was given back.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use portcullis_policy::rotation::Wait;
 use tokio::time::Instant;
 
+use super::Context;
 use super::Rotation;
 use super::rotor::Rotor;
 use super::rotor::StepError;
@@ -25,13 +26,48 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// How often it was tried, and when it is tried again.
 #[derive(Debug)]
 pub(super) struct Unopened {
-    failures: u32,
+    series: Series,
     pub(super) again: Instant,
 }
 
-/// How long to wait after so many failures in a row.
-pub(crate) fn pause_after(failures: u32) -> Duration {
-    PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST)
+/// Failures in a row to look after something. The audit log gets one alarm of them, and the end of that.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    failures: u32,
+    /// The alarm, as long as the store did not take it: often that is what fails.
+    untold: Option<Event>,
+}
+
+impl Series {
+    /// Counts another failure. Gives how long to wait.
+    pub(crate) fn fail(&mut self, context: &Context, name: &str, text: &str) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            self.untold = Some(Event::new(Kind::Alarm, name).because(format!("it is not looked after: {text}")));
+        }
+        self.tell(context);
+        PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10)).min(LONGEST)
+    }
+
+    /// It is looked after again.
+    pub(crate) fn end(mut self, context: &Context, name: &str) {
+        self.tell(context);
+        if self.untold.is_none() {
+            self.untold = Some(Event::new(Kind::AlarmCleared, name).because("it is looked after again"));
+            self.tell(context);
+        }
+    }
+
+    fn tell(&mut self, context: &Context) {
+        let Some(event) = &self.untold else { return };
+        match context.store.note(&event.note()) {
+            Ok(()) => {
+                self.untold = None;
+                context.noted.notify_one();
+            }
+            Err(error) => tracing::error!(error = chain(&error), "an event is not in the audit log: {event:?}"),
+        }
+    }
 }
 
 impl Rotation {
@@ -39,9 +75,9 @@ impl Rotation {
     pub(super) async fn open_one(&mut self, certificate: Certificate) -> CertificateStatus {
         match Rotor::open(Arc::clone(&self.context), certificate.clone()).await {
             Ok(rotor) => {
-                if self.unopened.remove(&certificate.name).is_some() {
+                if let Some(one) = self.unopened.remove(&certificate.name) {
                     tracing::info!(certificate = certificate.name, "looked after again");
-                    rotor.note(&Event::new(Kind::AlarmCleared, &certificate.name).because("it is looked after again"));
+                    one.series.end(&self.context, &certificate.name);
                 }
                 let status = rotor.status();
                 self.turns.stir(&certificate.name);
@@ -71,17 +107,10 @@ impl Rotation {
     pub(super) fn cannot_open(&mut self, certificate: &Certificate, error: &StepError) -> CertificateStatus {
         let (name, text) = (&certificate.name, chain(error));
         tracing::error!(certificate = name, error = text, "not looked after; it is tried again");
-        let failures = self.unopened.get(name).map_or(0, |one| one.failures).saturating_add(1);
-        let pause = pause_after(failures);
-        self.unopened.insert(name.clone(), Unopened { failures, again: Instant::now() + pause });
-        let event = Event::new(Kind::Alarm, name).because(format!("it is not looked after: {text}"));
-        // One line a series.
-        if failures == 1 {
-            match self.context.store.note(&event.note()) {
-                Ok(()) => self.context.noted.notify_one(),
-                Err(error) => tracing::error!(error = chain(&error), "an event is lost to the audit log"),
-            }
-        }
+        let mut series = self.unopened.remove(name).map(|one| one.series).unwrap_or_default();
+        let pause = series.fail(&self.context, name, &text);
+        let failures = series.failures;
+        self.unopened.insert(name.clone(), Unopened { series, again: Instant::now() + pause });
         // What proxies and files have of it is as good as before.
         let stored = standing(self.context.store.as_ref(), name).ok().flatten();
         CertificateStatus {

@@ -62,6 +62,7 @@ impl Store for Failing {
     }
 
     fn note(&self, text: &[u8]) -> Result<(), StoreError> {
+        self.works()?;
         self.inner.note(text)
     }
 
