@@ -23,6 +23,7 @@ use crate::support::issue;
 use crate::support::journal;
 use crate::support::request;
 use crate::support::store;
+use crate::support::until_free;
 
 /// Changes the DNS that Pebble asks, and remembers what it was called with.
 const HOOK: &str = r#"
@@ -42,7 +43,7 @@ async fn names_and_addresses_are_proven_by_a_handshake() {
     let wanted = request(&["a.acme.example", "b.acme.example", "127.0.0.1"]);
     let (chain, _) = issue(&acme, &wanted, None).await.unwrap_or_else(|error| panic!("{}", causes(&error)));
     scene.verify(0, &chain, &wanted).await;
-    TcpListener::bind(scene.pebble.tls()).expect("the port is free again");
+    until_free(scene.pebble.tls()).await;
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::support::issue;
 use crate::support::journal;
 use crate::support::request;
 use crate::support::step;
+use crate::support::until_free;
 
 #[tokio::test]
 async fn a_chain_is_issued_for_every_name() {
@@ -31,7 +32,7 @@ async fn a_chain_is_issued_for_every_name() {
     assert!(order.url().is_some_and(|url| url.starts_with("https://")));
     assert!(acme.clock_offset().is_some_and(|offset| offset.abs() < 60), "{:?}", acme.clock_offset());
     // Nobody listens any more.
-    TcpListener::bind(scene.pebble.http()).expect("the port is free again");
+    until_free(scene.pebble.http()).await;
 }
 
 #[tokio::test]
@@ -211,7 +212,7 @@ async fn a_name_that_cannot_be_proven_is_said_in_the_words_of_the_ca_and_not_tri
     assert!(until > now && until.0 <= now.0 + limits.failures_within, "{error}");
     assert!(!error.is_final(), "{error}");
     assert_eq!(scene.pebble.orders(), 2);
-    TcpListener::bind(scene.pebble.http()).expect("the port is free again");
+    until_free(scene.pebble.http()).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! A CA, a store, and somebody who takes step after step.
 
+use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis::command::Usage;
 use portcullis::issuer::Progress;
@@ -19,6 +22,7 @@ use portcullis::store::Store;
 use portcullis_integration::environment::Pebble;
 use portcullis_integration::environment::PebbleSettings;
 use portcullis_integration::environment::chain as causes;
+use portcullis_integration::environment::wait;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
@@ -28,6 +32,9 @@ use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
 use rustls::sign::CertifiedKey;
 use tempfile::TempDir;
+
+/// Longer than anything takes that is not broken.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pebble issues at random where it is not told what.
 pub(crate) const PROFILE: &str = "shortlived";
@@ -152,4 +159,13 @@ pub(crate) fn verify(root: CertificateDer<'static>, chain_pem: &str, request: &R
         let verdict = verifier.verify_server_cert(&chain[0], &chain[1..], &asked, &[], UnixTime::now());
         assert!(verdict.is_ok(), "`{name}`: {verdict:?}");
     }
+}
+
+/// Waits until nobody listens there: a program that another test starts has each socket of ours until it is another one.
+pub(crate) async fn until_free(address: SocketAddr) {
+    wait::until("the port to be free again", PATIENCE, async || {
+        TcpListener::bind(address).map(drop).map_err(|error| error.to_string())
+    })
+    .await
+    .expect("nobody listens");
 }

@@ -23,8 +23,10 @@ use crate::issuer::acme::error::AcmeError;
 const VISITORS: usize = 128;
 /// For one visit.
 const VISIT: Duration = Duration::from_secs(10);
-/// After a visitor could not be let in, for want of descriptors.
+/// After a visitor could not be let in, for want of descriptors, and between two tries to listen.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So often a port that is taken is tried again.
+const TRIES: usize = 5;
 
 /// What visitors are told, by what they ask for.
 pub(super) struct Answers<T>(Mutex<HashMap<String, Vec<Arc<T>>>>);
@@ -109,7 +111,17 @@ impl<T: Send + Sync + 'static> Server<T> {
             // Ended, but perhaps not gone: until it is, it has the port.
             let _ = task.await;
         }
-        TcpListener::bind(self.listen).await.map_err(|source| AcmeError::Listen { address: self.listen, source })
+        let mut tries = 0;
+        loop {
+            match TcpListener::bind(self.listen).await {
+                // Perhaps by ourselves: a hook that is being started has each socket of ours until it is another program.
+                Err(source) if source.kind() == io::ErrorKind::AddrInUse && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                bound => return bound.map_err(|source| AcmeError::Listen { address: self.listen, source }),
+            }
+        }
     }
 }
 
@@ -231,5 +243,8 @@ mod tests {
         let server = Server::<&'static str>::new(address);
         let error = server.probe().await.expect_err("taken");
         assert!(matches!(error, AcmeError::Listen { address: found, .. } if found == address));
+        // Who has it for a moment only is waited for: the first try is before it is let go.
+        let (free, ()) = tokio::join!(server.probe(), async { drop(other) });
+        free.expect("let go");
     }
 }
