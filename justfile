@@ -133,7 +133,8 @@ build: install-target install-envoy build-filter
     {{ cargo }} build --release --package portcullis --package portcullis-integration --package stepped-clock
     {{ cargo }} build --profile wasm --package empty-filter --target {{ wasm_target }}
     mkdir -p dist
-    cp target/release/portcullis dist/portcullis
+    # Not `cp`: one that runs may be replaced, not written to.
+    install target/release/portcullis dist/portcullis
     cp target/release/libstepped_clock.so dist/stepped-clock.so
     cp target/{{ wasm_target }}/wasm/empty_filter.wasm dist/empty.wasm
 
