@@ -11,7 +11,7 @@ use portcullis_integration::report::Report;
 use portcullis_integration::stories::Story;
 
 /// Stories that fill the machine, or live by certificates and tokens of seconds. The others mostly wait, and share it.
-const ALONE: [Story; 9] = [
+const ALONE: [Story; 10] = [
     Story::AcmeDown,
     Story::Bundle,
     Story::ForgedFlood,
@@ -20,6 +20,7 @@ const ALONE: [Story; 9] = [
     Story::PostgresRotation,
     Story::RevokeTenThousand,
     Story::Rotation,
+    Story::SigningKeys,
     Story::ThousandRotations,
 ];
 
