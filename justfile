@@ -182,10 +182,12 @@ stories: build
 # Watch one story against real parts.
 story NAME: build
     @case "{{ NAME }}" in \
-        acme | acme-down | kill-everywhere) needs=install-pebble ;; \
+        acme | acme-down | dead-name | kill-everywhere | staging) needs=install-pebble ;; \
+        credential-faults | just-in-time | openbao-leases) needs='install-openbao install-postgres' ;; \
         issuer-down) needs=install-openbao ;; \
         nginx-haproxy) needs='install-nginx install-haproxy' ;; \
-        tcp-postgres) needs=install-postgres ;; \
+        postgres-rotation | tcp-postgres) needs=install-postgres ;; \
+        redis-rotation) needs=install-redis ;; \
         *) exit 0 ;; \
     esac; "{{ just_executable() }}" --justfile "{{ justfile() }}" $needs
     @target/release/lab story {{ NAME }}
