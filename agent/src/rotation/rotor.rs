@@ -58,6 +58,8 @@ use crate::store::Version;
 
 /// How long nothing is tried when not even the failure could be written down.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long a proxy may take to ask for a certificate: all have to, after the agent was started again.
+const COMING: Duration = Duration::from_secs(10);
 
 pub(super) type RenewReply = oneshot::Sender<Result<Renewed, CommandError>>;
 
@@ -150,6 +152,8 @@ pub(super) struct Rotor {
     rollback: Option<RenewReply>,
     /// Who waits for the renewal, and what was stored when it began.
     renewals: Vec<RenewReply>,
+    /// When they are told that nobody takes it, unless somebody comes.
+    pub(super) answer_by: Option<Instant>,
     renewed_from: Option<String>,
     /// Dropped when the listeners were looked at.
     verifications: Vec<mpsc::Sender<()>>,
@@ -212,6 +216,7 @@ impl Rotor {
             complaint: None,
             rollback: None,
             renewals: Vec::new(),
+            answer_by: None,
             renewed_from: None,
             verifications: Vec::new(),
             looked: None,
@@ -343,7 +348,9 @@ impl Rotor {
         let refused = self.is_refused() && !self.is_paused();
         // Time alone may change what is waited for, which the status says.
         let rests = matches!(self.step(now), Step::Wait { reason, .. } if self.waits_for == Some(reason));
-        let asked = refused || self.rollback.is_some() || self.is_look_due(every) || self.is_advice_due(now);
+        let unanswered = self.answer_by.is_some_and(|by| by <= Instant::now());
+        let asked =
+            refused || unanswered || self.rollback.is_some() || self.is_look_due(every) || self.is_advice_due(now);
         asked || !rests || self.is_whole_due(now)
     }
 
@@ -443,7 +450,7 @@ impl Rotor {
                 Step::Wait { reason, .. } => {
                     self.waits_for = Some(reason);
                     if reason == Wait::Listener {
-                        self.answer(Err(self.failed("install", "no proxy asks for the certificate".to_owned())));
+                        self.wait_for_somebody();
                     }
                     break;
                 }
@@ -455,6 +462,17 @@ impl Rotor {
             }
         }
         self.context.board.certificate(self.status());
+    }
+
+    /// Tells those who wait for the renewal that nobody takes it, when somebody would have come by now.
+    fn wait_for_somebody(&mut self) {
+        if self.renewals.is_empty() {
+            return;
+        }
+        let by = *self.answer_by.get_or_insert_with(|| Instant::now() + COMING);
+        if by <= Instant::now() {
+            self.answer(Err(self.failed("install", "no proxy asks for the certificate".to_owned())));
+        }
     }
 
     pub(super) async fn begin(&mut self, cause: Cause) -> Result<(), (Edge, StepError)> {
@@ -682,6 +700,7 @@ impl Rotor {
     /// Answers all who wait for the renewal.
     pub(super) fn answer(&mut self, answer: Result<Renewed, CommandError>) {
         self.facts.requested = false;
+        self.answer_by = None;
         for reply in self.renewals.drain(..) {
             let _ = reply.send(answer.clone());
         }

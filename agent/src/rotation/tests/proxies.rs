@@ -1,4 +1,7 @@
+use tokio::sync::oneshot;
+
 use super::*;
+use crate::command::Renewed;
 use crate::resource::Body;
 use crate::resource::Resource;
 use crate::xds::Proxy;
@@ -30,6 +33,48 @@ async fn who_leaves_without_an_answer_is_not_waited_for() {
     assert_eq!((status.state.as_str(), status.failures, status.last_error), ("retired", 0, None));
     let notes = rotor.context.store.notes().expect("notes");
     assert!(!notes.iter().any(|note| String::from_utf8_lossy(&note.text).contains("alarm")));
+}
+
+/// A renewal that an operator waits for, delivered as far as it gets.
+async fn renewal(rotor: &mut Rotor) -> oneshot::Receiver<Result<Renewed, CommandError>> {
+    let (reply, mut answer) = oneshot::channel();
+    rotor.ask(Ask::Renew(reply, Insistence::default()));
+    rotor.look().await;
+    rotor.drive().await;
+    assert!(matches!(rotor.step(leaf::now()), Step::Wait { reason: Wait::Listener, .. }));
+    assert!(answer.try_recv().is_err(), "somebody may come yet");
+    assert!(!rotor.needs_work(leaf::now(), Duration::MAX));
+    answer
+}
+
+#[tokio::test]
+async fn a_renewal_waits_for_a_proxy_that_comes_back() {
+    let (_directory, mut rotor) = to_proxies().await;
+    let answer = renewal(&mut rotor).await;
+    let mut proxy = Proxy::of_secrets(&rotor.context.publisher, "gateway");
+    assert_eq!(proxy.take().len(), 1);
+    rotor.somebody_listens();
+    rotor.drive().await;
+    let renewed = answer.await.expect("answered").expect("renewed");
+    assert_eq!(Some(renewed.new_serial.as_str()), rotor.entry.serial());
+    // Where somebody listens, nothing is waited for.
+    rotor.look().await;
+    assert!(!rotor.needs_work(leaf::now(), Duration::MAX));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_renewal_that_no_proxy_takes_is_told_so() {
+    let (_directory, mut rotor) = to_proxies().await;
+    let answer = renewal(&mut rotor).await;
+    // Its time has passed.
+    rotor.answer_by = Some(Instant::now());
+    assert!(rotor.needs_work(leaf::now(), Duration::MAX));
+    rotor.drive().await;
+    let error = answer.await.expect("answered").expect_err("nobody has it").to_string();
+    assert!(error.contains("no proxy asks for the certificate"), "{error}");
+    assert!(!rotor.needs_work(leaf::now(), Duration::MAX));
+    // Whoever asks next waits as long.
+    renewal(&mut rotor).await;
 }
 
 /// A certificate, and a bundle that two proxies asked for.
