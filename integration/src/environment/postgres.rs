@@ -1,6 +1,7 @@
 //! The real PostgreSQL as a child process, and sessions with it by its own `psql`.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +11,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -36,6 +39,8 @@ use super::wait;
 const START: Duration = Duration::from_secs(60);
 /// Until a session answers, or ends.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Until it ended at our word; it is killed then.
+const QUITS: Duration = Duration::from_secs(5);
 /// Rules: who is believed, and who shows a password.
 const SUPERUSER: &str = "local all all trust\nhost all postgres 127.0.0.1/32 trust\n";
 const OTHERS: &str = "host all all 127.0.0.1/32 scram-sha-256\n";
@@ -119,13 +124,16 @@ impl Postgres {
     ///
     /// [`EnvironmentError`].
     pub async fn crash(&mut self) -> Result<(), EnvironmentError> {
-        // Its word for an immediate end: whoever it started ends too, and leaves its place free.
-        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
-            let failed = |source| EnvironmentError::Spawn { program: "postgres", source };
-            kill_process(pid, Signal::QUIT).map_err(|error| failed(error.into()))?;
-        }
+        let failed = |source| EnvironmentError::Spawn { program: "postgres", source };
+        self.quit().map_err(failed)?;
         let ended = wait::until("postgres to end", START, async || self.process.ended().ok_or("it runs"));
         ended.await.map(drop)
+    }
+
+    /// Its word for an immediate end: whoever it started ends too, and leaves its place and its shared memory free.
+    fn quit(&self) -> io::Result<()> {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        pid.map_or(Ok(()), |pid| Ok(kill_process(pid, Signal::QUIT)?))
     }
 
     /// Starts it again after it was ended, at the same place.
@@ -203,7 +211,7 @@ impl Postgres {
         psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = psql.spawn().map_err(failed)?;
         let (Some(questions), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(failed(std::io::Error::other("no pipes")));
+            return Err(failed(io::Error::other("no pipes")));
         };
         Ok(Session { child, questions, answers: BufReader::new(answers).lines() })
     }
@@ -233,6 +241,19 @@ impl Postgres {
         }
         psql.env("PGSSLMODE", "disable").env("PGCONNECT_TIMEOUT", PATIENCE.as_secs().to_string());
         psql
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Killed, it would leave shared memory behind that nobody else takes away.
+        if self.process.ended().is_some() || self.quit().is_err() {
+            return;
+        }
+        let end = Instant::now() + QUITS;
+        while self.process.ended().is_none() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -299,7 +320,7 @@ fn copied(programs: &Path, directory: &Path) -> Result<PathBuf, EnvironmentError
     let status = std::process::Command::new("cp").arg("-Rp").args(folders).arg(&copy).status().map_err(failed)?;
     match programs.strip_prefix(packages) {
         Ok(within) if status.success() => Ok(copy.join(within)),
-        _ => Err(failed(std::io::Error::other(status.to_string()))),
+        _ => Err(failed(io::Error::other(status.to_string()))),
     }
 }
 
