@@ -159,6 +159,11 @@ fn many_names() {
 }
 
 #[test]
+fn hot_restart() {
+    tell(Story::HotRestart);
+}
+
+#[test]
 fn thousand_rotations() {
     tell(Story::ThousandRotations);
 }

@@ -198,6 +198,7 @@ async fn start(variant: Variant, issuers: &Issuers, directory: &TempDir) -> Resu
         log: directory.path().join(format!("{}.log", variant.name())),
         concurrency: 1,
         core: Some(CORES[0]),
+        base_id: None,
     })?;
     envoy.ready().await?;
     let busy = envoy.process().cpu_clock().now();

@@ -76,6 +76,7 @@ pub(super) async fn measure(
         log: directory.join("streams.log"),
         concurrency: 1,
         core: Some(CORES[0]),
+        base_id: None,
     })?;
     envoy.ready().await?;
     let client = Client::new(address, &own.ca_pem, Some(own), Protocol::Http2)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -24,6 +25,9 @@ use super::wait;
 
 /// Time to become ready: a slow machine that compiles a Wasm module takes seconds of it.
 const START: Duration = Duration::from_secs(60);
+/// How long one that another one takes over from sends clients there, and how long it stays, in seconds.
+const DRAINS: &str = "3";
+const STAYS: &str = "6";
 
 /// How Envoy is to run.
 #[derive(Clone, Debug)]
@@ -42,13 +46,17 @@ pub struct EnvoyCommand {
     pub concurrency: u32,
     /// The core to stay on; any, if none.
     pub core: Option<u32>,
+    /// Where it writes the number by which another one can take over from it; nobody can, if none.
+    pub base_id: Option<PathBuf>,
 }
 
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
-    admin: SocketAddr,
+    command: EnvoyCommand,
+    /// How many took over before it.
+    epoch: u32,
 }
 
 impl Envoy {
@@ -67,26 +75,18 @@ impl Envoy {
     ///
     /// [`EnvironmentError::Spawn`].
     pub fn start_with(command: &EnvoyCommand, variables: &[(&str, &str)]) -> Result<Self, EnvironmentError> {
-        let mut run = match command.core {
-            Some(core) => {
-                // `taskset` becomes Envoy: the process id is Envoy's.
-                let mut run = Command::new("taskset");
-                run.arg("--cpu-list").arg(core.to_string()).arg(&command.program);
-                run
-            }
-            None => Command::new(&command.program),
-        };
-        run.arg("--config-path").arg(&command.config);
-        if let Some(path) = &command.beside {
-            let file = |source| EnvironmentError::File { doing: "read", path: path.clone(), source };
-            run.arg("--config-yaml").arg(fs::read_to_string(path).map_err(file)?);
-        }
-        // With hot restart Envoy dies with the thread that started it, and shares memory with its neighbours.
-        run.arg("--disable-hot-restart");
-        run.args(["--concurrency", &command.concurrency.to_string(), "--log-level", "info"]);
-        run.envs(variables.iter().copied());
-        let process = Process::start("envoy", &mut run, command.log.clone())?;
-        Ok(Self { process, admin: command.admin })
+        Ok(Self { process: run(command, 0, variables)?, command: command.clone(), epoch: 0 })
+    }
+
+    /// Has another one take over (`--restart-epoch`). The one before goes by itself after a while, and is handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvironmentError::Spawn`], [`EnvironmentError::File`].
+    pub fn hot_restart(&mut self) -> Result<Process, EnvironmentError> {
+        let next = run(&self.command, self.epoch + 1, &[])?;
+        self.epoch += 1;
+        Ok(mem::replace(&mut self.process, next))
     }
 
     /// Waits until it says that it is ready.
@@ -95,7 +95,7 @@ impl Envoy {
     ///
     /// [`EnvironmentError::Exited`] or [`EnvironmentError::TimedOut`], with the end of its log.
     pub async fn ready(&mut self) -> Result<(), EnvironmentError> {
-        let admin = self.admin;
+        let admin = self.command.admin;
         let process = &mut self.process;
         let mut ended = None;
         let waited = wait::until("envoy to be ready", START, async || {
@@ -119,7 +119,7 @@ impl Envoy {
     ///
     /// [`EnvironmentError::Socket`], if the administration port does not answer.
     pub async fn stats(&self, part: &str) -> Result<BTreeMap<String, u64>, EnvironmentError> {
-        let text = get(self.admin, "/stats").await?;
+        let text = get(self.command.admin, "/stats").await?;
         let pairs = text.lines().filter_map(|line| line.split_once(": "));
         Ok(pairs
             .filter(|(name, _)| name.contains(part))
@@ -133,12 +133,12 @@ impl Envoy {
     ///
     /// [`EnvironmentError::Socket`].
     pub async fn admin(&self, path: &str) -> Result<String, EnvironmentError> {
-        get(self.admin, path).await
+        get(self.command.admin, path).await
     }
 
     /// Where its administration port is.
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin
+        self.command.admin
     }
 
     /// The process.
@@ -150,6 +150,46 @@ impl Envoy {
     pub fn process_mut(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        // What it shared with who would take over stays otherwise.
+        let Some(Ok(base_id)) = self.command.base_id.as_ref().map(fs::read_to_string) else { return };
+        let _ = fs::remove_file(format!("/dev/shm/envoy_shared_memory_{}0", base_id.trim()));
+    }
+}
+
+/// Starts the program.
+fn run(command: &EnvoyCommand, epoch: u32, variables: &[(&str, &str)]) -> Result<Process, EnvironmentError> {
+    let mut run = match command.core {
+        Some(core) => {
+            // `taskset` becomes Envoy: the process id is Envoy's.
+            let mut run = Command::new("taskset");
+            run.arg("--cpu-list").arg(core.to_string()).arg(&command.program);
+            run
+        }
+        None => Command::new(&command.program),
+    };
+    run.arg("--config-path").arg(&command.config);
+    let read = |path: &PathBuf| {
+        fs::read_to_string(path).map_err(|source| EnvironmentError::File { doing: "read", path: path.clone(), source })
+    };
+    if let Some(path) = &command.beside {
+        run.arg("--config-yaml").arg(read(path)?);
+    }
+    match (&command.base_id, epoch) {
+        // It would die with the thread that started it, and share memory with its neighbours.
+        (None, _) => run.arg("--disable-hot-restart"),
+        (Some(path), 0) => run.arg("--use-dynamic-base-id").arg("--base-id-path").arg(path),
+        (Some(path), _) => run.args(["--base-id", read(path)?.trim(), "--restart-epoch", &epoch.to_string()]),
+    };
+    if command.base_id.is_some() {
+        run.args(["--drain-time-s", DRAINS, "--parent-shutdown-time-s", STAYS]);
+    }
+    run.args(["--concurrency", &command.concurrency.to_string(), "--log-level", "info"]);
+    run.envs(variables.iter().copied());
+    Process::start("envoy", &mut run, command.log.clone())
 }
 
 /// Checks a configuration as `envoy --mode validate` does.

@@ -110,6 +110,8 @@ pub struct Settings {
     pub agent_config: Vec<(&'static str, String)>,
     /// Environment variables of the agent.
     pub agent: Vec<(&'static str, String)>,
+    /// Another Envoy can take over.
+    pub hot_restart: bool,
     /// Agent and Envoy have a wall clock of their own.
     pub clock: Option<SteppedClock>,
 }
@@ -207,6 +209,7 @@ impl Environment {
             log: root.join("envoy.log"),
             concurrency: 2,
             core: None,
+            base_id: settings.hot_restart.then(|| root.join("base-id")),
         };
         let mut envoy = Envoy::start_with(&command, &clock)?;
         envoy.ready().await?;

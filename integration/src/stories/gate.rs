@@ -193,6 +193,7 @@ pub(super) async fn start_envoy(
         log: root.join(format!("{name}.log")),
         concurrency: 1,
         core: None,
+        base_id: None,
     })?;
     envoy.ready().await?;
     Ok(envoy)

@@ -125,7 +125,7 @@ async fn another_than(environment: &Environment, than: Option<&String>) -> Resul
 
 /// Has the gate's certificate and the one towards the service renewed, and sees the first served, by whoever gets a certificate now
 /// and knows the root alone.
-async fn renew(environment: &Environment, load: &Load) -> Result<(), StoryError> {
+pub(super) async fn renew(environment: &Environment, load: &Load) -> Result<(), StoryError> {
     let renewed = environment.agent.renew("gateway").await?;
     environment.agent.renew("upstream-client").await?;
     let own = environment.agent.issue(CHECKOUT, "60s").await?;

@@ -21,6 +21,7 @@ mod forwarder;
 mod four_ways;
 mod gate;
 mod hostile_requests;
+mod hot_restart;
 mod identity;
 mod impersonation;
 mod intermediate;
@@ -110,6 +111,8 @@ pub enum Story {
     TcpPostgres,
     /// Certificates by server name.
     ManyNames,
+    /// One Envoy takes over from another.
+    HotRestart,
     /// Proxies that read files.
     NginxHaproxy,
     /// A proxy that takes no new certificate.
@@ -176,6 +179,7 @@ impl Story {
         Self::TcpPostgres,
         Self::ManyNames,
         Self::ThousandRotations,
+        Self::HotRestart,
         Self::NginxHaproxy,
         Self::NotServed,
         Self::Faults,
@@ -229,6 +233,7 @@ impl Story {
             Self::TcpPostgres => "tcp-postgres",
             Self::ManyNames => "many-names",
             Self::ThousandRotations => "thousand-rotations",
+            Self::HotRestart => "hot-restart",
             Self::NginxHaproxy => "nginx-haproxy",
             Self::NotServed => "not-served",
             Self::Faults => "faults",
@@ -291,6 +296,9 @@ impl Story {
             Self::TcpPostgres => "a psql session behind the gate ends with its certificate, its role or its revocation",
             Self::ManyNames => "one port, 1,200 server names: each its own certificate, unknown ones refused at once",
             Self::ThousandRotations => "a thousand new certificates under load, each proven served, no request lost",
+            Self::HotRestart => {
+                "another Envoy takes over under load, certificates are replaced meanwhile, no request lost"
+            }
             Self::NginxHaproxy => "nginx and HAProxy read new files when they are told, prove it, and lose no request",
             Self::NotServed => {
                 "a proxy that ignores what it is given: tried again, alarm, those told who can help, one step back"
@@ -359,6 +367,7 @@ impl Story {
             Self::TcpPostgres => tcp_postgres::tell(report).await,
             Self::ManyNames => many_names::tell(report).await,
             Self::ThousandRotations => thousand_rotations::tell(report).await,
+            Self::HotRestart => hot_restart::tell(report).await,
             Self::NginxHaproxy => nginx_haproxy::tell(report).await,
             Self::NotServed => not_served::tell(report).await,
             Self::Faults => faults::tell(report).await,

@@ -125,6 +125,7 @@ async fn another(environment: &Environment, resuming: SocketAddr) -> Result<(Soc
         log: root.join("second.log"),
         concurrency: 1,
         core: None,
+        base_id: None,
     };
     let mut envoy = Envoy::start(&command)?;
     envoy.ready().await?;

@@ -155,6 +155,7 @@ impl Stage {
             log: directory.path().join("envoy.log"),
             concurrency: 1,
             core: None,
+            base_id: None,
         };
         let mut envoy = Envoy::start(&command)?;
         envoy.ready().await?;
