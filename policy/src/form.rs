@@ -79,8 +79,8 @@ impl<'r> Form<'r> {
         }
         // Whoever reads the other one takes the request for somebody else's.
         if policy.takes_tokens()
-            && credentials::read(head) != Credentials::None
             && credentials::in_query(head.path.unwrap_or_default())
+            && credentials::read(head) != Credentials::None
         {
             return Err(Reason::CredentialsAmbiguous);
         }
