@@ -5,6 +5,9 @@
 
 use std::fmt::Display;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+
+use crate::ascii;
 
 /// What most lines need.
 const CAPACITY: usize = 1024;
@@ -83,9 +86,16 @@ pub(crate) fn visible_ascii(json: &str) -> String {
 
 fn quoted(value: &str, text: &mut String) {
     text.push('"');
-    push(value, |byte| is_visible(byte) && byte != b'"' && byte != b'\\', text);
+    if ascii::is_made_of(value.as_bytes(), &PLAIN) {
+        text.push_str(value);
+    } else {
+        push(value, |byte| PLAIN.iter().any(|range| range.contains(&byte)), text);
+    }
     text.push('"');
 }
+
+/// What stands for itself between quotes: visible ASCII without the quote and the backslash.
+const PLAIN: [RangeInclusive<u8>; 3] = [b' '..=b'!', b'#'..=b'[', b']'..=b'~'];
 
 fn is_visible(byte: u8) -> bool {
     byte == b' ' || byte.is_ascii_graphic()

@@ -4,6 +4,7 @@
 //! arguments; the proxy's facts arrive as plain values and the verdict leaves as one. Nothing here panics.
 
 mod anchor;
+mod ascii;
 mod asker;
 mod certificate;
 mod check;

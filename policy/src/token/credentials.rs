@@ -1,5 +1,8 @@
 //! Where a token may be: one `Authorization` header of the scheme `Bearer` (RFC 6750 §2.1), and nowhere else.
 
+use std::ops::RangeInclusive;
+
+use crate::ascii;
 use crate::decide::Head;
 
 /// What the `Authorization` header of a request holds.
@@ -77,22 +80,11 @@ fn is_token_byte(byte: u8) -> bool {
 fn is_token68(token: &[u8]) -> bool {
     let end = token.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
     let (text, _) = token.split_at_checked(end).unwrap_or_default();
-    // To the end, whatever it is: there is no branch to be guessed then.
-    !text.is_empty()
-        && text.iter().fold(true, |good, &byte| good & GOOD.get(usize::from(byte)).is_some_and(|good| *good))
+    !text.is_empty() && ascii::is_made_of(text, &TOKEN68)
 }
 
-/// Whether a token may have this byte, its padding apart.
-#[expect(clippy::indexing_slicing, reason = "worked out by the compiler, which would not take one out of range")]
-static GOOD: [bool; 256] = {
-    let mut good = [false; 256];
-    let mut byte: u8 = 0;
-    while byte < 128 {
-        good[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-        byte += 1;
-    }
-    good
-};
+/// What a token may be made of, its padding apart.
+const TOKEN68: [RangeInclusive<u8>; 6] = [b'+'..=b'+', b'-'..=b'9', b'A'..=b'Z', b'_'..=b'_', b'a'..=b'z', b'~'..=b'~'];
 
 #[cfg(test)]
 mod tests {
