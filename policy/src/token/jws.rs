@@ -31,15 +31,15 @@ impl<'t> Jws<'t> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::TooLarge);
         }
-        let mut parts = token.split(|&byte| byte == b'.');
+        let is_dot = |byte: &u8| *byte == b'.';
+        let mut parts = token.splitn(3, is_dot);
         let (Some(header), Some(payload), Some(signature)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(TokenError::Malformed);
         };
-        match parts.count() {
-            0 => {}
+        if signature.contains(&b'.') {
             // Five parts are the compact form of JWE (RFC 7516 §7.1).
-            2 => return Err(TokenError::Nested),
-            _ => return Err(TokenError::Malformed),
+            let is_jwe = signature.split(is_dot).count() == 3;
+            return Err(if is_jwe { TokenError::Nested } else { TokenError::Malformed });
         }
         let signed_length = header.len() + 1 + payload.len();
         let signed = token.get(..signed_length).ok_or(TokenError::Malformed)?;

@@ -215,6 +215,7 @@ fn malformed_tokens_are_told_apart() {
         ("no header", format!(".{payload}.{signature}"), Malformed),
         ("four parts", format!("{ES256_TOKEN}.x"), Malformed),
         ("five parts, as JWE", format!("{ES256_TOKEN}.x.y"), Nested),
+        ("six parts", format!("{ES256_TOKEN}.x.y.z"), Malformed),
         ("padded", format!("{ES256_TOKEN}=="), Malformed),
         ("white space", format!("{ES256_TOKEN} "), Malformed),
         ("newline", format!("{ES256_TOKEN}\n"), Malformed),
