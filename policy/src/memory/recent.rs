@@ -31,6 +31,10 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
         if let Some((value, _)) = self.young.get(key) {
             return Some(value.clone());
         }
+        // A key is hashed to be looked for, even where there is nothing.
+        if self.old.is_empty() {
+            return None;
+        }
         let (key, (value, weight)) = self.old.remove_entry(key)?;
         self.insert(key, value.clone(), weight);
         Some(value)
