@@ -347,13 +347,16 @@ impl Keeper {
         let (Some(target), Some(account)) = (&self.config.target, &kept.account) else { return Ok(()) };
         let current = self.entry.current.as_ref().filter(|current| current.is_of(account));
         let still: Option<&Secret> = current.map(|current| &current.secret);
-        match target.retire(account, &kept.secret, still).await {
+        let owner = self.context.seal.owner();
+        match target.retire(account, &kept.secret, still, owner).await {
+            // Nobody logs in as an account that is not there.
+            Err(TargetError::NoAccount { .. }) if still.is_none() => Ok(()),
             Err(error @ TargetError::Forgotten { .. }) => {
                 tracing::warn!(credential = self.config.name, error = chain(&error), "it is set again");
                 if let Some(current) = current {
                     self.set(current).await?;
                 }
-                target.retire(account, &kept.secret, still).await.map_err(CredentialError::Target)
+                target.retire(account, &kept.secret, still, owner).await.map_err(CredentialError::Target)
             }
             ended => ended.map_err(CredentialError::Target),
         }

@@ -94,12 +94,12 @@ async fn a_password_is_set_tried_replaced_and_taken_off() {
         set(&target, account, SECOND, &[FIRST]).await.expect("replaced");
         target.test(account, &secret(SECOND)).await.expect("the new one");
         assert_eq!(refused(target.test(account, &secret(FIRST)).await), "login");
-        target.retire(account, &secret(FIRST), Some(&secret(SECOND))).await.expect("gone already");
+        target.retire(account, &secret(FIRST), Some(&secret(SECOND)), "edge-1").await.expect("gone already");
         target.test(account, &secret(SECOND)).await.expect("it is kept");
 
-        target.retire(account, &secret(SECOND), None).await.expect("taken off");
+        target.retire(account, &secret(SECOND), None, "edge-1").await.expect("taken off");
         assert_eq!(refused(target.test(account, &secret(SECOND)).await), "login");
-        target.retire(account, &secret(SECOND), None).await.expect("again");
+        target.retire(account, &secret(SECOND), None, "edge-1").await.expect("again");
     }
     assert_eq!(comment(&server, "shop").await, "the shop's [portcullis:edge-1]");
     // The server was told to log every statement, and it did.
@@ -142,6 +142,8 @@ async fn two_agents_on_one_account_are_told_apart() {
     server.ask("COMMENT ON ROLE shop IS NULL").await.expect("commented");
     set_by(&target, "edge-2", "shop", SECOND, &[]).await.expect("taken over");
     assert_eq!(refused(set_by(&target, "edge-1", "shop", FIRST, &[]).await), "another");
+    assert_eq!(refused(target.retire("shop", &secret(FIRST), None, "edge-1").await), "another");
+    target.test("shop", &secret(SECOND)).await.expect("as it was");
 
     // Both at once on one that is nobody's: one of them has it, and the other knows.
     let (one, two) = tokio::join!(

@@ -51,7 +51,7 @@ async fn it_is_told_in_json_and_answers_by_its_exit_code() {
         let setting = Setting { account: "shop", secret: &new, known: &[], until: Some(until), owner: "edge-1" };
         target.set(&setting).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         target.test("shop", &new).await.expect("tested");
-        target.retire("shop", &new, None).await.expect("retired");
+        target.retire("shop", &new, None, "edge-1").await.expect("retired");
     }
     assert_eq!(target.in_use("shop").await.expect("an answer"), InUse::Sessions(3));
     let told = std::fs::read_to_string(told).expect("told");

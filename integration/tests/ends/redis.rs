@@ -63,14 +63,14 @@ async fn a_user_has_two_passwords_until_one_is_taken_off() {
         target.test("shop", &secret(good)).await.expect("both are good");
     }
     for _ in 0..2 {
-        target.retire("shop", &secret(FIRST), Some(&secret(SECOND))).await.expect("taken off");
+        target.retire("shop", &secret(FIRST), Some(&secret(SECOND)), "edge-1").await.expect("taken off");
     }
     assert_eq!(refused(target.test("shop", &secret(FIRST)).await), "login");
     target.test("shop", &secret(SECOND)).await.expect("it is kept");
     // The same one is never taken off as the old one of itself.
-    target.retire("shop", &secret(SECOND), Some(&secret(SECOND))).await.expect("nothing to do");
+    target.retire("shop", &secret(SECOND), Some(&secret(SECOND)), "edge-1").await.expect("nothing to do");
     target.test("shop", &secret(SECOND)).await.expect("it is kept");
-    target.retire("shop", &secret(SECOND), None).await.expect("taken off");
+    target.retire("shop", &secret(SECOND), None, "edge-1").await.expect("taken off");
     assert_eq!(refused(target.test("shop", &secret(SECOND)).await), "login");
 
     // Whoever watches the server sees hashes.
@@ -130,7 +130,7 @@ async fn a_password_of_somebody_elses_is_noticed() {
     // Somebody reset the user: taking off the old one would lock everybody out.
     server.ask("ACL SETUSER shop resetpass").await.expect("reset");
     server.ask(&format!("ACL SETUSER shop #{}", sha256_hex(FIRST.as_bytes()))).await.expect("set");
-    assert_eq!(refused(target.retire("shop", &secret(FIRST), Some(&secret(SECOND))).await), "forgotten");
+    assert_eq!(refused(target.retire("shop", &secret(FIRST), Some(&secret(SECOND)), "edge-1").await), "forgotten");
     target.test("shop", &secret(FIRST)).await.expect("as it was");
 
     // Both at once on one that is nobody's: one of them at most has it.

@@ -87,14 +87,20 @@ impl Target {
     }
 
     /// Ends an old secret. `still` is the one that the account keeps; where there is none, nobody logs in as the account any more.
-    /// Sessions that are open stay open. An old secret that is not there any more is as good.
+    /// Sessions that are open stay open. An old secret that is not there any more is as good. `owner` is as in [`Setting`].
     ///
     /// # Errors
     ///
     /// [`TargetError`].
-    pub async fn retire(&self, account: &str, old: &Secret, still: Option<&Secret>) -> Result<(), TargetError> {
+    pub async fn retire(
+        &self,
+        account: &str,
+        old: &Secret,
+        still: Option<&Secret>,
+        owner: &str,
+    ) -> Result<(), TargetError> {
         match self {
-            Self::Postgres(target) => target.retire(account, still).await,
+            Self::Postgres(target) => target.retire(account, still, owner).await,
             Self::Program(target) => target.retire(account, old).await,
             Self::Redis(target) => target.retire(account, old, still).await,
         }

@@ -100,7 +100,7 @@ impl Postgres {
     }
 
     /// An account has one password: the old one is gone where another was set.
-    pub(super) async fn retire(&self, account: &str, still: Option<&Secret>) -> Result<(), TargetError> {
+    pub(super) async fn retire(&self, account: &str, still: Option<&Secret>, owner: &str) -> Result<(), TargetError> {
         self.not_own(account)?;
         if still.is_some() {
             return Ok(());
@@ -108,7 +108,11 @@ impl Postgres {
         let mut session = self.administrator().await?;
         let changed = self.within(TAKING, async {
             let transaction = session.begin(self, TAKING).await?;
-            self.locked(&transaction, account).await?;
+            let role = self.locked(&transaction, account).await?;
+            // What somebody else set meanwhile is not ours to take off.
+            if let Some(other) = Mark::read(&role.comment).filter(|other| *other != Mark::of(owner)) {
+                return Err(another(account, &other));
+            }
             let statement = format!("ALTER ROLE {} PASSWORD NULL", escape_identifier(account));
             let said = transaction.batch_execute(&statement).await;
             said.map_err(|error| session::refusal(self, TAKING, error))?;
