@@ -67,6 +67,9 @@ pub enum Kind {
     IssuedForOther,
     /// A provider of tokens has other keys than before.
     KeysChanged,
+    /// What was replaced cannot be taken away, because it was set or lent where the configuration does not lead any more; the cause
+    /// says where, and until when it may be good there.
+    LeftBehind,
     /// A revocation list of an authority was taken.
     ListTaken,
     /// A torn last line was closed. It is the line before this one.

@@ -40,6 +40,9 @@ pub(super) struct Kept {
     pub(super) signed_with: Option<String>,
     /// What it was made of: a source that is another one by now gives another value.
     pub(super) made_of: String,
+    /// The target that took it, as [`Target::label`](super::target::Target::label) has it.
+    #[serde(default)]
+    pub(super) set_on: Option<String>,
 }
 
 /// A lease as it is kept.
@@ -50,6 +53,9 @@ pub(super) struct KeptLease {
     /// The login that it ends with.
     #[serde(default)]
     pub(super) login: Option<String>,
+    /// Who lent it, as [`Source::lender`](super::source::Source::lender) has it.
+    #[serde(default)]
+    pub(super) lent_by: Option<String>,
     /// Seconds that it had when it was new.
     pub(super) lasted: i64,
 }

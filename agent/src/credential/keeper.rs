@@ -38,6 +38,7 @@ use super::ring::Signer;
 use super::source::Source;
 use super::source::SourceError;
 use super::target::InUse;
+use super::target::Target;
 use super::target::TargetError;
 use crate::audit;
 use crate::audit::Event;
@@ -222,7 +223,9 @@ impl Keeper {
         let is_other = self.entry.current.as_ref().is_some_and(|current| {
             let of_others = !config.accounts.is_empty()
                 && !current.account.as_ref().is_some_and(|account| config.accounts.contains(account));
-            of_others || current.made_of != config.source.label()
+            let target = config.target.as_ref().map(Target::label);
+            let is_elsewhere = current.set_on.is_some() && target.is_some() && current.set_on != target;
+            of_others || is_elsewhere || current.made_of != config.source.label()
         });
         let wanted = match config.issue {
             Issue::Always => true,
@@ -325,6 +328,9 @@ impl Keeper {
         let Some(target) = &self.config.target else { return };
         for old in &self.entry.old {
             let Some(account) = &old.kept.account else { continue };
+            if self.out_of_reach(&old.kept).is_some() {
+                continue;
+            }
             if self.entry.current.as_ref().is_some_and(|current| current.is_of(account)) {
                 continue;
             }

@@ -19,6 +19,7 @@ use super::source::Obtained;
 use super::source::Settings;
 use super::source::Source;
 use super::target::Setting;
+use super::target::Target;
 use super::target::TargetError;
 use crate::audit;
 use crate::audit::Event;
@@ -64,6 +65,7 @@ impl Keeper {
             extended_at: None,
             signed_with: None,
             made_of: self.config.source.label(),
+            set_on: None,
         };
         self.fits(&kept)?;
         entry.next = Some(kept);
@@ -123,13 +125,16 @@ impl Keeper {
                     extended_at: None,
                     signed_with: Some(signer.kid),
                     made_of: self.config.source.label(),
+                    set_on: None,
                 });
             }
             CredentialSource::Password { .. } => {
-                let next = entry.next.as_ref().ok_or(CredentialError::Record { step: "obtain" })?;
+                let next = entry.next.as_mut().ok_or(CredentialError::Record { step: "obtain" })?;
                 if self.set(next).await? {
+                    next.set_on = self.config.target.as_ref().map(Target::label);
                     let event = Event::new(audit::Kind::CredentialSet, &self.config.name);
-                    events.push(self.told(event, flight).change(entry.id(), Some(&next.id)));
+                    let id = next.id.clone();
+                    events.push(self.told(event, flight).change(entry.id(), Some(&id)));
                 }
             }
             CredentialSource::SigningKey(_) | CredentialSource::SessionTicketKeys => {}
@@ -169,7 +174,9 @@ impl Keeper {
             _ if self.changes_by_itself() => (NEVER, None),
             _ => (self.rotate_at(now, self.config.lifetime), None),
         };
+        let lender = self.source.as_ref().and_then(|source| source.lender());
         let lease = lease.map(|lease| KeptLease {
+            lent_by: lender.map(str::to_owned),
             id: lease.id,
             renewable: lease.renewable,
             login: lease.login,
@@ -187,6 +194,7 @@ impl Keeper {
             extended_at: None,
             signed_with: None,
             made_of: self.config.source.label(),
+            set_on: None,
         })
     }
 
@@ -213,9 +221,12 @@ impl Keeper {
         let Some(next) = entry.next.take() else { return };
         let Some(before) = entry.current.replace(next) else { return };
         entry.replaced = Some(before.id.clone());
-        let is_same_account = entry.current.as_ref().is_some_and(|current| current.account == before.account);
-        let is_gone = self.config.target.as_ref().is_some_and(|target| is_same_account && !target.keeps_two());
-        let can_end = before.lease.is_some() || self.config.target.is_some() || self.config.source.is_ring();
+        let is_in_its_place = entry.current.as_ref().is_some_and(|current| {
+            current.account == before.account && (before.set_on.is_none() || current.set_on == before.set_on)
+        });
+        let is_gone = self.config.target.as_ref().is_some_and(|target| is_in_its_place && !target.keeps_two());
+        let is_set = before.set_on.is_some() || self.config.target.is_some();
+        let can_end = before.lease.is_some() || is_set || self.config.source.is_ring();
         if can_end && !is_gone {
             // The keys of a ring were everywhere before: their overlap begins now.
             let until = self.config.source.is_ring().then(|| self.overlap_until(now));
@@ -325,9 +336,17 @@ impl Keeper {
             self.entry.old.iter().cloned().partition(|old| needs_place || old.until.is_some_and(|until| until <= now));
         let mut events = Vec::new();
         for old in &due {
-            self.end(&old.kept).await?;
-            let event = Event::new(audit::Kind::Retired, &self.config.name).of(&self.config.consumers);
-            events.push(event.change(Some(&old.kept.id), self.entry.id()));
+            let event = match self.out_of_reach(&old.kept) {
+                Some(why) => {
+                    tracing::warn!(credential = self.config.name, id = old.kept.id, "left behind, {why}");
+                    Event::new(audit::Kind::LeftBehind, &self.config.name).because(why)
+                }
+                None => {
+                    self.end(&old.kept).await?;
+                    Event::new(audit::Kind::Retired, &self.config.name)
+                }
+            };
+            events.push(event.of(&self.config.consumers).change(Some(&old.kept.id), self.entry.id()));
         }
         failpoint::hit("credential-retire-done");
         let mut entry = self.entry.clone();
@@ -338,6 +357,18 @@ impl Keeper {
             self.place(&entry).await?;
         }
         self.commit(entry, &events).await
+    }
+
+    /// Why a value cannot be taken away: the configuration knows nothing any more of where it is good.
+    pub(super) fn out_of_reach(&self, kept: &Kept) -> Option<String> {
+        let until = kept.not_after.map_or_else(String::new, |end| format!(" until {}", leaf::timestamp(end)));
+        if let Some(lender) = kept.lease.as_ref().and_then(|lease| lease.lent_by.as_ref()) {
+            let now = self.source.as_ref().and_then(|source| source.lender());
+            return (now != Some(lender)).then(|| format!("lent by {lender}, which is not asked any more{until}"));
+        }
+        let there = kept.set_on.as_ref()?;
+        let now = self.config.target.as_ref().map(Target::label);
+        (now.as_ref() != Some(there)).then(|| format!("set on {there}, which is not its target any more{until}"))
     }
 
     async fn end(&self, kept: &Kept) -> Result<(), CredentialError> {

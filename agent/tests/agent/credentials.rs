@@ -1,5 +1,6 @@
 //! Credentials that rotate: where they go, what is written of them, what becomes of them when the agent dies.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
@@ -182,11 +183,16 @@ credentials:
 
 fn with_target() -> Desk {
     let desk = Desk::new("certificates: []\n");
-    let there = desk.path(".").display().to_string();
-    desk.write("target.sh", &TARGET.replacen("\n", &format!("\ncd '{there}' || exit 1\n"), 1));
-    fs::set_permissions(desk.path("target.sh"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    target(&desk, "target.sh", ".");
     desk.configure(SET);
     desk
+}
+
+/// A target of its own, which keeps what it is told in a directory.
+fn target(desk: &Desk, program: &str, directory: &str) {
+    let there = desk.path(directory).display().to_string();
+    desk.write(program, &TARGET.replacen("\n", &format!("\ncd '{there}' || exit 1\n"), 1));
+    fs::set_permissions(desk.path(program), fs::Permissions::from_mode(0o755)).expect("a mode");
 }
 
 /// The secrets of what the target was told to do.
@@ -369,6 +375,33 @@ fn a_target_that_lets_nobody_in_whatever_the_value_keeps_it_and_says_so() {
     agent.signal(Signal::HUP);
     desk.until(&mut agent, "well without it", |status| at_rest(status, "db") && of(status, "db").last_error.is_none());
     assert_eq!((told(&desk, "set").len(), password(&desk)), (1, first));
+}
+
+#[test]
+fn what_is_good_where_the_configuration_no_longer_leads_is_said_to_be_left_behind() {
+    let desk = with_target();
+    let mut agent = desk.start();
+    let status = desk.until(&mut agent, "published", |status| at_rest(status, "db"));
+    let (first, id) = (password(&desk), of(&status, "db").id.clone().expect("an id"));
+    let is_of_first = |line: &BTreeMap<String, Value>| line.get("old").is_some_and(|old| *old == id);
+    fs::create_dir(desk.path("elsewhere")).expect("made");
+    target(&desk, "other.sh", "elsewhere");
+    desk.configure(&SET.replace("target.sh", "other.sh"));
+    agent.signal(Signal::HUP);
+    desk.until_audit("that it is left behind", |line| {
+        let cause = line.get("cause").and_then(Value::as_str).unwrap_or_default();
+        line["event"] == "left_behind" && is_of_first(line) && cause.contains("/target.sh") && cause.contains(" until ")
+    });
+    desk.until(&mut agent, "published", |status| at_rest(status, "db") && of(status, "db").id != Some(id.clone()));
+    let set = fs::read_to_string(desk.path("elsewhere/secret")).expect("set there");
+    assert_eq!(set, password(&desk), "another value, at the other target");
+    assert_eq!(fs::read_to_string(desk.path("secret")).expect("set"), first, "nobody touched the first");
+    assert_eq!(told(&desk, "retire"), Vec::<String>::new());
+
+    // What is within reach is taken away as ever.
+    rotate(&desk, "db");
+    desk.until_audit("that the second is gone", |line| line["event"] == "retired" && !is_of_first(line));
+    assert!(!desk.audit().iter().any(|line| line["event"] == "retired" && is_of_first(line)));
 }
 
 #[test]

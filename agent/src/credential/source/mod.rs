@@ -138,6 +138,14 @@ impl Source {
         }
     }
 
+    /// Who lends what it gives, and takes it back; none where nothing is lent.
+    pub fn lender(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::OpenbaoDatabase(source) => Some(source.place()),
+            Kind::Oauth(_) | Kind::OpenbaoKv(_) | Kind::OpenbaoStatic(_) => None,
+        }
+    }
+
     /// `oauth`, `openbao_database`, `openbao_kv`, `openbao_static`: a label.
     pub const fn kind(&self) -> &'static str {
         match &self.0 {

@@ -128,6 +128,16 @@ impl Target {
         }
     }
 
+    /// What tells it from another target: where it is, and nothing of how one gets in there. No secret.
+    pub fn label(&self) -> String {
+        let kind = self.kind();
+        match self {
+            Self::Postgres(target) => format!("{kind} {}", target.place),
+            Self::Program(target) => format!("{kind} {}", target.run.program.display()),
+            Self::Redis(target) => format!("{kind} {}", target.place),
+        }
+    }
+
     /// `postgres`, `program`, `redis`: a label.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -38,6 +38,11 @@ impl Database {
         Engine::new(settings).map(Self)
     }
 
+    /// The server that lends.
+    pub(in super::super) fn place(&self) -> &str {
+        &self.0.place
+    }
+
     pub(in super::super) async fn obtain(&self) -> Result<Obtained, SourceError> {
         let path = self.0.path("creds");
         let since = Timestamp::now();

@@ -41,6 +41,8 @@ pub struct BaoSettings {
 
 /// An engine that can be asked.
 struct Engine {
+    /// The server, and the namespace on it.
+    place: String,
     bao: OpenBao,
     mount: String,
     name: String,
@@ -49,7 +51,11 @@ struct Engine {
 impl Engine {
     fn new(settings: BaoSettings) -> Result<Self, SourceError> {
         let BaoSettings { server, mount, name } = settings;
-        Ok(Self { bao: OpenBao::new(server).map_err(SourceError::Bao)?, mount, name })
+        let place = match &server.namespace {
+            Some(namespace) => format!("{} {namespace}", server.address),
+            None => server.address.to_string(),
+        };
+        Ok(Self { place, bao: OpenBao::new(server).map_err(SourceError::Bao)?, mount, name })
     }
 
     /// `MOUNT/PART/NAME`.
