@@ -11,7 +11,6 @@ use crate::path::RequestPath;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::token::credentials;
-use crate::token::credentials::Credentials;
 
 /// The most header fields that are read.
 const MAX_FIELDS: usize = 256;
@@ -77,12 +76,12 @@ impl<'r> Form<'r> {
         if !text {
             return Err(Reason::HeaderNotUtf8);
         }
-        // Whoever reads the other one takes the request for somebody else's.
-        if policy.takes_tokens()
-            && credentials::in_query(head.path.unwrap_or_default())
-            && credentials::read(head) != Credentials::None
-        {
-            return Err(Reason::CredentialsAmbiguous);
+        // Whoever reads the other ones takes the request for somebody else's.
+        if policy.takes_tokens() {
+            let in_query = credentials::in_query(head.path.unwrap_or_default());
+            if in_query + usize::from(credential.is_some()) > 1 {
+                return Err(Reason::CredentialsAmbiguous);
+            }
         }
         Ok(Self { method, path, host, forwarded: !forwarded.is_empty() })
     }

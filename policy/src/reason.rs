@@ -73,7 +73,7 @@ reasons! {
     ForwardedByMismatch = "forwarded_by_mismatch", 401;
     /// `URI`, `DNS`, `Subject` or `Issuer` is not what the forwarded certificate says.
     ForwardedNamesMismatch = "forwarded_names_mismatch", 401;
-    /// A token in the `Authorization` header and another one in the query.
+    /// A token in the query, and another one there or something in the `Authorization` header.
     CredentialsAmbiguous = "credentials_ambiguous", 400;
     /// The token's `alg` is not one of the provider's.
     TokenAlgorithmNotAllowed = "token_algorithm_not_allowed", 401;

@@ -190,29 +190,23 @@ fn a_client_is_told_what_kind_of_token_would_help() {
     narrow["scope"] = json!("read");
     let (good, narrow) = (issuer.sign(&claims()), issuer.sign(&narrow));
     let checkout = peer(CHECKOUT);
+    let bearer = |token: &str| Some(format!("Bearer {token}"));
     let invalid = Some(r#"Bearer error="invalid_token""#);
+    let request = Some(r#"Bearer error="invalid_request""#);
+    let scope = Some(r#"Bearer error="insufficient_scope""#);
+    let basic = Some("Basic dTpw".to_owned());
+    let joined = Some(format!("Basic dTpw, Bearer {good}"));
     let cases = [
         ("none", "/refunds/1", None, (401, "token_missing"), Some("Bearer")),
-        ("garbage", "/refunds/1", Some("x"), (401, "token_malformed"), invalid),
-        (
-            "no scope",
-            "/refunds/1",
-            Some(narrow.as_str()),
-            (403, "scope_missing"),
-            Some(r#"Bearer error="insufficient_scope""#),
-        ),
-        ("another tenant", "/tenants/b", Some(good.as_str()), (403, "no_rule_matched"), None),
-        ("own tenant", "/tenants/a", Some(good.as_str()), (200, ""), None),
-        (
-            "two",
-            "/refunds/1?access_token=x",
-            Some(good.as_str()),
-            (400, "credentials_ambiguous"),
-            Some(r#"Bearer error="invalid_request""#),
-        ),
+        ("garbage", "/refunds/1", bearer("x"), (401, "token_malformed"), invalid),
+        ("behind another scheme", "/refunds/1", joined, (401, "token_malformed"), invalid),
+        ("no scope", "/refunds/1", bearer(&narrow), (403, "scope_missing"), scope),
+        ("another tenant", "/tenants/b", bearer(&good), (403, "no_rule_matched"), None),
+        ("own tenant", "/tenants/a", bearer(&good), (200, ""), None),
+        ("two", "/refunds/1?access_token=x", bearer(&good), (400, "credentials_ambiguous"), request),
+        ("two kinds", "/refunds/1?access_token=x", basic, (400, "credentials_ambiguous"), request),
     ];
-    for (name, path, token, (status, code), expected) in cases {
-        let value = token.map(|token| format!("Bearer {token}"));
+    for (name, path, value, (status, code), expected) in cases {
         let fields: Vec<(&str, &[u8])> = value.iter().map(|value| ("authorization", value.as_bytes())).collect();
         let outcome = vm.request(&checkout, request_with("GET", path, &fields));
         assert_eq!(answer(&outcome), (status, code.to_owned()), "{name}");

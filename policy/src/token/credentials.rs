@@ -12,7 +12,7 @@ pub(crate) enum Credentials<'h> {
     None,
     /// The text after `Bearer`.
     Bearer(&'h [u8]),
-    /// The scheme `Bearer`, and after it anything but one space and one token.
+    /// The scheme `Bearer`, and after it anything but one space and one token; or `Bearer` behind another scheme.
     Malformed,
 }
 
@@ -26,12 +26,11 @@ pub(crate) fn read<'h>(head: &Head<'h>) -> Credentials<'h> {
     };
     // A program behind the gate may skip white space that it should not: what it could take for a token is one.
     let trimmed = value.trim_ascii_start();
-    let Some((scheme, rest)) = trimmed.split_at_checked(SCHEME.len()) else {
-        return Credentials::None;
+    let Some(rest) = after_scheme(trimmed) else {
+        // Proxies join two fields into one with a comma (RFC 9110 §5.3).
+        let joined = elements(trimmed).any(|element| after_scheme(element.trim_ascii_start()).is_some());
+        return if joined { Credentials::Malformed } else { Credentials::None };
     };
-    if !scheme.eq_ignore_ascii_case(SCHEME) || rest.first().is_some_and(|next| is_token_byte(*next)) {
-        return Credentials::None;
-    }
     match rest.split_first() {
         Some((b' ', token)) if is_token68(token) && trimmed.len() == value.len() && values.next().is_none() => {
             Credentials::Bearer(token)
@@ -40,14 +39,52 @@ pub(crate) fn read<'h>(head: &Head<'h>) -> Credentials<'h> {
     }
 }
 
-/// Whether the request's target carries a token as well (RFC 6750 §2.3).
-pub(crate) fn in_query(path: &[u8]) -> bool {
+/// What comes after the scheme `Bearer`; `None` if the text begins in another way.
+fn after_scheme(text: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
+    let ends = !rest.first().is_some_and(|next| is_token_byte(*next));
+    (ends && scheme.eq_ignore_ascii_case(SCHEME)).then_some(rest)
+}
+
+/// What stands between the commas outside of quoted strings (RFC 9110 §5.6.4). A quotation mark that begins no parameter's
+/// value, or whose string does not end, quotes nothing.
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut length = 0;
+        while let Some((&byte, ahead)) = text.get(length..).and_then(<[u8]>::split_first) {
+            match byte {
+                b',' => break,
+                b'=' => length += 1 + quoted_length(ahead),
+                _ => length += 1,
+            }
+        }
+        let (element, after) = text.split_at_checked(length)?;
+        rest = after.get(1..);
+        Some(element)
+    })
+}
+
+/// How long the quoted string is that the text begins with; 0 if it does not.
+fn quoted_length(text: &[u8]) -> usize {
+    let Some(inner) = text.strip_prefix(b"\"") else { return 0 };
+    let mut escaped = false;
+    let end = inner.iter().position(|&byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.map_or(0, |end| end + 2)
+}
+
+/// How many tokens the request's target carries (RFC 6750 §2.3).
+pub(crate) fn in_query(path: &[u8]) -> usize {
     let query = path.iter().position(|&byte| byte == b'?').and_then(|mark| path.get(mark + 1..)).unwrap_or_default();
     // Some programs divide a query at semicolons too.
-    query.split(|byte| matches!(byte, b'&' | b';')).any(|field| {
-        let name = field.split(|&byte| byte == b'=').next().unwrap_or_default();
-        unescape(name).eq(*b"access_token")
-    })
+    let fields = query.split(|byte| matches!(byte, b'&' | b';'));
+    let names = fields.map(|field| field.split(|&byte| byte == b'=').next().unwrap_or_default());
+    names.filter(|name| unescape(name).eq(*b"access_token")).count()
 }
 
 /// The bytes of a query's name, as programs behind the gate read them.
@@ -117,6 +154,19 @@ mod tests {
             ("NUL", &[b"Bearer a\0"], Credentials::Malformed),
             ("not ASCII", &[b"Bearer \xff"], Credentials::Malformed),
             ("padding in the middle", &[b"Bearer a=b"], Credentials::Malformed),
+            ("another scheme before it", &[b"Basic a, Bearer b"], Credentials::Malformed),
+            ("another scheme before it, without spaces", &[b"Basic a,bEARER b"], Credentials::Malformed),
+            ("two schemes before it", &[b"Basic a, Digest x=\"1\", y=2,\tBearer b"], Credentials::Malformed),
+            ("the scheme alone behind another", &[b"Basic a, Bearer"], Credentials::Malformed),
+            ("nothing before the comma", &[b", Bearer a"], Credentials::Malformed),
+            ("a scheme that begins alike behind another", &[b"Basic a, BearerX b"], Credentials::None),
+            ("the scheme as a word of another", &[b"Basic Bearer a"], Credentials::None),
+            ("the scheme in quotes", &[b"Digest x=\"a, Bearer b\", y=1"], Credentials::None),
+            ("the scheme in quotes with an escape", &[b"Digest x=\"a\\\", Bearer b\""], Credentials::None),
+            ("behind an escape that is escaped", &[b"Digest x=\"a\\\\\", Bearer b"], Credentials::Malformed),
+            ("behind quotes", &[b"Digest x=\"a,\", Bearer b"], Credentials::Malformed),
+            ("behind quotes that do not end", &[b"Digest x=\"a, Bearer b"], Credentials::Malformed),
+            ("between quotes of no value", &[b"Basic \", Bearer a, Basic \""], Credentials::Malformed),
             ("two headers", &[b"Bearer a", b"Bearer b"], Credentials::Malformed),
             ("two headers of one value", &[b"Bearer a", b"Bearer a"], Credentials::Malformed),
         ];
@@ -127,23 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_the_query_is_found_however_it_is_written() {
+    fn tokens_in_the_query_are_found_however_they_are_written() {
         let cases = [
-            ("/a", false),
-            ("/a?x=1", false),
-            ("/a?access_token=t", true),
-            ("/a?x=1&access_token=t", true),
-            ("/a?x=1;access_token=t", true),
-            ("/a?access_token", true),
-            ("/a?access%5Ftoken=t", true),
-            ("/a?%61ccess_token=t", true),
-            ("/a?y=?access_token=t", false),
-            ("/a?access_tokens=t", false),
-            ("/a?xaccess_token=t", false),
-            ("/a?x=access_token", false),
-            ("/access_token=t", false),
-            ("/a?access%5_token=t", false),
-            ("/a?%", false),
+            ("/a", 0),
+            ("/a?x=1", 0),
+            ("/a?access_token=t", 1),
+            ("/a?x=1&access_token=t", 1),
+            ("/a?x=1;access_token=t", 1),
+            ("/a?access_token", 1),
+            ("/a?access%5Ftoken=t", 1),
+            ("/a?%61ccess_token=t", 1),
+            ("/a?access_token=t&access_token=u", 2),
+            ("/a?access_token=t&x=1;access%5ftoken=t", 2),
+            ("/a?y=?access_token=t", 0),
+            ("/a?access_tokens=t", 0),
+            ("/a?xaccess_token=t", 0),
+            ("/a?x=access_token", 0),
+            ("/access_token=t", 0),
+            ("/a?access%5_token=t", 0),
+            ("/a?%", 0),
         ];
         for (path, expected) in cases {
             assert_eq!(in_query(path.as_bytes()), expected, "{path}");

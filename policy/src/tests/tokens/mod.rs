@@ -132,14 +132,27 @@ fn a_bad_token_is_refused_whatever_the_rules_say() {
 }
 
 #[test]
-fn a_token_in_the_query_beside_one_in_the_header_is_ambiguous() {
+fn a_token_in_the_query_beside_other_credentials_is_ambiguous() {
     let mut gate = Gate::new(|_| {});
-    let header = format!("Bearer {}", gate.corp.sign(&claims("corp")));
-    let answer = gate.ask(None, "/?access_token=x", &[&header]);
-    assert_eq!((answer.reason, answer.reason.status()), (Reason::CredentialsAmbiguous, 400));
-    assert_eq!(answer.challenge, Some(r#"Bearer error="invalid_request""#));
-    assert_eq!(gate.ask(None, "/?access_token=x", &[]).reason, Reason::RuleMatched, "no token of the gate's");
-    assert_eq!(gate.ask(None, "/?access_token=x", &["Bearer"]).reason, Reason::CredentialsAmbiguous);
+    let token = format!("Bearer {}", gate.corp.sign(&claims("corp")));
+    let cases: [(&str, &str, &[&str], Reason); 8] = [
+        ("beside a token", "/?access_token=x", &[&token], Reason::CredentialsAmbiguous),
+        ("beside the scheme alone", "/?access_token=x", &["Bearer"], Reason::CredentialsAmbiguous),
+        ("beside another scheme", "/?access_token=x", &["Basic dTpw"], Reason::CredentialsAmbiguous),
+        ("beside nothing in the header", "/?access_token=x", &[""], Reason::CredentialsAmbiguous),
+        ("twice", "/?access_token=x&access_token=x", &[], Reason::CredentialsAmbiguous),
+        ("alone, no token of the gate's", "/?access_token=x", &[], Reason::RuleMatched),
+        ("another scheme alone", "/", &["Basic dTpw"], Reason::RuleMatched),
+        ("another scheme and a token in one field", "/", &["Basic dTpw, Bearer x"], Reason::TokenMalformed),
+    ];
+    for (name, path, headers, reason) in cases {
+        let answer = gate.ask(None, path, headers);
+        assert_eq!(answer.reason, reason, "{name}");
+        if reason == Reason::CredentialsAmbiguous {
+            let challenge = Some(r#"Bearer error="invalid_request""#);
+            assert_eq!((answer.reason.status(), answer.challenge), (400, challenge), "{name}");
+        }
+    }
 }
 
 /// RFC 8705, each way in which the binding fails by its own reason.
