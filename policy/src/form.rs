@@ -3,6 +3,9 @@
 //! What two programs could read in two ways is refused here: things that may occur once and occur twice, names that disagree,
 //! attempts to reach the gate's own headers.
 
+use std::ops::RangeInclusive;
+
+use crate::ascii;
 use crate::decide::Head;
 use crate::forwarded::Fields;
 use crate::forwarded::is_forwarded_header;
@@ -11,9 +14,16 @@ use crate::path::RequestPath;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::token::credentials;
+use crate::token::credentials::is_token_byte;
 
 /// The most header fields that are read.
 const MAX_FIELDS: usize = 256;
+
+/// What most names of fields are made of.
+const PLAIN_NAME: [RangeInclusive<u8>; 3] = [b'-'..=b'-', b'0'..=b'9', b'a'..=b'z'];
+
+/// What most values of fields are made of: text that is UTF-8 and holds nothing but HTAB that controls anything.
+const PLAIN_VALUE: [RangeInclusive<u8>; 2] = [b'\t'..=b'\t', b' '..=b'~'];
 
 /// What the gate's own headers begin with, in lower case.
 const OWN_PREFIX: &[u8] = b"x-portcullis-";
@@ -41,6 +51,7 @@ impl<'r> Form<'r> {
         let mut host = None;
         let mut credential = None;
         let mut duplicated = head.duplicated;
+        let mut malformed = false;
         let mut forbidden = false;
         let mut forwarded = Fields::default();
         let mut text = true;
@@ -53,7 +64,14 @@ impl<'r> Form<'r> {
                 duplicated |= credential.replace(value).is_some();
             }
             forwarded.add(name, value);
-            text &= str::from_utf8(value).is_ok();
+            malformed |= !is_name(name);
+            if !ascii::is_made_of(value, &PLAIN_VALUE) {
+                malformed |= value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
+                text &= str::from_utf8(value).is_ok();
+            }
+        }
+        if malformed {
+            return Err(Reason::HeaderMalformed);
         }
         if duplicated || forwarded.duplicated {
             return Err(Reason::HeaderDuplicated);
@@ -110,9 +128,61 @@ pub(crate) fn folds_to(name: &[u8], prefix: &[u8]) -> bool {
         })
 }
 
+/// The name of a field: a token (RFC 9110 §5.1, §5.6.2).
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && (ascii::is_made_of(name, &PLAIN_NAME) || name.iter().copied().all(is_token_byte))
+}
+
 /// A token of RFC 9110 §5.6.2 without small letters. Methods are told apart by case (§9.1), but many programs behind a
 /// gate capitalize them: `delete` must not slip past a rule about `DELETE`.
 fn is_method(bytes: &[u8]) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let allowed = |byte: &u8| is_token_byte(*byte) && !byte.is_ascii_lowercase();
     !bytes.is_empty() && bytes.iter().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Refusal = Option<Reason>;
+
+    /// Why a request with these fields is refused before any rule is asked.
+    fn refusal(fields: &[(&[u8], &[u8])]) -> Refusal {
+        let policy = Policy::from_json(br#"{"version": 1, "rules": []}"#).unwrap();
+        let head = Head { method: Some(b"GET"), path: Some(b"/"), fields: fields.to_vec(), ..Head::default() };
+        Form::read(&head, &policy).err()
+    }
+
+    #[test]
+    fn names_are_tokens_and_values_hold_no_control_characters() {
+        let long = [&[b'a'; 64][..], b"\x7f"].concat();
+        let cases: &[(&str, &[u8], &[u8], Refusal)] = &[
+            ("text", b"x-a", b"a b; c=\"d\"", None),
+            ("every character of a token", b"!#$%&'*+-.^_`|~09azAZ", b"1", None),
+            ("an empty value", b"x-a", b"", None),
+            ("a tab", b"x-a", b"a\tb", None),
+            ("UTF-8", b"x-a", "b\u{fc}cher".as_bytes(), None),
+            ("Latin-1", b"x-a", b"b\xfccher", Some(Reason::HeaderNotUtf8)),
+            ("an empty name", b"", b"1", Some(Reason::HeaderMalformed)),
+            ("a blank in the name", b"x a", b"1", Some(Reason::HeaderMalformed)),
+            ("a blank behind the name", b"host ", b"1", Some(Reason::HeaderMalformed)),
+            ("a colon in the name", b"x:a", b"1", Some(Reason::HeaderMalformed)),
+            ("a pseudo-header among the fields", b":path", b"/b", Some(Reason::HeaderMalformed)),
+            ("a slash in the name", b"x/a", b"1", Some(Reason::HeaderMalformed)),
+            ("a line feed in the name", b"x-a\nhost", b"1", Some(Reason::HeaderMalformed)),
+            ("a NUL in the name", b"x-a\0", b"1", Some(Reason::HeaderMalformed)),
+            ("UTF-8 in the name", "x-\u{fc}".as_bytes(), b"1", Some(Reason::HeaderMalformed)),
+            ("a NUL", b"x-a", b"a\0b", Some(Reason::HeaderMalformed)),
+            ("a line feed", b"x-a", b"a\nhost: b", Some(Reason::HeaderMalformed)),
+            ("a carriage return", b"x-a", b"a\r", Some(Reason::HeaderMalformed)),
+            ("a folded line", b"x-a", b"a\r\n b", Some(Reason::HeaderMalformed)),
+            ("delete", b"x-a", b"a\x7f", Some(Reason::HeaderMalformed)),
+            ("delete at the end of much text", b"x-a", &long, Some(Reason::HeaderMalformed)),
+            ("an escape beside UTF-8", b"x-a", "\u{fc}\u{1b}[0m".as_bytes(), Some(Reason::HeaderMalformed)),
+            ("a NUL beside Latin-1", b"x-a", b"\xfc\0", Some(Reason::HeaderMalformed)),
+        ];
+        for (name, field, value, want) in cases {
+            assert_eq!(refusal(&[(field, value)]), *want, "{name}");
+        }
+    }
 }

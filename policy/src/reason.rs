@@ -53,6 +53,9 @@ reasons! {
     HeaderDuplicated = "header_duplicated", 400;
     /// A header tries to reach one of the gate's own.
     HeaderForbidden = "header_forbidden", 400;
+    /// A header that no program should hand on: its name is not a token, or its value holds a control character (RFC 9110
+    /// §5.1, §5.5).
+    HeaderMalformed = "header_malformed", 400;
     /// The value of a header is not UTF-8: programs behind the gate would each guess at it.
     HeaderNotUtf8 = "header_not_utf8", 400;
     /// A forwarded certificate (`x-forwarded-client-cert`, `client-cert`) from a peer that is not a forwarder.

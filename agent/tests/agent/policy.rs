@@ -152,6 +152,8 @@ fn each_line_is_answered_in_the_documented_form() {
             nobody,
         ),
         ("bytes in a header", json!({"headers": [["x", {"base64": "/w=="}]]}), deny(400, "header_not_utf8"), json!({})),
+        ("a NUL in a header", json!({"headers": [["x", "a\0"]]}), deny(400, "header_malformed"), json!({})),
+        ("a header without a name", json!({"headers": [["", "a"]]}), deny(400, "header_malformed"), json!({})),
         ("two hosts", json!({"headers": [["Host", "a.example"]]}), deny(400, "host_ambiguous"), json!({})),
         ("a path twice", json!({"headers": [[":path", "/orders/1"]]}), deny(400, "header_duplicated"), json!({})),
     ];

@@ -346,6 +346,8 @@ fn header_fields() -> Vec<Row> {
             .header("x-original-url", "/orders/1")
             .header("x-rewrite-url", "/orders/1"),
         get("value that is not UTF-8", deny(HeaderNotUtf8)).header("x-odd", b"\xff\xfe"),
+        get("value with a control character", deny(HeaderMalformed)).header("x-odd", b"a\x07").envoy(Refuses(&[400])),
+        get("value with a tab", read()).header("x-odd", b"a\tb"),
         get("empty value", read()).header("x-odd", b""),
         get("same field twice", read()).header("x-odd", b"1").header("x-odd", b"2"),
         get("connection names one of ours", deny(HeaderForbidden))

@@ -9,7 +9,8 @@ const PAIRS_MAX: usize = 1024;
 /// Most bytes of serialised pairs that Envoy's host takes (`PROXY_WASM_HOST_PAIRS_MAX_BYTES`).
 const PAIRS_MAX_BYTES: usize = 1024 * 1024;
 
-/// Header fields in order, duplicates kept; names in lower case, values any bytes but NUL, CR and LF.
+/// Header fields in order, duplicates kept; names in lower case, values any bytes but NUL, CR and LF, unless a test wants
+/// what no codec lets through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(Vec<u8>, Vec<u8>)>);
 
@@ -36,6 +37,15 @@ impl Headers {
         }
         headers.0.sort_by_key(|(name, _)| !name.starts_with(b":"));
         headers
+    }
+
+    /// Fields that no codec of Envoy hands on, as they are.
+    pub fn of_no_codec<N, V>(fields: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        Self(fields.into_iter().map(|(name, value)| (name.as_ref().to_vec(), value.as_ref().to_vec())).collect())
     }
 
     /// The fields, in order.

@@ -63,7 +63,7 @@ fn open() -> &'static Policy {
 
 /// `name: value` lines, pseudo-headers among them: nothing ambiguous is let in, and the explanation comes to the same end.
 pub(crate) fn head(bytes: &[u8]) {
-    let pairs = bytes.split(|byte| *byte == b'\n').map(|line| {
+    let pairs = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
         let colon = line.iter().skip(1).position(|byte| *byte == b':').map_or(line.len(), |position| position + 1);
         (&line[..colon], line.get(colon + 1..).unwrap_or_default())
     });
@@ -99,8 +99,12 @@ pub(crate) fn head(bytes: &[u8]) {
     for single in [":method", ":path", ":authority"] {
         assert!(pairs.iter().filter(|(name, _)| *name == single.as_bytes()).count() <= 1, "`{single}` more than once");
     }
-    assert!(request.head.fields.iter().all(|(_, value)| str::from_utf8(value).is_ok()));
     for (name, value) in &request.head.fields {
+        assert!(
+            !name.is_empty()
+                && name.iter().all(|byte| byte.is_ascii_graphic() && !br#""(),/:;<=>?@[\]{}"#.contains(byte))
+        );
+        assert!(str::from_utf8(value).is_ok_and(|text| !text.chars().any(|c| c.is_ascii_control() && c != '\t')));
         let hop_by_hop = name.eq_ignore_ascii_case(b"connection");
         assert!(!hop_by_hop || !value.split(|byte| *byte == b',').any(|option| is_own_header(option.trim_ascii())));
     }

@@ -86,9 +86,10 @@ fn each_check_comes_after_the_one_before_it() {
     const LATIN: (&[u8], &[u8]) = (b"x-name", b"J\xf6rg");
     const TOKEN: (&[u8], &[u8]) = (b"Authorization", b"Bearer x");
     const HOST: (&[u8], &[u8]) = (b"Host", b"other.example");
+    const BELL: (&[u8], &[u8]) = (b"x-name", b"J\x07");
 
     let policy = policy(POLICY);
-    let mut fields = vec![CONNECTION, XFCC, LATIN, CLIENT_CERT, TOKEN, HOST];
+    let mut fields = vec![CONNECTION, XFCC, LATIN, CLIENT_CERT, TOKEN, HOST, BELL];
     fields.resize(300, (b"x", b""));
     let certificate = |id: &str| Synthetic {
         alternative_names: vec![AlternativeName::Uri(id.to_owned())],
@@ -114,7 +115,8 @@ fn each_check_comes_after_the_one_before_it() {
         token: Bearer::Refused(TokenError::Malformed),
     };
     let steps: &[(Reason, Option<&str>, Repair)] = &[
-        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(6)),
+        (Reason::TooManyHeaders, None, |world| world.head.fields.truncate(7)),
+        (Reason::HeaderMalformed, None, |world| world.head.fields.truncate(6)),
         (Reason::HeaderDuplicated, None, |world| world.head.duplicated = false),
         (Reason::MethodInvalid, None, |world| world.head.method = Some(b"GET")),
         (Reason::PathEmptySegment, None, |world| world.head.path = Some(b"/both?access_token=x")),

@@ -108,8 +108,8 @@ fn hex(digit: u8) -> Option<u8> {
     crate::hex::digit(digit)
 }
 
-/// A character of a scheme's name (RFC 9110 §5.6.2).
-fn is_token_byte(byte: u8) -> bool {
+/// A character of a token (RFC 9110 §5.6.2), such as a scheme's name or a field's.
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
