@@ -59,7 +59,7 @@ impl<'r> Form<'r> {
             if name.eq_ignore_ascii_case(b"host") {
                 duplicated |= host.replace(value).is_some();
             } else if name.eq_ignore_ascii_case(b"connection") {
-                forbidden |= value.split(|&byte| byte == b',').any(|option| is_identity_header(option.trim_ascii()));
+                forbidden |= value.split(|&byte| byte == b',').any(|option| must_stay(option.trim_ascii()));
             } else if name.eq_ignore_ascii_case(b"authorization") {
                 duplicated |= credential.replace(value).is_some();
             }
@@ -105,9 +105,15 @@ impl<'r> Form<'r> {
     }
 }
 
+/// Whether no option of `Connection` may be this name: a hop that honours it takes the header of that name away (RFC 9110
+/// §7.6.1), and who asks, or whom, is not what arrives. What rules say of other headers holds of the request as it came.
+fn must_stay(name: &[u8]) -> bool {
+    let decisive = [&b"authorization"[..], b"host", b"proxy-authorization"];
+    is_identity_header(name) || decisive.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// Whether a server behind the gate could take a header of this name for a word about who asks: the gate's own, or a
-/// forwarded certificate. No option of `Connection` may name one, and none arrives in trailers, which a server may join to
-/// the header (RFC 9110 §6.5.1).
+/// forwarded certificate. None arrives in trailers, which a server may join to the header (RFC 9110 §6.5.1).
 pub fn is_identity_header(name: &[u8]) -> bool {
     is_own_header(name) || is_forwarded_header(name)
 }
@@ -151,6 +157,25 @@ mod tests {
         let policy = Policy::from_json(br#"{"version": 1, "rules": []}"#).unwrap();
         let head = Head { method: Some(b"GET"), path: Some(b"/"), fields: fields.to_vec(), ..Head::default() };
         Form::read(&head, &policy).err()
+    }
+
+    #[test]
+    fn connection_does_not_take_away_who_asks_or_whom() {
+        let cases: &[(&str, &[u8], Refusal)] = &[
+            ("nothing", b"", None),
+            ("close", b"close", None),
+            ("another header", b"keep-alive, x-other", None),
+            ("a header that begins alike", b"hosts, authorization-info", None),
+            ("the token", b"authorization", Some(Reason::HeaderForbidden)),
+            ("the token, after another option", b"close,\tAuthorization ,x", Some(Reason::HeaderForbidden)),
+            ("a proxy's credentials", b"Proxy-Authorization", Some(Reason::HeaderForbidden)),
+            ("the host", b"close, host", Some(Reason::HeaderForbidden)),
+            ("one of the gate's own", b"X_Portcullis-Roles", Some(Reason::HeaderForbidden)),
+            ("a forwarded certificate", b"client-cert", Some(Reason::HeaderForbidden)),
+        ];
+        for (name, options, want) in cases {
+            assert_eq!(refusal(&[(b"Connection", options)]), *want, "{name}");
+        }
     }
 
     #[test]

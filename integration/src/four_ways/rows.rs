@@ -359,6 +359,10 @@ fn header_fields() -> Vec<Row> {
         get("connection names an alias of ours", deny(HeaderForbidden))
             .header("connection", "x_portcullis.rule")
             .envoy(without_connection()),
+        get("connection names the credentials", deny(HeaderForbidden))
+            .header("connection", "close, Authorization")
+            .envoy(without_connection()),
+        get("connection names the host", deny(HeaderForbidden)).header("connection", "host").envoy(Refuses(&[400])),
         get("connection names another", read()).header("connection", "x-other"),
         many(90, read()),
         many(1_000, deny(TooManyHeaders)).envoy(Refuses(&[400, 431])),
