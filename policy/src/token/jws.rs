@@ -92,8 +92,7 @@ fn read_header(bytes: &[u8]) -> Result<(Algorithm, Option<String>), TokenError> 
     if header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
         return Err(TokenError::HeaderInvalid);
     }
-    let content_type = text(header.get("cty"))?;
-    if header.contains_key("enc") || content_type.is_some_and(|cty| cty.eq_ignore_ascii_case("jwt")) {
+    if header.contains_key("enc") || text(header.get("cty"))?.is_some_and(is_jwt) {
         return Err(TokenError::Nested);
     }
     text(header.get("typ"))?;
@@ -101,6 +100,11 @@ fn read_header(bytes: &[u8]) -> Result<(Algorithm, Option<String>), TokenError> 
     let name = text(header.get("alg"))?.ok_or(TokenError::HeaderInvalid)?;
     let algorithm = Algorithm::parse(name).ok_or(TokenError::AlgorithmNotAllowed)?;
     Ok((algorithm, kid))
+}
+
+/// Whether a content type says that the payload is a token. `application/` may be left out (RFC 7515 §4.1.10).
+fn is_jwt(content_type: &str) -> bool {
+    ["jwt", "application/jwt"].iter().any(|known| content_type.eq_ignore_ascii_case(known))
 }
 
 /// A parameter that is a string where it is present.

@@ -202,6 +202,7 @@ fn malformed_tokens_are_told_apart() {
     use TokenError::HeaderInvalid;
     use TokenError::Malformed;
     use TokenError::Nested;
+    use TokenError::SignatureInvalid;
 
     let (header, rest) = ES256_TOKEN.split_once('.').expect("three parts");
     let (payload, signature) = rest.split_once('.').expect("three parts");
@@ -237,6 +238,9 @@ fn malformed_tokens_are_told_apart() {
         ("b64 false without crit", headed(r#"{"alg":"ES256","b64":false}"#), HeaderInvalid),
         ("kid a number", headed(r#"{"alg":"ES256","kid":1}"#), HeaderInvalid),
         ("a token in a token", headed(r#"{"alg":"ES256","cty":"JWT"}"#), Nested),
+        ("a token in a token, at length", headed(r#"{"alg":"ES256","cty":"application/jwt"}"#), Nested),
+        ("a token in a token, at length and in capitals", headed(r#"{"alg":"ES256","cty":"Application/JWT"}"#), Nested),
+        ("content of another type", headed(r#"{"alg":"ES256","cty":"application/jwt+x"}"#), SignatureInvalid),
         ("enc", headed(r#"{"alg":"ES256","enc":"A128GCM"}"#), Nested),
     ];
     let set = keys(json!([p256()]));
