@@ -127,6 +127,7 @@ pub(super) fn make(now: UnixTime) -> (BTreeMap<&'static str, Peer>, String) {
     add("expired just now", ours.leaf().valid(now - DAY, now - 1).uri(CHECKOUT), true, false);
     add("not yet valid", ours.leaf().valid(now + DAY, now + 2 * DAY).uri(CHECKOUT), true, false);
     add("NUL in a name", valid().dns("a.reader.acme.example\0.evil.example"), true, true);
+    add("dot behind a name", valid().dns("a.reader.acme.example."), true, true);
     add("stranger", theirs.leaf().valid(now - DAY, now + DAY).uri(CHECKOUT), false, false);
     add("stranger, expired", theirs.leaf().valid(now - 2 * DAY, now - DAY).uri(CHECKOUT), false, false);
     (peers, ours.pem())

@@ -452,6 +452,7 @@ fn states() -> Vec<Row> {
         get("of another authority", "stranger", deny(CertificateNotValidated)).envoy(NoHandshake),
         get("of another authority and expired", "stranger, expired", deny(CertificateNotValidated)).envoy(NoHandshake),
         get("a NUL in a name", "NUL in a name", deny(CertificateUnreadable)),
+        get("a dot behind a name", "dot behind a name", deny(CertificateUnreadable)),
         get("revoked by serial", "revoked", deny(CertificateRevoked)).policy(Policy::Emergency),
         get("revoked by hash", "cart", deny(CertificateRevoked)).policy(Policy::Emergency),
         get("issued before the brake", "issued long ago", deny(CertificateDistrusted)).policy(Policy::Emergency),

@@ -35,6 +35,8 @@ fn a_name_that_cannot_be_read_makes_the_whole_certificate_unreadable() {
         ("UTF-8 in a DNS name", leaf().uri(CHECKOUT).dns("b\u{fc}cher.example")),
         ("UTF-8 in a URI", leaf().uri(CHECKOUT).uri("urn:b\u{fc}cher")),
         ("an empty DNS name", leaf().uri(CHECKOUT).name(DNS, b"")),
+        ("a dot at the end of a DNS name", leaf().uri(CHECKOUT).dns("a.example.")),
+        ("two dots in a DNS name", leaf().uri(CHECKOUT).dns("a..example")),
         ("an empty URI beside", leaf().uri(CHECKOUT).name(URI, b"")),
         ("an address of five bytes", leaf().uri(CHECKOUT).name(IP, [10, 0, 0, 1, 0])),
         ("an address with its mask", leaf().uri(CHECKOUT).name(IP, [10, 0, 0, 1, 255, 0, 0, 0])),

@@ -19,6 +19,14 @@ pub enum CertificateError {
     #[error("extension `{0}` occurs twice")]
     DuplicateExtension(String),
 
+    /// A DNS name with a dot at its beginning or end, or two in a row: not in the syntax that RFC 5280 §4.2.1.6 asks for, and
+    /// a resolver may still take it for the name without.
+    #[error("alternative name {index} is a DNS name with an empty label")]
+    EmptyLabel {
+        /// Which of the alternative names, from 0.
+        index: usize,
+    },
+
     /// An alternative name without a character in it.
     #[error("alternative name {index} is empty")]
     EmptyName {

@@ -14,7 +14,7 @@ use super::oid;
 pub enum AlternativeName {
     /// `directoryName`.
     Directory(DistinguishedName),
-    /// `dNSName`; printable ASCII, in the certificate's case.
+    /// `dNSName`; printable ASCII, in the certificate's case, no label empty.
     Dns(String),
     /// `ediPartyName`, undecoded.
     EdiParty(Box<[u8]>),
@@ -66,7 +66,7 @@ pub(super) fn parse(extension: &[u8]) -> Result<Vec<AlternativeName>, Certificat
         let index = names.len();
         names.push(match element.tag {
             0x81 => AlternativeName::Email(ascii(element.contents, index)?),
-            0x82 => AlternativeName::Dns(ascii(element.contents, index)?),
+            0x82 => AlternativeName::Dns(dns(element.contents, index)?),
             0x86 => AlternativeName::Uri(ascii(element.contents, index)?),
             0x87 => AlternativeName::Ip(address(element.contents, index)?),
             _ => uncommon(element).ok_or(MALFORMED)?,
@@ -86,6 +86,12 @@ fn ascii(contents: &[u8], index: usize) -> Result<String, CertificateError> {
         return Err(CertificateError::NameCharacter { index, byte });
     }
     Ok(contents.iter().copied().map(char::from).collect())
+}
+
+/// A DNS name that no program can take for one without its dots.
+fn dns(contents: &[u8], index: usize) -> Result<String, CertificateError> {
+    let name = ascii(contents, index)?;
+    if name.split('.').any(str::is_empty) { Err(CertificateError::EmptyLabel { index }) } else { Ok(name) }
 }
 
 fn address(contents: &[u8], index: usize) -> Result<IpAddr, CertificateError> {
