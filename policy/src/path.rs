@@ -120,7 +120,12 @@ fn decode(raw: &[u8]) -> Result<Cow<'_, str>, Reason> {
     if decoded.windows(3).any(|window| window.strip_prefix(b"%").and_then(escape).is_some()) {
         return Err(Reason::PathDoubleEncoding);
     }
-    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Reason::PathNotUtf8)
+    let decoded = String::from_utf8(decoded).map_err(|_| Reason::PathNotUtf8)?;
+    // Beyond ASCII there are more: U+0080 to U+009F, of which some end a line.
+    if decoded.chars().any(char::is_control) {
+        return Err(Reason::PathInvalidCharacter);
+    }
+    Ok(Cow::Owned(decoded))
 }
 
 /// The byte that two hexadecimal digits stand for, and what comes after them.
@@ -204,6 +209,10 @@ mod tests {
             ("an escaped line feed", b"/a%0aX: y", Err(PathInvalidCharacter)),
             ("only an escaped line feed", b"/a%0ab", Err(PathInvalidCharacter)),
             ("an escaped delete", b"/a%7f", Err(PathInvalidCharacter)),
+            ("the first control character beyond ASCII", b"/a%C2%80b", Err(PathInvalidCharacter)),
+            ("a line's end beyond ASCII", b"/a%c2%85b", Err(PathInvalidCharacter)),
+            ("the last control character beyond ASCII", b"/a%c2%9f", Err(PathInvalidCharacter)),
+            ("the character after it", b"/a%c2%a0", Ok("/a\u{a0}")),
             ("a parameter", b"/a;b=c", Err(PathParameter)),
             ("dots with a parameter", b"/a/..;/admin", Err(PathParameter)),
             ("an escaped semicolon", b"/a/..%3b/admin", Err(PathParameter)),
@@ -276,7 +285,7 @@ mod tests {
             pieces in proptest::collection::vec(
                 prop_oneof![
                     Just("/".to_owned()), Just(".".to_owned()), Just("..".to_owned()), Just("a".to_owned()),
-                    "%[0-9a-f]{2}", "[ -~]", "%25", "\\?"
+                    "%[0-9a-f]{2}", "%c2%[89ab][0-9a-f]", "[ -~]", "%25", "\\?"
                 ],
                 0..12,
             ),
@@ -291,7 +300,7 @@ mod tests {
                 for segment in others.iter().chain([last]) {
                     prop_assert!(segment != "." && segment != "..");
                     prop_assert!(!segment.contains(['/', '\\', ';', '\0']));
-                    prop_assert!(!segment.chars().any(|character| character.is_ascii_control()));
+                    prop_assert!(!segment.chars().any(|character| character.is_control()));
                 }
                 // What no proxy would rewrite does not depend on the policy's word about it.
                 if let Ok(as_it_is) = RequestPath::parse(target.as_bytes(), AS_IT_IS) {

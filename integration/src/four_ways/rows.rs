@@ -132,6 +132,7 @@ fn paths() -> Vec<Row> {
         ("fragment in the query", b"/files/a?b#c".to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("space", b"/files/a b".to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("tab", b"/files/a\tb".to_vec(), deny(PathInvalidCharacter), refused.clone()),
+        ("escaped control character beyond ASCII", b"/files/a%C2%85".to_vec(), deny(PathInvalidCharacter), Same),
         ("delete", b"/files/a\x7f".to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("raw UTF-8", "/files/b\u{fc}cher".as_bytes().to_vec(), deny(PathInvalidCharacter), refused.clone()),
         ("raw bytes", b"/files/\xff\xfe".to_vec(), deny(PathInvalidCharacter), refused.clone()),

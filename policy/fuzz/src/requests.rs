@@ -27,9 +27,7 @@ pub(crate) fn path(bytes: &[u8]) {
         assert!(others.iter().all(|segment| !segment.is_empty()));
         for segment in path.segments() {
             assert!(segment != "." && segment != "..");
-            assert!(
-                !segment.contains(['/', '\\', ';']) && !segment.chars().any(|character| character.is_ascii_control())
-            );
+            assert!(!segment.contains(['/', '\\', ';']) && !segment.chars().any(|character| character.is_control()));
         }
         // What needs no rewriting does not depend on whether the proxy would.
         if let Ok(plain) = &plain {
