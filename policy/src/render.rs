@@ -9,7 +9,6 @@ mod tokens;
 use std::collections::BTreeMap;
 use std::io;
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde::Serializer;
 use sha2::Digest;
@@ -465,5 +464,5 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn time(instant: UnixTime) -> String {
-    Timestamp::from_second(instant.0).map(|instant| instant.to_string()).unwrap_or_default()
+    instant.to_rfc3339().unwrap_or_default()
 }

@@ -1,6 +1,5 @@
 //! What a certificate says, in the form of the peers of a policy's `tests:`: for records that can be decided again.
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::AlternativeName;
@@ -88,10 +87,10 @@ impl Leaf {
         names.serial = Some(serial(&self.serial)?);
         names.sha256 = Some(Hex(&self.sha256).to_string());
         names.spki_sha256 = Some(Hex(&self.spki_sha256).to_string());
-        names.not_before = Some(instant(self.not_before)?);
+        names.not_before = Some(self.not_before.to_rfc3339()?);
         // What is thought of is valid for ever.
         if self.not_after != UnixTime(i64::MAX) {
-            names.not_after = Some(instant(self.not_after)?);
+            names.not_after = Some(self.not_after.to_rfc3339()?);
         }
         Some(Description(names))
     }
@@ -138,10 +137,6 @@ fn attributes(name: &DistinguishedName) -> Option<Entries<String, String>> {
 
 fn serial(serial: &[u8]) -> Option<String> {
     if serial.is_empty() { Some("00".to_owned()) } else { bounded(&Hex(serial).to_string()) }
-}
-
-fn instant(time: UnixTime) -> Option<String> {
-    Timestamp::from_second(time.0).ok().map(|instant| instant.to_string())
 }
 
 fn push(list: &mut OneOrMany, text: String) -> Option<()> {

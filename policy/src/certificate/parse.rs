@@ -16,6 +16,7 @@ use super::label;
 use super::names::AlternativeName;
 use super::oid;
 use crate::spiffe::SpiffeId;
+use crate::time::EPOCH;
 use crate::time::UnixTime;
 
 /// The largest certificate that is read, in bytes.
@@ -226,11 +227,9 @@ fn time(element: Element<'_>) -> Option<UnixTime> {
         return None;
     };
     let year = i16::from(century) * 100 + i16::from(pair(year)?);
-    // Not through `jiff::Timestamp`: it ends a day before 99991231235959Z, which says "never" (RFC 5280 §4.1.2.5).
     let date = jiff::civil::Date::new(year, pair(month)?, pair(day)?).ok()?;
     let time = jiff::civil::Time::new(pair(hour)?, pair(minute)?, pair(second)?, 0).ok()?;
-    let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
-    Some(UnixTime(DateTime::from_parts(date, time).duration_since(epoch).as_secs()))
+    Some(UnixTime(DateTime::from_parts(date, time).duration_since(EPOCH).as_secs()))
 }
 
 /// Two decimal digits.

@@ -1,7 +1,5 @@
 //! Text of a document to values: names, times, hashes, attributes.
 
-use jiff::Timestamp;
-
 use crate::certificate::DistinguishedName;
 use crate::error::PolicyProblem;
 use crate::hex;
@@ -36,10 +34,7 @@ pub(super) fn bad(text: &str, expected: &'static str) -> PolicyProblem {
 /// Takes an instant (RFC 3339) without a fraction of a second: certificates have none either, and either way of rounding
 /// would be wrong for somebody.
 pub(super) fn time(text: &str) -> Result<UnixTime, PolicyProblem> {
-    let instant: Option<Timestamp> = text.parse().ok();
-    let whole = instant.filter(|instant| instant.subsec_nanosecond() == 0);
-    let whole = whole.ok_or_else(|| bad(text, "a time in whole seconds such as `2026-11-01T00:00:00Z`"))?;
-    Ok(UnixTime(whole.as_second()))
+    UnixTime::parse_whole(text).ok_or_else(|| bad(text, "a time in whole seconds such as `2026-11-01T00:00:00Z`"))
 }
 
 /// Takes a length of time in seconds: `90s`, `15m`, `24h`, `30d`.

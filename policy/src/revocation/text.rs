@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Brake;
@@ -73,5 +72,5 @@ pub(crate) fn version_with(policy: String, revocations: &Revocations) -> String 
 }
 
 fn time(instant: UnixTime) -> String {
-    Timestamp::from_second(instant.0).map(|instant| instant.to_string()).unwrap_or_default()
+    instant.to_rfc3339().unwrap_or_default()
 }

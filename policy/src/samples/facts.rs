@@ -6,8 +6,6 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
-
 use super::SampleRequest;
 use crate::decide::Peer;
 use crate::requirement::Header;
@@ -120,7 +118,7 @@ impl fmt::Display for Facts {
         sni.iter().try_for_each(|sni| write!(f, " to {sni}"))?;
         tls_version.iter().try_for_each(|version| write!(f, " over {version}"))?;
         headers.iter().try_for_each(|(name, value)| write!(f, " with {name}: {value}"))?;
-        let now = now.and_then(|now| Timestamp::from_second(now.0).ok());
+        let now = now.and_then(UnixTime::to_rfc3339);
         now.map_or(Ok(()), |now| write!(f, " at {now}"))
     }
 }

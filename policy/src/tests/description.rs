@@ -63,6 +63,7 @@ fn a_described_certificate_is_to_every_policy_what_it_was() {
             },
         ),
         ("an attribute twice", Synthetic { subject: [facts().subject, facts().subject].concat(), ..unnamed() }),
+        ("no end", Synthetic { not_after: UnixTime(253_402_300_799), ..unnamed() }),
         ("a serial number of zero", Synthetic { serial: Box::new([]), ..unnamed() }),
     ];
     for (name, facts) in cases {

@@ -182,6 +182,7 @@ fn windows_begin_with_their_first_second_and_end_before_their_last() {
     let office = r#""times": [{"days": ["mon", "tue", "wed", "thu", "fri"], "hours": "08:00-18:00"}]"#;
     let night = r#""times": [{"hours": "22:00-24:00"}, {"hours": "00:00-06:00"}]"#;
     let sunday = r#""not": {"times": [{"days": ["sun"]}]}"#;
+    let endless = r#""times": [{"until": "9999-12-31T23:59:59Z"}]"#;
     let cases = [
         ("before the first second", dated, "2026-11-22T09:59:59Z", false),
         ("the first second", dated, "2026-11-22T10:00:00Z", true),
@@ -197,11 +198,13 @@ fn windows_begin_with_their_first_second_and_end_before_their_last() {
         ("in the morning", night, "2026-11-22T06:00:00Z", false),
         ("a Sunday", sunday, "2026-11-22T00:00:00Z", false),
         ("the end of that Sunday", sunday, "2026-11-23T00:00:00Z", true),
+        ("before no end", endless, "9999-12-31T23:59:58Z", true),
+        ("at the end of all calendars", endless, "9999-12-31T23:59:59Z", false),
         ("the day that time began", r#""times": [{"days": ["thu"]}]"#, "1970-01-01T00:00:00Z", true),
         ("the day before", r#""times": [{"days": ["wed"], "hours": "23:00-24:00"}]"#, "1969-12-31T23:59:59Z", true),
     ];
     for (name, requirement, now, want) in cases {
-        let now = UnixTime(now.parse::<jiff::Timestamp>().unwrap().as_second());
+        let now = UnixTime::parse(now).unwrap();
         let ask = Request { now, ..request(Peer::Absent, "GET", None, "/") };
         assert_eq!(matches(requirement, &ask), [want, want], "{name}");
     }

@@ -17,6 +17,7 @@ fn a_brake_stops_what_all_its_conditions_cover() {
         ("issued before", r#"{"issued_before": "2027-01-15T07:30:01Z"}"#, unnamed(), true),
         ("issued in that second", r#"{"issued_before": "2027-01-15T07:30:00Z"}"#, unnamed(), false),
         ("another offset", r#"{"issued_before": "2027-01-15T09:30:01+02:00"}"#, unnamed(), true),
+        ("issued before no end", r#"{"issued_before": "9999-12-31T23:59:59Z"}"#, unnamed(), true),
         ("issuer", r#"{"issuer": {"cn": "old CA"}}"#, old(), true),
         ("another issuer", r#"{"issuer": {"cn": "new CA"}}"#, old(), false),
         ("issuer, later", r#"{"issuer": {"cn": "old CA"}, "issued_before": "2020-01-01T00:00:00Z"}"#, old(), false),
@@ -45,6 +46,7 @@ fn a_revoked_certificate_is_known_by_serial_key_or_hash() {
         ("certificate", format!(r#""sha256": ["{}"]"#, hash(1)), true),
         ("the key's hash as the certificate's", format!(r#""sha256": ["{}"]"#, hash(2)), false),
         ("key", format!(r#""spki_sha256": ["{}", "{}"]"#, hash(5), hash(2)), true),
+        ("fresh without end", r#""fresh_until": "9999-12-31T23:59:59Z""#.to_owned(), false),
         ("still fresh", r#""fresh_until": "2027-01-15T08:00:00Z""#.to_owned(), false),
     ];
     for (name, revoked, refused) in cases {

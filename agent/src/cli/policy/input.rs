@@ -135,7 +135,7 @@ impl<'de> Deserialize<'de> for Now {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let seconds = match &value {
-            Value::String(text) => text.parse::<Timestamp>().ok().map(whole_seconds),
+            Value::String(text) => UnixTime::parse(text).map(|UnixTime(seconds)| seconds),
             Value::Number(number) => number.as_i64().or_else(|| {
                 let seconds = number.as_f64()?.floor();
                 // Exact in this range, and no certificate is valid beyond it.
@@ -352,6 +352,7 @@ mod tests {
         let cases = [
             (json!("1970-01-01T00:00:01.999Z"), Some(1)),
             (json!("1969-12-31T23:59:59.5Z"), Some(-1)),
+            (json!("9999-12-31T23:59:59Z"), Some(253_402_300_799)),
             (json!("2026-11-22T12:00:00+02:00"), Some(1_795_341_600)),
             (json!(1.9), Some(1)),
             (json!(-0.5), Some(-1)),
