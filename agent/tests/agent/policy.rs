@@ -170,6 +170,41 @@ fn each_line_is_answered_in_the_documented_form() {
     }
 }
 
+#[test]
+fn an_identifier_comes_back_as_it_was_written() {
+    let desk = Desk::new(POLICY);
+    let ids = [
+        "\"a\\u00e9\"",
+        "7",
+        "1.0",
+        "-0",
+        "12345678901234567890123",
+        "0.1234567890123456789",
+        "1e400",
+        "1E+2",
+        "null",
+        "true",
+        "[1, 2e999]",
+        "{\"b\":1,\"a\" :{}}",
+    ];
+    let lines = ids.map(|id| [format!("{{\"id\":{id},\"path\":\"/\"}}\n"), format!("{{\"id\":{id},\"x\":1}}\n")]);
+    for command in ["decide", "explain"] {
+        let output = desk.run(&[command, "--policy", "policy.yaml"], lines.as_flattened().concat().as_bytes());
+        let answers = stdout(&output);
+        let answers: Vec<&str> = answers.lines().collect();
+        assert_eq!(answers.len(), 2 * ids.len(), "{command}: {}", stderr(&output));
+        for (id, answers) in ids.iter().zip(answers.chunks(2)) {
+            assert!(
+                answers[0].starts_with(&format!("{{\"id\":{id},\"decision\":\"deny\"")),
+                "{command}: {}",
+                answers[0]
+            );
+            assert!(answers[1].starts_with("{\"error\":\"unknown field `x`"), "{command}: {}", answers[1]);
+            assert!(answers[1].ends_with(&format!(",\"id\":{id}}}")), "{command}: {}", answers[1]);
+        }
+    }
+}
+
 /// What a proxy called `by` writes of a peer with this name into `x-forwarded-client-cert`.
 fn element(by: &str, uri: &str) -> String {
     let escapes = [('\n', "%0A"), (' ', "%20"), ('+', "%2B"), ('/', "%2F"), ('=', "%3D")];

@@ -16,6 +16,7 @@ use portcullis_policy::Policy;
 use portcullis_policy::Request;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::input::Certificates;
 use super::input::Line;
@@ -75,7 +76,7 @@ enum Why {
 /// The answer to one request.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer<'a> {
-    id: &'a Value,
+    id: &'a RawValue,
     #[serde(flatten)]
     verdict: Option<Verdict<'a>>,
     /// Why a record cannot be decided again.
@@ -84,6 +85,13 @@ pub(super) struct Answer<'a> {
     /// What a record says of the decision, if it is another.
     #[serde(skip_serializing_if = "Option::is_none")]
     recorded: Option<&'a Verdict<'static>>,
+}
+
+/// The answer to a line that is no request.
+#[derive(Debug, Serialize)]
+struct Refusal {
+    error: String,
+    id: Box<RawValue>,
 }
 
 impl<'a> Answer<'a> {
@@ -196,7 +204,7 @@ where
             }
             Err((id, error)) => {
                 self.refused = true;
-                serde_json::to_writer(&mut self.out, &serde_json::json!({"id": id, "error": error}))?;
+                serde_json::to_writer(&mut self.out, &Refusal { id, error })?;
             }
         }
         self.out.write_all(b"\n")

@@ -16,7 +16,7 @@ use portcullis_policy::samples;
 use portcullis_policy::samples::SamplePeer;
 use portcullis_policy::samples::SampleRequest;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::complain;
 use super::input::Certificates;
@@ -137,7 +137,7 @@ struct Difference {
     peer: Option<Peer>,
     /// `id` of a request from a file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Value>,
+    id: Option<Box<RawValue>>,
 }
 
 /// The names of a sample's certificate.

@@ -32,6 +32,7 @@ use serde::de::MapAccess;
 use serde::de::Visitor;
 use serde::de::value::MapAccessDeserializer;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::record;
 use super::record::Described;
@@ -44,8 +45,9 @@ const MAX_CERTIFICATES: usize = 4096;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
+    /// As it was written.
     #[serde(default)]
-    pub(super) id: Value,
+    pub(super) id: Box<RawValue>,
     #[serde(default)]
     now: Option<Now>,
     #[serde(default)]
@@ -189,7 +191,7 @@ impl<'de> Deserialize<'de> for Bytes {
 impl Line {
     /// A request of which only the head is known.
     pub(super) fn from_head(
-        id: Value,
+        id: Box<RawValue>,
         now: Option<Timestamp>,
         method: Option<Vec<u8>>,
         authority: Option<Vec<u8>>,
@@ -210,17 +212,17 @@ impl Line {
     /// # Errors
     ///
     /// What is wrong with it, and its `id` as far as it has one.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, (Value, String)> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, (Box<RawValue>, String)> {
         if let Some(record) = record::find(text) {
             return record::parse(record);
         }
         #[derive(Deserialize)]
         struct Id {
             #[serde(default)]
-            id: Value,
+            id: Box<RawValue>,
         }
         let Object(mut line): Object<Self> = serde_json::from_slice(text).map_err(|error| {
-            let id = serde_json::from_slice(text).map_or(Value::Null, |Object(Id { id })| id);
+            let id = serde_json::from_slice(text).map_or_else(|_| Box::default(), |Object(Id { id })| id);
             (id, error.to_string())
         })?;
         let has_head =

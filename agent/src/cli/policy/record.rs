@@ -17,6 +17,7 @@ use portcullis_policy::Protocol;
 use portcullis_policy::Request;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::input::Line;
 use super::input::ProtocolLine;
@@ -55,7 +56,7 @@ struct Record {
     #[serde(default)]
     tls: Option<Value>,
     #[serde(default)]
-    request_id: Value,
+    request_id: Box<RawValue>,
     #[serde(default)]
     certificate: Option<String>,
     #[serde(default)]
@@ -101,8 +102,8 @@ pub(super) fn find(line: &[u8]) -> Option<&[u8]> {
 /// # Errors
 ///
 /// What is wrong with it, and its `request_id` as far as it has one.
-pub(super) fn parse(record: &[u8]) -> Result<Line, (Value, String)> {
-    let record: Record = serde_json::from_slice(record).map_err(|error| (Value::Null, error.to_string()))?;
+pub(super) fn parse(record: &[u8]) -> Result<Line, (Box<RawValue>, String)> {
+    let record: Record = serde_json::from_slice(record).map_err(|error| (Box::default(), error.to_string()))?;
     let id = record.request_id.clone();
     line(record).map_err(|error| (id, error))
 }
