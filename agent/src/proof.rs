@@ -1,7 +1,12 @@
 //! Proof that a certificate is served: a TLS handshake with the listener, as a client would make it.
 //!
+//! A listener with certificates of several kinds of keys shows one of them to each client. Which one that is follows from
+//! what the client offers, so that the prover offers what goes with the one that is to be seen.
+//!
 //! Absent here: what should be served, and what to do if it is not. The handshake reports what it saw, also when a
 //! client would refuse it.
+
+mod key_type;
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -39,6 +44,8 @@ use crate::leaf::Leaf;
 use crate::leaf::LeafError;
 use crate::status::LeafStatus;
 
+pub use key_type::KeyType;
+
 /// A listener to shake hands with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,10 +69,19 @@ pub struct ClientIdentity {
 /// Shakes hands with listeners. Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct Prover {
-    /// Complete but for the verifier, which is made anew for each handshake to remember what it saw.
-    config: ClientConfig,
+    configs: Arc<Configs>,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
+}
+
+/// What is offered for each kind of key. Complete but for the verifier, which is made anew for each handshake to remember
+/// what it saw.
+#[derive(Debug)]
+struct Configs {
+    any: ClientConfig,
+    ecdsa: ClientConfig,
+    ed25519: ClientConfig,
+    rsa: ClientConfig,
 }
 
 /// What a listener showed.
@@ -144,17 +160,8 @@ impl Prover {
             store.add(root).map_err(ProverError)?;
         }
         let roots = Arc::new(store);
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(ProverError)?
-            .with_root_certificates(Arc::clone(&roots));
-        let mut config = match client {
-            Some(ClientIdentity { chain, key }) => builder.with_client_auth_cert(chain, key).map_err(ProverError)?,
-            None => builder.with_no_client_auth(),
-        };
-        // A resumed session shows no certificate.
-        config.resumption = Resumption::disabled();
-        Ok(Self { config, roots, provider })
+        let configs = Arc::new(Configs::new(&provider, &roots, client)?);
+        Ok(Self { configs, roots, provider })
     }
 
     /// The same with other roots.
@@ -163,12 +170,37 @@ impl Prover {
         Self { roots: Arc::clone(roots.store()), ..self.clone() }
     }
 
-    /// Shakes hands once and says which leaf was served. Compare it with the stored one by its SHA-256.
+    /// Shakes hands and says which leaf was served. Compare it with the stored one by its SHA-256.
+    ///
+    /// With a `key`, a listener that has a certificate of such a key cannot show another. One that shows none is asked for
+    /// whatever it has: then that is what was seen, and distrusted for there is none of such a key.
     ///
     /// # Errors
     ///
     /// [`ProofError`], if no certificate came.
-    pub async fn leaf_at(&self, at: &ServedAt, timeout: Duration) -> Result<Sighting, ProofError> {
+    pub async fn leaf_at(
+        &self,
+        at: &ServedAt,
+        key: Option<KeyType>,
+        timeout: Duration,
+    ) -> Result<Sighting, ProofError> {
+        let (first, key) = match (self.look(at, key, timeout).await, key) {
+            (Err(error @ ProofError::Handshake { .. }), Some(key)) => (error, key),
+            (outcome, _) => return outcome,
+        };
+        let mut seen = self.look(at, None, timeout).await.map_err(|_| first)?;
+        if KeyType::of(&seen.der) == Some(key) {
+            return Ok(seen);
+        }
+        // A connection that only broke off does not do so twice.
+        if let Ok(seen) = self.look(at, Some(key), timeout).await {
+            return Ok(seen);
+        }
+        seen.distrusted = Some(format!("no certificate of an {key} key is served here"));
+        Ok(seen)
+    }
+
+    async fn look(&self, at: &ServedAt, key: Option<KeyType>, timeout: Duration) -> Result<Sighting, ProofError> {
         let ServedAt { address, sni } = at;
         let host = sni.as_deref().unwrap_or_else(|| host_of(address));
         let name =
@@ -181,9 +213,10 @@ impl Prover {
         let witness = Arc::new(Witness {
             roots: Arc::clone(&self.roots),
             provider: Arc::clone(&self.provider),
+            key,
             seen: Mutex::new(None),
         });
-        let mut config = self.config.clone();
+        let mut config = self.configs.of(key).clone();
         config.dangerous().set_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>);
         let handshake = timeout_at(deadline, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await;
 
@@ -214,6 +247,46 @@ impl Prover {
     }
 }
 
+impl Configs {
+    fn new(
+        provider: &Arc<CryptoProvider>,
+        roots: &Arc<RootCertStore>,
+        client: Option<ClientIdentity>,
+    ) -> Result<Self, ProverError> {
+        let builder = |provider: Arc<CryptoProvider>| {
+            let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            builder.map(|builder| builder.with_root_certificates(Arc::clone(roots))).map_err(ProverError)
+        };
+        let mut any = match client {
+            None => builder(Arc::clone(provider))?.with_no_client_auth(),
+            Some(ClientIdentity { chain, key }) => {
+                builder(Arc::clone(provider))?.with_client_auth_cert(chain, key).map_err(ProverError)?
+            }
+        };
+        // A resumed session shows no certificate.
+        any.resumption = Resumption::disabled();
+        let for_key = |key: KeyType| {
+            let mut provider = CryptoProvider::clone(provider);
+            provider.cipher_suites.retain(|suite| key.goes_with(*suite));
+            let resolver = Arc::clone(&any.client_auth_cert_resolver);
+            let mut config = builder(Arc::new(provider))?.with_client_cert_resolver(resolver);
+            config.resumption = Resumption::disabled();
+            Ok(config)
+        };
+        let (ecdsa, ed25519, rsa) = (for_key(KeyType::Ecdsa)?, for_key(KeyType::Ed25519)?, for_key(KeyType::Rsa)?);
+        Ok(Self { any, ecdsa, ed25519, rsa })
+    }
+
+    fn of(&self, key: Option<KeyType>) -> &ClientConfig {
+        match key {
+            None => &self.any,
+            Some(KeyType::Ecdsa) => &self.ecdsa,
+            Some(KeyType::Ed25519) => &self.ed25519,
+            Some(KeyType::Rsa) => &self.rsa,
+        }
+    }
+}
+
 /// The host of `host:port`, without the brackets of an IPv6 address.
 pub(crate) fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -226,6 +299,8 @@ pub(crate) fn host_of(address: &str) -> &str {
 struct Witness {
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
+    /// Only what such a key signs with is offered.
+    key: Option<KeyType>,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -289,7 +364,9 @@ impl ServerCertVerifier for Witness {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        let mut schemes = self.provider.signature_verification_algorithms.supported_schemes();
+        schemes.retain(|scheme| self.key.is_none_or(|key| key.signs(*scheme)));
+        schemes
     }
 }
 

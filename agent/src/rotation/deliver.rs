@@ -19,6 +19,7 @@ use crate::generation::GenerationError;
 use crate::hook::HookError;
 use crate::hook::When;
 use crate::leaf;
+use crate::proof::KeyType;
 use crate::reload::ReloadError;
 use crate::resource::Body;
 use crate::resource::Outcome;
@@ -213,7 +214,7 @@ impl Rotor {
     async fn knock(&self) {
         for at in &self.config.served_at {
             // Nobody may be there yet.
-            let _ = self.context.prover.leaf_at(at, HANDSHAKE).await;
+            let _ = self.context.prover.leaf_at(at, None, HANDSHAKE).await;
         }
     }
 
@@ -245,7 +246,8 @@ impl Rotor {
                 let bad = self.served.iter().find(|served| !served.current);
                 let address = bad.map_or_else(String::new, |bad| bad.address.clone());
                 let found = match bad.map(|bad| (&bad.leaf, &bad.error)) {
-                    Some((Some(leaf), _)) => format!("goes on serving serial {}", leaf.serial),
+                    Some((Some(leaf), None)) => format!("goes on serving serial {}", leaf.serial),
+                    Some((Some(leaf), Some(error))) => format!("goes on serving serial {} ({error})", leaf.serial),
                     Some((None, Some(error))) => error.clone(),
                     _ => "was not looked at".to_owned(),
                 };
@@ -305,7 +307,8 @@ impl Rotor {
         }
     }
 
-    /// One handshake with each listener, and one look at the files.
+    /// One handshake with each listener, as a client that takes only such keys as the stored certificate's, and one look at
+    /// the files.
     pub(super) async fn look_at_targets(&mut self) -> Seen {
         let Some(stored) = &self.entry.stored else {
             return Seen::Unknown;
@@ -313,9 +316,10 @@ impl Rotor {
         let issuer = self.context.issuers.named(&stored.issuer);
         let prover =
             issuer.map_or_else(|_| self.context.prover.clone(), |issuer| self.context.prover.trusting(&issuer.roots()));
+        let key = leaf::chain(&stored.chain_pem).ok().and_then(|chain| KeyType::of(&chain[0]));
         let mut all = Vec::with_capacity(self.config.served_at.len());
         for at in &self.config.served_at {
-            let sighting = prover.leaf_at(at, HANDSHAKE).await;
+            let sighting = prover.leaf_at(at, key, HANDSHAKE).await;
             let now = Timestamp::now();
             let (address, sni, checked_at) = (at.address.clone(), at.sni.clone(), Some(now));
             all.push(match sighting {

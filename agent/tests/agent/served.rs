@@ -23,6 +23,9 @@ use rustls::StreamOwned;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::server::ClientHello;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
 
 use crate::support::Desk;
 use crate::support::PATIENCE;
@@ -40,6 +43,8 @@ struct Listener {
 /// What it is to serve in place of its files.
 #[derive(Default)]
 struct Told {
+    /// Beside it, to every client that takes it.
+    preferred: Option<Pair>,
     pair: Option<Pair>,
     /// To so many more only.
     times: Option<usize>,
@@ -50,7 +55,7 @@ impl Told {
         if let Some(times) = &mut self.times {
             match times.checked_sub(1) {
                 Some(left) => *times = left,
-                None => *self = Self::default(),
+                None => (self.pair, self.times) = (None, None),
             }
         }
         self.pair.clone()
@@ -69,9 +74,13 @@ impl Listener {
         // They end with the test program.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let told = next.lock().expect("not poisoned").next();
+                let (told, preferred) = {
+                    let mut told = next.lock().expect("not poisoned");
+                    (told.next(), told.preferred.clone())
+                };
                 if let Some(pair) = told.or_else(|| read(&files)) {
-                    std::thread::spawn(move || echo(stream, &pair));
+                    let pairs: Vec<Pair> = preferred.into_iter().chain([pair]).collect();
+                    std::thread::spawn(move || echo(stream, &pairs));
                 }
             }
         });
@@ -79,12 +88,19 @@ impl Listener {
     }
 
     fn serve(&self, pair: Option<Pair>) {
-        *self.told.lock().expect("not poisoned") = Told { pair, times: None };
+        let mut told = self.told.lock().expect("not poisoned");
+        (told.pair, told.times) = (pair, None);
+    }
+
+    /// Shows this to every client that takes it, and what else it has to the others.
+    fn prefer(&self, pair: Pair) {
+        self.told.lock().expect("not poisoned").preferred = Some(pair);
     }
 
     /// Shows this to some more, as one that is being drained beside its successor.
     fn drain(&self, pair: Pair, times: usize) {
-        *self.told.lock().expect("not poisoned") = Told { pair: Some(pair), times: Some(times) };
+        let mut told = self.told.lock().expect("not poisoned");
+        (told.pair, told.times) = (Some(pair), Some(times));
     }
 }
 
@@ -102,16 +118,30 @@ fn read(files: &Path) -> Option<Pair> {
     Some((fs::read_to_string(current.join("tls.crt")).ok()?, fs::read_to_string(current.join("tls.key")).ok()?))
 }
 
-fn echo(stream: TcpStream, (chain, key): &Pair) -> io::Result<()> {
+/// The first that the client takes.
+#[derive(Debug)]
+struct Choice(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Choice {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find(|one| one.key.choose_scheme(hello.signature_schemes()).is_some()).cloned()
+    }
+}
+
+fn echo(stream: TcpStream, pairs: &[Pair]) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    let chain = portcullis::leaf::chain(chain).expect("a chain");
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let certified = |(chain, key): &Pair| {
+        let chain = portcullis::leaf::chain(chain).expect("a chain");
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        Arc::new(CertifiedKey::from_der(chain, key, &provider).expect("a pair"))
+    };
+    let choice = Choice(pairs.iter().map(certified).collect());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("a pair");
+        .with_cert_resolver(Arc::new(choice));
     let connection = ServerConnection::new(Arc::new(config)).expect("a connection");
     let (mut stream, mut byte) = (StreamOwned::new(connection, stream), [0]);
     loop {
@@ -274,6 +304,33 @@ fn a_listener_that_is_drained_beside_its_successor_is_waited_for_and_its_connect
     let status = desk.verify().expect("looked at");
     assert!(status.ready && status.certificates[0].state == "retired", "{status:#?}");
     assert_eq!((desk.count("alarm"), desk.count("certificate_issued")), (0, 2));
+}
+
+#[test]
+fn a_listener_that_prefers_an_rsa_certificate_shows_the_agents_when_it_is_looked_for() {
+    let rsa = KeyPair::from_pem(include_str!("support/rsa.pem")).expect("a key");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
+    let preferred = params.self_signed(&rsa).expect("signed");
+    let other = portcullis::leaf::Leaf::from_der(preferred.der()).expect("a leaf").serial;
+    let preferred: Pair = (preferred.pem(), rsa.serialize_pem());
+    let desk = Desk::new("certificates: []\n");
+    let listener = Listener::start(desk.path("tls"));
+    listener.prefer(preferred.clone());
+    desk.configure(&gateway("directory: tls", &[&listener]));
+    let mut agent = desk.start();
+    desk.until(&mut agent, "served", |status| status.ready);
+    let renewed = desk.renew("gateway").expect("seen beside the other one");
+    let status = desk.verify().expect("looked at");
+    let served = &status.certificates[0].served[0];
+    assert_eq!(served.leaf.as_ref().map(|leaf| &leaf.serial), Some(&renewed.new_serial), "{served:?}");
+    assert!(status.ready && desk.count("alarm") == 0, "{status:#?}");
+
+    // Now it has no other.
+    listener.serve(Some(preferred));
+    let error = desk.renew("gateway").expect_err("not served").to_string();
+    assert!(error.contains(&other) && error.contains("no certificate of an ECDSA key is served here"), "{error}");
+    listener.serve(None);
+    desk.until(&mut agent, "served after all", |status| status.ready);
 }
 
 #[test]
