@@ -30,6 +30,11 @@ impl ServiceManager {
         Self { is_there: std::env::var_os("NOTIFY_SOCKET").is_some(), watchdog: sd_notify::watchdog_enabled() }
     }
 
+    /// Whether somebody watches the agent, who begins it again when it ends badly.
+    pub fn is_there(&self) -> bool {
+        self.is_there
+    }
+
     /// The sockets listen, and what was stored is offered; or a reload has ended.
     pub fn ready(&self, status: &Status) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(&line(status))]);

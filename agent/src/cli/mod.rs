@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 //!
-//! Standard output is data, everything else goes to standard error. Exit status 0: done; 1: failed; 2: wrong usage.
+//! Standard output is data, everything else goes to standard error. Exit status 0: done; 1: failed; 2: wrong usage;
+//! 75: the agent ended to be begun again.
 
 mod audit;
 mod ca;

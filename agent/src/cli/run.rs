@@ -6,6 +6,11 @@ use super::Global;
 use super::Outcome;
 use crate::config::Config;
 use crate::daemon;
+use crate::daemon::DaemonError;
+use crate::errors::chain;
+
+/// `EX_TEMPFAIL` of sysexits.h: whoever begins the agent again cures it, if anybody does.
+const AGAIN: u8 = 75;
 
 /// Run the agent in the foreground.
 #[derive(Debug, clap::Args)]
@@ -25,7 +30,13 @@ impl Args {
             return Ok(ExitCode::SUCCESS);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(daemon::run(config))?;
-        Ok(ExitCode::SUCCESS)
+        match runtime.block_on(daemon::run(config)) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error @ DaemonError::Stuck { .. }) => {
+                tracing::error!(error = chain(&error), "the agent is to be begun again");
+                Ok(ExitCode::from(AGAIN))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

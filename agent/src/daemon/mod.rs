@@ -2,10 +2,12 @@
 //!
 //! Absent: what the parts do.
 
+mod last_resort;
 mod outcomes;
 mod reload;
 mod sockets;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,6 +141,12 @@ pub enum DaemonError {
     /// A Unix socket.
     #[error("a socket cannot be used")]
     Socket(#[source] SocketError),
+    /// It ended to be begun again.
+    #[error("`{issuer}` issues nothing any more, whatever was made anew: the agent ends, to be begun again")]
+    Stuck {
+        /// Who used to issue.
+        issuer: String,
+    },
     /// The store.
     #[error("the store cannot be used")]
     Store(#[source] StoreError),
@@ -171,7 +179,7 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
 ///
 /// # Errors
 ///
-/// [`DaemonError`], before anything is served.
+/// [`DaemonError`], before anything is served; [`DaemonError::Stuck`], when it is to be begun again.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let manager = ServiceManager::from_environment();
     raise_file_limit();
@@ -313,6 +321,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     );
     tasks.spawn(answers);
     tasks.spawn(renew_lists(trust.clone(), shutdown.clone()));
+    let watched = (Arc::clone(&context), board.watch());
     let mut reload = Reload {
         config: Arc::clone(&config),
         context,
@@ -330,7 +339,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     reload.follow_policy(policy_file).await;
     // Ends after everything that writes events.
     let told = CancellationToken::new();
-    let writer = tokio::spawn(write_audit_log(log, store, noted, metrics, told.clone()));
+    let writer = tokio::spawn(write_audit_log(log, Arc::clone(&store), noted, metrics, told.clone()));
     tracing::info!(
         config = %config.file.display(), certificates = config.certificates.len(), metrics = %config.listen.metrics,
         "the agent runs"
@@ -338,15 +347,31 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     manager.ready(&board.watch().borrow());
     tasks.spawn(signs_of_life);
 
-    loop {
+    let stuck = async {
+        // Nobody else would begin it again.
+        if !manager.is_there() {
+            return std::future::pending().await;
+        }
+        let (context, status) = watched;
+        last_resort::wait(&context, status).await
+    };
+    let mut stuck = pin!(stuck);
+    let ending = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            issuer = &mut stuck => break Err(DaemonError::Stuck { issuer }),
             _ = hangup.recv() => {
                 manager.reloading();
                 reload.reload().await;
                 manager.ready(&board.watch().borrow());
             }
+        }
+    };
+    if let Err(error) = &ending {
+        let event = Event::new(Kind::Alarm, "agent").because(error.to_string());
+        if let Err(error) = store.note(&event.note()) {
+            tracing::error!(error = chain(&error), "an event is lost to the audit log");
         }
     }
     manager.stopping();
@@ -359,7 +384,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     told.cancel();
     let _ = tokio::time::timeout(GRACE, writer).await;
     drop((xds_socket, control_socket, state));
-    Ok(())
+    ending
 }
 
 /// Each directory of files takes two descriptors, and the limit that most start with is for programs of another time. Not without end:

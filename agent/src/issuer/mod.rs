@@ -10,11 +10,13 @@ pub mod openbao;
 mod order;
 mod roots;
 mod shelf;
+mod spell;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use portcullis_policy::UnixTime;
+use tokio::time::Instant;
 
 use crate::ca::Authorities;
 use crate::ca::CaError;
@@ -43,6 +45,7 @@ use directory::Directory;
 use directory::DirectoryError;
 use openbao::OpenBao;
 use openbao::SignError;
+use spell::Spell;
 
 /// The name of the built-in CA among the issuers.
 pub const BUILT_IN: &str = "built-in";
@@ -53,6 +56,7 @@ pub struct Issuer {
     /// Of the built-in CA, its authorities know.
     roots: Arc<Roots>,
     kind: Kind,
+    spell: Spell,
 }
 
 enum Kind {
@@ -114,6 +118,17 @@ impl IssueError {
         }
     }
 
+    /// Whether a server, or the way there, is not as it should be. One that asks to be left alone is.
+    fn is_of_server(&self) -> bool {
+        match self {
+            Self::Acme(error) => !error.is_expected() && error.retry_after().is_none(),
+            Self::OpenBao(error) => error.retry_after().is_none(),
+            Self::BuiltIn(_) | Self::Directory(_) | Self::Gone { .. } | Self::Key(_) | Self::NoRehearsal { .. } => {
+                false
+            }
+        }
+    }
+
     /// Whether it is about somebody who cannot be asked, and says nothing of what would come of an order elsewhere.
     pub fn says_nothing(&self) -> bool {
         match self {
@@ -126,22 +141,26 @@ impl IssueError {
 impl Issuer {
     /// The CA in this process.
     pub fn built_in(authorities: Authorities) -> Self {
-        Self { name: BUILT_IN.to_owned(), roots: authorities.roots(), kind: Kind::BuiltIn(authorities) }
+        Self::of(BUILT_IN.to_owned(), authorities.roots(), Kind::BuiltIn(authorities))
     }
 
     /// An ACME server whose certificates lead to `roots`.
     pub fn acme(name: String, roots: Roots, acme: Acme) -> Self {
-        Self { name, roots: Arc::new(roots), kind: Kind::Acme(Box::new(acme)) }
+        Self::of(name, Arc::new(roots), Kind::Acme(Box::new(acme)))
     }
 
     /// A directory with certificates that lead to `roots`.
     pub fn directory(name: String, roots: Roots, directory: Directory) -> Self {
-        Self { name, roots: Arc::new(roots), kind: Kind::Directory(Box::new(directory)) }
+        Self::of(name, Arc::new(roots), Kind::Directory(Box::new(directory)))
     }
 
     /// A PKI engine whose certificates lead to `roots`.
     pub fn openbao(name: String, roots: Roots, openbao: OpenBao) -> Self {
-        Self { name, roots: Arc::new(roots), kind: Kind::OpenBao(Box::new(openbao)) }
+        Self::of(name, Arc::new(roots), Kind::OpenBao(Box::new(openbao)))
+    }
+
+    fn of(name: String, roots: Arc<Roots>, kind: Kind) -> Self {
+        Self { name, roots, kind, spell: Spell::default() }
     }
 
     /// Its name in the configuration.
@@ -187,6 +206,21 @@ impl Issuer {
     ///
     /// [`IssueError`].
     pub async fn advance(&self, order: &Order, replaced: Option<&str>) -> Result<Progress<Order>, IssueError> {
+        let outcome = self.step(order, replaced).await;
+        match &outcome {
+            Ok(Progress::Issued(_)) => self.spell.issued(),
+            Err(error) if error.is_of_server() => self.spell.failed(),
+            Ok(Progress::Journal(_)) | Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Since when it only fails at `now`, if it is a server, issued to this process before, and is asked still.
+    fn failing_since(&self, now: Instant) -> Option<Instant> {
+        self.spell.failing_since(now)
+    }
+
+    async fn step(&self, order: &Order, replaced: Option<&str>) -> Result<Progress<Order>, IssueError> {
         match (&self.kind, order) {
             (Kind::BuiltIn(authorities), Order::BuiltIn(order)) => {
                 authorities.issuing().sign(order).map(Progress::Issued).map_err(IssueError::BuiltIn)

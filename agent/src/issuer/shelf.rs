@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
+use tokio::time::Instant;
+
 use super::IssueError;
 use super::Issuer;
 use super::acme::Acme;
@@ -58,6 +60,12 @@ impl Issuers {
     pub fn others(&self) -> Vec<Arc<Issuer>> {
         let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
         others.values().map(|(_, issuer)| Arc::clone(issuer)).collect()
+    }
+
+    /// Those that issued to this process and only fail since, though they are asked, and since when.
+    pub fn failing(&self, now: Instant) -> Vec<(String, Instant)> {
+        let failing = |issuer: Arc<Issuer>| Some((issuer.name().to_owned(), issuer.failing_since(now)?));
+        self.others().into_iter().filter_map(failing).collect()
     }
 
     fn known(&self, config: &config::Issuer) -> Option<Arc<Issuer>> {

@@ -304,6 +304,18 @@ impl AcmeError {
         }
     }
 
+    /// Whether nothing was asked, or the CA does what it should.
+    pub fn is_expected(&self) -> bool {
+        matches!(
+            self,
+            Self::Budget { .. }
+                | Self::Invalid { .. }
+                | Self::Names { .. }
+                | Self::Unfinished { .. }
+                | Self::Waiting { .. }
+        )
+    }
+
     /// Whether it is about somebody who cannot be asked, or not now, and so says nothing of what would come of an order elsewhere.
     pub fn says_nothing(&self) -> bool {
         matches!(

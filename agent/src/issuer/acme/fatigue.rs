@@ -41,15 +41,7 @@ impl Fatigue {
             *counts = Counts::default();
             return Vec::new();
         };
-        // Nothing was asked, or the CA does what it should.
-        if matches!(
-            error,
-            AcmeError::Budget { .. }
-                | AcmeError::Invalid { .. }
-                | AcmeError::Names { .. }
-                | AcmeError::Unfinished { .. }
-                | AcmeError::Waiting { .. }
-        ) {
+        if error.is_expected() {
             return Vec::new();
         }
         counts.failures = counts.failures.saturating_add(1);
