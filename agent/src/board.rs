@@ -312,6 +312,7 @@ mod tests {
         let bundle = |acknowledged| BundleStatus {
             name: "clients".to_owned(),
             entries: Vec::new(),
+            not_before: BTreeMap::new(),
             version: "1".to_owned(),
             acknowledged,
             in_handshake: InHandshake::Nobody,

@@ -68,6 +68,7 @@ struct Gauges {
     issued_to_served: Family<NameLabels, Gauge<f64, AtomicU64>>,
     chain_not_after: Family<EntryLabels, Gauge>,
     bundle_not_after: Family<EntryLabels, Gauge>,
+    bundle_not_before: Family<EntryLabels, Gauge>,
     next_attempt: Family<NameLabels, Gauge>,
     failures: Family<NameLabels, Gauge>,
     left_out: Family<NameLabels, Gauge>,
@@ -82,6 +83,8 @@ struct Gauges {
     revoked_brakes: Gauge,
     list_entries: Family<ListLabels, Gauge>,
     list_next_update: Family<ListLabels, Gauge>,
+    list_this_update: Family<ListLabels, Gauge>,
+    root_not_before: Family<RootLabels, Gauge>,
     root_not_after: Family<RootLabels, Gauge>,
     root_others_until: Family<RootLabels, Gauge>,
     root_step: Family<StepLabels, Gauge>,
@@ -331,6 +334,11 @@ impl Metrics {
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
         registry.register(
+            "ca_root_not_before_timestamp_seconds",
+            "Start of validity of a root of the built-in CA that is trusted",
+            self.root_not_before.clone(),
+        );
+        registry.register(
             "ca_root_not_after_timestamp_seconds",
             "End of validity of a root of the built-in CA that is trusted",
             self.root_not_after.clone(),
@@ -411,6 +419,11 @@ impl Gauges {
             self.bundle_not_after.clone(),
         );
         registry.register(
+            "bundle_entry_not_before_timestamp_seconds",
+            "Start of validity of an authority in a trust bundle",
+            self.bundle_not_before.clone(),
+        );
+        registry.register(
             "next_attempt_timestamp_seconds",
             "When the next attempt to rotate is due",
             self.next_attempt.clone(),
@@ -458,6 +471,11 @@ impl Gauges {
             "Until when the list of an authority is good; 0 if none was ever taken",
             self.list_next_update.clone(),
         );
+        registry.register(
+            "revocation_list_this_update_timestamp_seconds",
+            "When the list of an authority was made; 0 if none was ever taken",
+            self.list_this_update.clone(),
+        );
         registry.register("xds_connected_proxies", "Proxies connected over xDS", self.proxies.clone());
         registry.register(
             "ready",
@@ -476,6 +494,7 @@ impl Gauges {
         self.issued_to_served.clear();
         self.chain_not_after.clear();
         self.bundle_not_after.clear();
+        self.bundle_not_before.clear();
         self.next_attempt.clear();
         self.failures.clear();
         self.left_out.clear();
@@ -498,6 +517,9 @@ impl Gauges {
             for (sha256, not_after) in &bundle.entries {
                 let labels = EntryLabels { name: bundle.name.clone(), sha256: sha256.clone() };
                 self.bundle_not_after.get_or_create(&labels).set(not_after.as_second());
+                if let Some(not_before) = bundle.not_before.get(sha256) {
+                    self.bundle_not_before.get_or_create(&labels).set(not_before.as_second());
+                }
             }
         }
         if let Some(version) = &status.policy.version {
@@ -508,11 +530,14 @@ impl Gauges {
         self.ready.set(status.ready.into());
         self.list_entries.clear();
         self.list_next_update.clear();
+        self.list_this_update.clear();
         for list in &status.revocations.lists {
             let labels = ListLabels { list: list.name.clone() };
             self.list_entries.get_or_create(&labels).set(i64::try_from(list.entries).unwrap_or(i64::MAX));
-            let end = list.next_update.map_or(0, Timestamp::as_second);
-            self.list_next_update.get_or_create(&labels).set(end);
+            let times = [(&self.list_this_update, list.this_update), (&self.list_next_update, list.next_update)];
+            for (gauge, time) in times {
+                gauge.get_or_create(&labels).set(time.map_or(0, Timestamp::as_second));
+            }
         }
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.revoked_keys.set(count(status.revocations.keys));
@@ -520,10 +545,12 @@ impl Gauges {
     }
 
     fn set_ca(&self, ca: &CaStatus) {
+        self.root_not_before.clear();
         self.root_not_after.clear();
         self.root_others_until.clear();
         for root in &ca.roots {
             let labels = RootLabels { sha256: root.sha256.clone(), signs: root.signs.to_string() };
+            self.root_not_before.get_or_create(&labels).set(root.not_before.as_second());
             self.root_not_after.get_or_create(&labels).set(root.not_after.as_second());
             let until = root.others_until.map_or(0, Timestamp::as_second);
             self.root_others_until.get_or_create(&labels).set(until);
@@ -603,6 +630,7 @@ mod tests {
     use crate::status::PolicyStatus;
     use crate::status::ProviderStatus;
     use crate::status::RevocationStatus;
+    use crate::status::RootStatus;
     use crate::status::ServedStatus;
 
     fn leaf(not_after: i64) -> LeafStatus {
@@ -646,10 +674,20 @@ mod tests {
                 failures: 2,
                 issued_to_served_ms: Some(12),
             }],
-            ca: CaStatus::default(),
+            ca: CaStatus {
+                roots: vec![RootStatus {
+                    sha256: "0a".to_owned(),
+                    not_before: Timestamp::constant(700, 0),
+                    not_after: Timestamp::constant(9_700, 0),
+                    signs: true,
+                    others_until: None,
+                }],
+                ..CaStatus::default()
+            },
             bundles: vec![BundleStatus {
                 name: "clients".to_owned(),
                 entries: vec![("cd".to_owned(), Timestamp::constant(9_000, 0))],
+                not_before: BTreeMap::from([("cd".to_owned(), Timestamp::constant(800, 0))]),
                 version: "1".to_owned(),
                 acknowledged: true,
                 in_handshake: InHandshake::Nobody,
@@ -663,7 +701,14 @@ mod tests {
             revocations: RevocationStatus {
                 keys: 3,
                 brakes: 1,
-                lists: vec![ListStatus { entries: 2, ..ListStatus::new("corp", "corp.crl") }],
+                lists: vec![
+                    ListStatus { entries: 2, ..ListStatus::new("corp", "corp.crl") },
+                    ListStatus {
+                        this_update: Some(Timestamp::constant(1_100, 0)),
+                        next_update: Some(Timestamp::constant(5_000, 0)),
+                        ..ListStatus::new("taken", "taken.crl")
+                    },
+                ],
                 ..RevocationStatus::default()
             },
             proxies: Vec::new(),
@@ -724,6 +769,9 @@ mod tests {
             (format!("portcullis_served_expired{{{served}}}"), 1.0),
             (format!("portcullis_certificate_issued_to_served_seconds{{{NAME}}}"), 0.012),
             ("portcullis_bundle_entry_not_after_timestamp_seconds{name=\"clients\",sha256=\"cd\"}".to_owned(), 9_000.0),
+            ("portcullis_bundle_entry_not_before_timestamp_seconds{name=\"clients\",sha256=\"cd\"}".to_owned(), 800.0),
+            ("portcullis_ca_root_not_before_timestamp_seconds{sha256=\"0a\",signs=\"true\"}".to_owned(), 700.0),
+            ("portcullis_ca_root_not_after_timestamp_seconds{sha256=\"0a\",signs=\"true\"}".to_owned(), 9_700.0),
             (format!("portcullis_next_attempt_timestamp_seconds{{{NAME}}}"), 2_500.0),
             (format!("portcullis_certificate_failures{{{NAME}}}"), 2.0),
             (format!("portcullis_certificate_names_left_out{{{NAME}}}"), 0.0),
@@ -740,6 +788,9 @@ mod tests {
             ("portcullis_revocation_brakes".to_owned(), 1.0),
             ("portcullis_revocation_list_entries{list=\"corp\"}".to_owned(), 2.0),
             ("portcullis_revocation_list_next_update_timestamp_seconds{list=\"corp\"}".to_owned(), 0.0),
+            ("portcullis_revocation_list_this_update_timestamp_seconds{list=\"corp\"}".to_owned(), 0.0),
+            ("portcullis_revocation_list_next_update_timestamp_seconds{list=\"taken\"}".to_owned(), 5_000.0),
+            ("portcullis_revocation_list_this_update_timestamp_seconds{list=\"taken\"}".to_owned(), 1_100.0),
             ("portcullis_revocation_list_refused_total{cause=\"older\",list=\"corp\"}".to_owned(), 1.0),
             ("portcullis_rotation_total{name=\"a\",result=\"failure\",step=\"check\"}".to_owned(), 1.0),
             ("portcullis_xds_nack_total{resource=\"clients\"}".to_owned(), 1.0),

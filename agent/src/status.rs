@@ -1,6 +1,8 @@
 //! What the agent says of itself: published by the loop through a watch channel, read by the control socket, the
 //! metrics, the health endpoints, and printed by `portcullis status -o json`.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use portcullis_policy::revocation::WhenStale;
 use serde::Deserialize;
@@ -249,6 +251,9 @@ pub struct BundleStatus {
     pub name: String,
     /// SHA-256 (hex) and end of validity of each CA in it.
     pub entries: Vec<(String, Timestamp)>,
+    /// Start of validity of each, by its SHA-256.
+    #[serde(default)]
+    pub not_before: BTreeMap<String, Timestamp>,
     /// Version as pushed.
     pub version: String,
     /// Whether every connected proxy acknowledged it.

@@ -307,6 +307,8 @@ fn policy_line(policy: &PolicyStatus) -> (Tone, String) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::status::BundleStatus;
     use crate::status::LeafStatus;
@@ -369,6 +371,7 @@ mod tests {
             bundles: vec![BundleStatus {
                 name: "clients".to_owned(),
                 entries: vec![("ab".to_owned(), Timestamp::constant(1_000 + 86_400, 0))],
+                not_before: BTreeMap::new(),
                 version: "1".to_owned(),
                 acknowledged: true,
                 in_handshake: InHandshake::Nobody,

@@ -174,11 +174,13 @@ impl Trust {
                 tracing::warn!(bundle = bundle.name, why, "whoever is revoked is refused by the filter only");
             }
             let roots = self.authorities.trusted();
-            let entry = |leaf: &Leaf| (leaf.sha256.clone(), leaf::timestamp(leaf.validity.not_after));
             let others = bundle.also.iter().filter_map(|der| Leaf::from_der(der).ok());
-            let entries = roots.iter().map(|root| entry(root.leaf())).chain(others.map(|leaf| entry(&leaf))).collect();
+            let all: Vec<Leaf> = roots.iter().map(|root| root.leaf().clone()).chain(others).collect();
+            let of = |leaf: &Leaf, at: UnixTime| (leaf.sha256.clone(), leaf::timestamp(at));
+            let entries = all.iter().map(|leaf| of(leaf, leaf.validity.not_after)).collect();
+            let not_before = all.iter().map(|leaf| of(leaf, leaf.validity.not_before)).collect();
             let name = bundle.name.clone();
-            statuses.push(BundleStatus { name, entries, version, acknowledged: false, in_handshake });
+            statuses.push(BundleStatus { name, entries, not_before, version, acknowledged: false, in_handshake });
         }
         (state.bundles, state.statuses) = (bundles, statuses);
     }

@@ -258,7 +258,9 @@ fn every_root_that_is_trusted_is_in_every_bundle_with_a_list_of_its_own() {
         key.is_some() && key == signer
     };
     assert!(lists.len() == 2 && of(&lists[0], &old) && of(&lists[1], &new), "a proxy tells them apart by the key");
-    assert_eq!(trust.statuses()[0].entries.len(), 2);
+    let status = &trust.statuses()[0];
+    assert_eq!((status.entries.len(), status.not_before.len()), (2, 2));
+    assert_eq!(status.not_before.get(&old.leaf().sha256), Some(&leaf::timestamp(old.leaf().validity.not_before)));
 
     // Who signs is nothing that a bundle says.
     let version = trust.statuses()[0].version.clone();
