@@ -99,6 +99,9 @@ pub struct CredentialStatus {
     pub account: Option<String>,
     /// When it was made.
     pub since: Option<Timestamp>,
+    /// When its end was last put off, if it ever was.
+    #[serde(default)]
+    pub extended_at: Option<Timestamp>,
     /// When it ends by itself.
     pub not_after: Option<Timestamp>,
     /// When the next rotation is planned.

@@ -28,6 +28,7 @@ impl Keeper {
             id: entry.id().map(str::to_owned),
             account: current.and_then(|current| current.account.clone()),
             since: current.map(|current| leaf::timestamp(current.since)),
+            extended_at: current.and_then(|current| current.extended_at).map(leaf::timestamp),
             not_after: current.and_then(|current| current.not_after).map(leaf::timestamp),
             rotate_at: current.map(|current| leaf::timestamp(current.rotate_at)).filter(|at| *at < FAR),
             next_attempt: next.filter(|at| *at < FAR),

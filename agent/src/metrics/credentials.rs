@@ -23,6 +23,7 @@ struct Attempt {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Credentials {
     attempts: Family<Attempt, Counter>,
+    extended: Family<Credential, Gauge>,
     failures: Family<Credential, Gauge>,
     next_attempt: Family<Credential, Gauge>,
     not_after: Family<Credential, Gauge>,
@@ -40,6 +41,7 @@ impl Credentials {
             self.attempts.clone(),
         );
         let gauges = [
+            ("extended_timestamp_seconds", "When the end of the current value was last put off", &self.extended),
             ("failures", "Failed attempts since the last success", &self.failures),
             ("next_attempt_timestamp_seconds", "When the next attempt is due", &self.next_attempt),
             ("not_after_timestamp_seconds", "When the current value ends by itself, if it does", &self.not_after),
@@ -59,14 +61,22 @@ impl Credentials {
     }
 
     pub(super) fn set(&self, all: &[CredentialStatus]) {
-        let gauges =
-            [&self.next_attempt, &self.not_after, &self.overlap_until, &self.proven, &self.rotate_at, &self.since];
+        let gauges = [
+            &self.extended,
+            &self.next_attempt,
+            &self.not_after,
+            &self.overlap_until,
+            &self.proven,
+            &self.rotate_at,
+            &self.since,
+        ];
         self.failures.clear();
         gauges.iter().for_each(|gauge| gauge.clear());
         for credential in all {
             let labels = Credential { credential: credential.name.clone() };
             self.failures.get_or_create(&labels).set(i64::try_from(credential.failures).unwrap_or(i64::MAX));
             let times = [
+                credential.extended_at,
                 credential.next_attempt,
                 credential.not_after,
                 credential.overlap_until,

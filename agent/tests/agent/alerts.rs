@@ -93,6 +93,13 @@ fn of_everything() -> BTreeSet<String> {
         "revocations": { "version": null, "keys": 0, "brakes": 0, "lists": [{ "name": "l", "source": "s", "entries": 1,
             "this_update": null, "next_update": null, "last_error": null }] },
         "proxies": [],
+        "credentials": [{
+            "name": "c", "consumers": ["s"], "source": "password", "state": "served", "id": "1", "account": null,
+            "since": "2026-01-01T00:00:00Z", "extended_at": "2026-01-02T00:00:00Z", "not_after": "2026-02-01T00:00:00Z",
+            "rotate_at": "2026-01-20T00:00:00Z", "next_attempt": "2026-01-20T00:00:00Z", "waits_for": "rotation",
+            "proven_at": "2026-01-01T00:00:00Z", "overlap_until": "2026-01-03T00:00:00Z", "published": [],
+            "is_on_demand": false, "rotations": 1, "failures": 0, "last_error": null,
+        }],
         "ca": {
             "roots": [{ "sha256": "ab", "not_before": "2026-01-01T00:00:00Z", "not_after": "2036-01-01T00:00:00Z",
                 "signs": true, "others_until": "2026-02-01T00:00:00Z" }],
@@ -108,6 +115,7 @@ fn of_everything() -> BTreeSet<String> {
     let metrics = Metrics::new();
     metrics.update(&status);
     metrics.rotation("a", "retire", RotationResult::Success);
+    metrics.credential("c", "prove", true);
     let (node, name, version, detail) = ("n".to_owned(), "a".to_owned(), "1".to_owned(), "no".to_owned());
     metrics.outcome(&Outcome::Refused { node, name, version, detail });
     exported(&metrics.encode())
