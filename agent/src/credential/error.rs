@@ -112,3 +112,89 @@ impl CredentialError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::keys::KeyError;
+
+    fn of_target(error: TargetError) -> CredentialError {
+        CredentialError::Target(error)
+    }
+
+    #[test]
+    fn each_failure_is_told_as_what_it_is() {
+        let place = || "db.example".to_owned();
+        let account = || "orders".to_owned();
+        let words = || "no".to_owned();
+        let source = || io::Error::from(io::ErrorKind::NotFound);
+        let second = Duration::from_secs(1);
+        for (error, want) in [
+            (CredentialError::EndsTooSoon { until: Timestamp::UNIX_EPOCH }, Failure::SourceFailed),
+            (
+                CredentialError::Files(GenerationError::OpenToOthers { path: "secrets".into(), mode: 0o777 }),
+                Failure::DeliveryFailed,
+            ),
+            (CredentialError::FilterWithout { kid: "k".to_owned() }, Failure::DeliveryFailed),
+            (CredentialError::FilterUnanswered { kid: "k".to_owned(), after: second }, Failure::DeliveryFailed),
+            (CredentialError::Form { place: "sds".to_owned(), source: FormError::Empty }, Failure::SourceFailed),
+            (CredentialError::Hook(HookError::Missing { path: "hook".into() }), Failure::DeliveryFailed),
+            (CredentialError::NoSigningKey { signed_by: "keys".to_owned() }, Failure::SourceFailed),
+            (CredentialError::Make(MakeError::Key(KeyError::Random)), Failure::NotTried),
+            (CredentialError::Publish(PublishError::EmptyBundle { name: "b".to_owned() }), Failure::DeliveryFailed),
+            (CredentialError::Record { step: "obtain" }, Failure::NotTried),
+            (CredentialError::Refused, Failure::DeliveryFailed),
+            (CredentialError::Seal(SealError::NotOurs { name: "db".to_owned() }), Failure::NotTried),
+            (
+                CredentialError::Source(SourceError::Absent { path: "kv/db".to_owned(), words: words() }),
+                Failure::SourceFailed,
+            ),
+            (CredentialError::Store(StoreError::Conflict { key: "db".to_owned() }), Failure::NotTried),
+            (CredentialError::Unanswered(second), Failure::DeliveryFailed),
+            (
+                of_target(TargetError::Administrator { place: place(), user: "agent".to_owned(), words: words() }),
+                Failure::TargetFailed,
+            ),
+            (of_target(TargetError::Another { account: account(), owner: None, remedy: words() }), Failure::TwoAgents),
+            (of_target(TargetError::Busy { account: account() }), Failure::TargetFailed),
+            (of_target(TargetError::Forgotten { account: account() }), Failure::TargetFailed),
+            (
+                of_target(TargetError::Login { place: place(), account: account(), words: words() }),
+                Failure::LoginFailed,
+            ),
+            (
+                of_target(TargetError::Lost { place: place(), doing: "set", source: Box::new(source()) }),
+                Failure::TargetFailed,
+            ),
+            (of_target(TargetError::NoAccount { place: place(), account: account() }), Failure::TargetFailed),
+            (
+                of_target(TargetError::NotAllowed {
+                    place: place(),
+                    user: "agent".to_owned(),
+                    doing: "set a password",
+                    words: words(),
+                }),
+                Failure::TargetFailed,
+            ),
+            (of_target(TargetError::OwnAccount { account: account() }), Failure::TargetFailed),
+            (of_target(TargetError::Persist { place: place(), words: words() }), Failure::TargetFailed),
+            (of_target(TargetError::Policy { place: place(), words: words() }), Failure::TargetFailed),
+            (
+                of_target(TargetError::Program { path: "set".into(), action: "set", how: words(), said: None }),
+                Failure::TargetFailed,
+            ),
+            (of_target(TargetError::ProgramUnusable(HookError::Missing { path: "set".into() })), Failure::TargetFailed),
+            (of_target(TargetError::Read { path: "password".into(), source: source() }), Failure::TargetFailed),
+            (of_target(TargetError::Refused { place: place(), doing: "set", words: words() }), Failure::TargetFailed),
+            (of_target(TargetError::TimedOut { place: place(), doing: "set", after: second }), Failure::TargetFailed),
+            (of_target(TargetError::Tls { place: place(), source: source() }), Failure::TargetFailed),
+            (of_target(TargetError::Unavailable { place: place(), words: words() }), Failure::TargetFailed),
+            (of_target(TargetError::Unfit { why: "too long" }), Failure::TargetFailed),
+            (of_target(TargetError::Unreachable { place: place(), source: source() }), Failure::TargetFailed),
+        ] {
+            assert_eq!(error.class(), want, "{error:?}");
+        }
+    }
+}

@@ -274,6 +274,50 @@ fn what_does_not_let_in_is_never_published_and_the_same_value_goes_on() {
 }
 
 #[test]
+fn a_remedy_is_told_what_failed_what_was_tried_when_it_is_next_and_when_it_is_too_late() {
+    let desk = with_target();
+    let heard = desk.path("remedied.jsonl");
+    let file = heard.display();
+    desk.configure(&format!("remedies: [{{ run: [sh, -c, \"cat >> {file}; echo >> {file}\"] }}]\n{SET}"));
+    let mut agent = desk.start();
+    desk.until(&mut agent, "published", |status| at_rest(status, "db"));
+    let told = || -> Vec<Value> {
+        let text = fs::read_to_string(&heard).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    let time = |report: &Value, name: &str| report[name].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+    assert_eq!(told(), Vec::<Value>::new(), "nothing failed");
+    for (fault, failure, step) in [("refuse-set", "target_failed", "obtain"), ("refuse-test", "login_failed", "check")]
+    {
+        let ends = of(&desk.status().expect("a status"), "db").not_after;
+        let before = jiff::Timestamp::now();
+        desk.write(fault, "");
+        assert!(!desk.run(&["credential", "rotate", "db"]).status.success(), "{fault}");
+        desk.until(&mut agent, "tried again", |status| of(status, "db").failures > 2);
+        let of_it = || told().into_iter().filter(|report| report["failure"] == failure).collect::<Vec<_>>();
+        let reports = support::poll(|| Some(of_it()).filter(|all| !all.is_empty()), || format!("{failure} to be told"));
+        let first = &reports[0];
+        let who = (&first["name"], &first["step"], &first["failures"]);
+        assert_eq!(who, (&"db".into(), &step.into(), &1.into()), "{first}");
+        assert!(first["error"].as_str().is_some_and(|error| error.contains("target.sh")), "{first}");
+        assert!(
+            first["tried"][0].as_str().is_some_and(|tried| tried.contains(&format!("`{step}`, 1 times"))),
+            "{first}"
+        );
+        assert!(time(first, "next_attempt").is_some_and(|at| at.as_second() >= before.as_second()), "{first}");
+        assert_eq!((time(first, "outage_at"), ends.is_some()), (ends, true), "{first}");
+        let at: Vec<u64> = reports.iter().filter_map(|report| report["failures"].as_u64()).collect();
+        assert!(at.iter().all(|failures| failures.is_power_of_two()), "once, and ever less often: {at:?}");
+        fs::remove_file(desk.path(fault)).expect("removed");
+        desk.until(&mut agent, "rotated after all", |status| at_rest(status, "db") && of(status, "db").failures == 0);
+        desk.until_audit("the remedy", |line| {
+            let cause = line.get("cause").and_then(Value::as_str);
+            line["event"] == "remedied" && cause.is_some_and(|cause| cause.starts_with(&format!("{failure}: ")))
+        });
+    }
+}
+
+#[test]
 fn what_was_set_and_could_not_be_published_is_published_with_the_same_value() {
     let desk = with_target();
     let (refuse, heard) = (desk.path("refuse-hook"), desk.path("hook.jsonl"));
