@@ -226,6 +226,9 @@ fn credentials(all: &[CredentialStatus], now: Timestamp, colour: Colour) -> Stri
             (None, _) if credential.waits_for.as_deref() == Some("first_use") => {
                 (Tone::Plain, "on first use".to_owned())
             }
+            (None, Some(due)) if credential.waits_for.as_deref() == Some("closed") => {
+                (Tone::Waiting, format!("due, window {due}"))
+            }
             (None, _) if credential.overlap_until.is_some_and(|until| Some(until) == credential.next_attempt) => (
                 Tone::Plain,
                 format!(
@@ -464,6 +467,17 @@ proxy   gateway-1, pid 42
             ("half", with(vec![seen(leaf("2a", 1_060), true), seen(leaf("29", 1_030), false)]), "1 of 2"),
         ] {
             assert_eq!(served(&certificate, NOW).1, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_credential_that_is_due_says_what_it_waits_for() {
+        let later = Some(Timestamp::constant(1_039, 0));
+        let due = CredentialStatus { next_attempt: later, ..CredentialStatus::default() };
+        for (waits_for, want) in [("rotation", "rotate in 39 s"), ("closed", "due, window in 39 s")] {
+            let due = CredentialStatus { waits_for: Some(waits_for.to_owned()), ..due.clone() };
+            let text = credentials(&[due], NOW, Colour::Never);
+            assert!(text.contains(want), "{waits_for}: {text}");
         }
     }
 

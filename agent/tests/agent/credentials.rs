@@ -475,6 +475,81 @@ fn what_cannot_be_written_at_a_start_is_when_it_can_be() {
     assert!(desk.path("secrets/password").exists());
 }
 
+/// So many seconds from now.
+fn ahead(seconds: i64) -> jiff::Timestamp {
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).expect("a time");
+    now.checked_add(jiff::SignedDuration::from_secs(seconds)).expect("a time")
+}
+
+#[test]
+fn a_blackout_refuses_an_operator_and_says_how_to_go_on() {
+    let until = ahead(6 * 3_600);
+    let desk = with_target();
+    desk.configure(&format!("{SET}    blackout: [{{ from: 2020-01-01, to: \"{until}\" }}]\n"));
+    let mut agent = desk.start();
+    desk.until(&mut agent, "published, for what is missing waits for nothing", |status| at_rest(status, "db"));
+    let first = password(&desk);
+    let refused = desk.run(&["credential", "rotate", "db"]);
+    let words = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{words}");
+    assert!(words.contains(&format!("blackout until {until}")) && words.contains("--emergency"), "{words}");
+    assert_eq!((password(&desk), told(&desk, "set").len()), (first.clone(), 1));
+    let rotated = desk.run(&["credential", "rotate", "db", "--emergency"]);
+    assert!(rotated.status.success(), "{}", stderr(&rotated));
+    assert_ne!(password(&desk), first);
+    assert_eq!(
+        (told(&desk, "set").len(), desk.count("renew_requested")),
+        (2, 1),
+        "nobody was asked by the one refused"
+    );
+}
+
+#[test]
+fn what_is_due_waits_for_its_window_and_an_operator_does_not() {
+    // Due after twenty seconds at most; a minute of six is open, the next time in two minutes or more.
+    let brief = SET.replace("    overlap: 0s\n", "    overlap: 0s\n    lifetime: 400s\n    rotate_after: 0.05\n");
+    let opens = jiff::Timestamp::now().as_second() / 60 + 3;
+    let desk = with_target();
+    desk.configure(&format!("{brief}    renew_window: [{{ cron: \"{}-59/6 * * * *\", for: 1m }}]\n", opens % 6));
+    let mut agent = desk.start();
+    let waits = |status: &Status| of(status, "db").waits_for.as_deref() == Some("closed");
+    let status = desk.until(&mut agent, "due and closed", waits);
+    let (first, of_db) = (of(&status, "db").id.clone(), of(&status, "db"));
+    assert!(of_db.rotate_at.is_some_and(|at| at <= jiff::Timestamp::now()) && of_db.failures == 0, "{of_db:?}");
+    assert_eq!(of_db.next_attempt.map(jiff::Timestamp::as_second), Some(opens * 60), "{of_db:?}");
+    let rotated = rotate(&desk, "db");
+    assert_ne!(rotated["new_id"].as_str(), first.as_deref(), "it holds up the schedule, and nobody who asks");
+
+    let status = desk.until(&mut agent, "due and closed again", waits);
+    let second = of(&status, "db").id.clone();
+    desk.configure(&brief);
+    agent.signal(Signal::HUP);
+    desk.until(&mut agent, "open", |status| of(status, "db").id != second);
+    desk.until_audit("that it was due", |line| {
+        let is_second = line.get("old").and_then(Value::as_str) == second.as_deref();
+        is_second && line["event"] == "served" && line.get("cause").is_some_and(|cause| cause == "due")
+    });
+}
+
+#[test]
+fn what_was_made_at_once_is_not_rotated_at_once() {
+    let names = ["orders", "stock", "bills", "mail"];
+    let one = |name: &&str| format!("  - {{ name: {name}, source: {{ password: {{}} }}, lifetime: 30d, sds: {{}} }}\n");
+    let all: String = names.iter().map(one).collect();
+    let desk = Desk::new(&format!("certificates: []\ncredentials:\n{all}"));
+    let mut agent = desk.start();
+    let is_planned = |status: &Status| status.credentials.iter().all(|credential| credential.rotate_at.is_some());
+    let status = desk.until(&mut agent, "planned", is_planned);
+    let plans: Vec<i64> = status
+        .credentials
+        .iter()
+        .filter_map(|credential| Some(credential.rotate_at?.as_second() - credential.since?.as_second()))
+        .collect();
+    let (day, two_thirds) = (86_400, 20 * 86_400);
+    assert!(plans.len() == 4 && plans.iter().all(|plan| (two_thirds - 3 * day / 2..=two_thirds).contains(plan)));
+    assert!(plans.iter().collect::<BTreeSet<_>>().len() > 1, "each has a draw of its own: {plans:?}");
+}
+
 /// A token endpoint: what it gives lives for so many seconds.
 fn token_endpoint(seconds: Arc<AtomicU64>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
