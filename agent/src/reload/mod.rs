@@ -140,6 +140,10 @@ impl Reload {
     ///
     /// [`ReloadError`].
     pub fn send(&self) -> Result<Signalled, ReloadError> {
+        self.send_by(Path::new("/proc"))
+    }
+
+    fn send_by(&self, proc: &Path) -> Result<Signalled, ReloadError> {
         let pid_file = || self.pid_file.clone();
         let unreadable = |source| ReloadError::Unreadable { pid_file: pid_file(), source };
         let (pid, owner, mode) = match self.number() {
@@ -154,9 +158,9 @@ impl Reload {
             Err(Errno::SRCH) => return Ok(Signalled::Nobody),
             Err(error) => return Err(hidden(error.into())),
         };
-        let (user, found, parent) = match look(number) {
+        let (user, found, parent) = match look(proc, number) {
             Ok(found) => found,
-            Err(error) if is_gone(&error) => return Ok(Signalled::Nobody),
+            Err(error) if is_gone(&error) && !is_there_unseen(proc, pid) => return Ok(Signalled::Nobody),
             Err(error) => return Err(hidden(error)),
         };
         let trusted = [0, rustix::process::geteuid().as_raw(), user];
@@ -167,7 +171,7 @@ impl Reload {
         if !is_program(&found, &wanted) {
             return Err(ReloadError::OtherProgram { pid: number, pid_file: pid_file(), found, wanted });
         }
-        if fs::read_link(format!("/proc/{parent}/exe")).is_ok_and(|exe| is_program(&exe, &wanted)) {
+        if fs::read_link(proc.join(format!("{parent}/exe"))).is_ok_and(|exe| is_program(&exe, &wanted)) {
             return Err(ReloadError::Worker { pid: number, pid_file: pid_file(), wanted });
         }
         match pidfd_send_signal(process, self.signal.number()) {
@@ -205,13 +209,19 @@ impl Signal {
 }
 
 /// Whose a process is, what it runs, and the number of its parent.
-fn look(pid: i32) -> io::Result<(u32, PathBuf, u32)> {
-    let user = fs::metadata(format!("/proc/{pid}"))?.uid();
-    let exe = fs::read_link(format!("/proc/{pid}/exe"))?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+fn look(proc: &Path, pid: i32) -> io::Result<(u32, PathBuf, u32)> {
+    let there = proc.join(pid.to_string());
+    let user = fs::metadata(&there)?.uid();
+    let exe = fs::read_link(there.join("exe"))?;
+    let stat = fs::read_to_string(there.join("stat"))?;
     // The name in parentheses may hold anything; the state and then the parent follow its end.
     let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
     Ok((user, exe, parent.ok_or(io::ErrorKind::InvalidData)?))
+}
+
+/// Whether it runs where others' processes are not shown (`hidepid=2`).
+fn is_there_unseen(proc: &Path, pid: Pid) -> bool {
+    !proc.join(pid.as_raw_nonzero().to_string()).exists() && rustix::process::test_kill_process(pid) != Err(Errno::SRCH)
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -73,6 +73,35 @@ fn a_number_that_is_somebody_elses_by_now_is_not_signalled() {
 }
 
 #[test]
+fn a_process_that_is_hidden_is_not_taken_for_none() {
+    let (directory, mut sleeper) = (directory(), Sleeper::start());
+    let number = sleeper.0.id().to_string();
+    let reload = reload(&directory, &number, &sleeper.exe());
+    let proc = directory.path().join("proc");
+    fs::create_dir(&proc).expect("made");
+    let refused = || {
+        let error = reload.send_by(&proc).expect_err("hidden");
+        assert!(matches!(error, ReloadError::Hidden { .. }), "{error}");
+        error.to_string()
+    };
+    // As with `hidepid=2`, where there is nothing, and with `hidepid=1`, where nothing in it can be read.
+    let error = refused();
+    assert!(error.contains(&number) && error.contains("run the agent as its user, or use a hook"), "{error}");
+    fs::write(proc.join(&number), "").expect("written");
+    refused();
+    assert!(sleeper.0.try_wait().expect("ours").is_none(), "it goes on");
+    // One that has ended is not hidden, although nobody asked yet how it ended.
+    sleeper.0.kill().expect("killed");
+    while !fs::read_to_string(format!("/proc/{number}/stat")).expect("ours").contains(") Z ") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(reload.send().expect("ended"), Signalled::Nobody);
+    sleeper.0.wait().expect("ended");
+    fs::remove_file(proc.join(&number)).expect("removed");
+    assert_eq!(reload.send_by(&proc).expect("gone"), Signalled::Nobody);
+}
+
+#[test]
 fn a_worker_is_not_signalled() {
     let directory = directory();
     let number = directory.path().join("number");
