@@ -31,6 +31,7 @@ use crate::support::corner::Full;
 use crate::support::poll;
 use crate::support::proxy::Proxy;
 use crate::support::serial;
+use crate::support::stderr;
 
 const ONE: &str = "certificates:\n  - { name: gateway, dns: [localhost], files: { directory: tls } }\n";
 /// Large enough for what is done in a test, and quickly filled.
@@ -188,6 +189,43 @@ fn a_read_only_disk_of_the_files_at_the_start_holds_up_nothing_else() {
     desk.until(&mut agent, "renewed after all", |status| status.ready && status.certificates[0].rotations == 2);
     assert!(agent.terminate().success());
     assert_eq!(of_first(), 2);
+}
+
+/// The agent does not start, and says so in a line with these words.
+fn assert_refuses(desk: &Desk, words: [&str; 2]) {
+    let output = desk.run(&["run"]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let said =
+        text.lines().any(|line| line.starts_with("portcullis: ") && words.iter().all(|word| line.contains(word)));
+    assert!(said, "{words:?} in {text}");
+}
+
+#[test]
+fn a_state_that_is_read_only_at_the_start_is_named_and_costs_nothing() {
+    let mut desk = Desk::new(ONE);
+    let Some(_corner) = Corner::of(&mut desk, DISKS) else { return a_disk_is_full("state", Full::Bytes) };
+    let mut agent = desk.start();
+    let first = issued(&desk, &mut agent);
+    assert!(agent.terminate().success());
+    let lines = desk.audit().len();
+    desk.shell("mount -o remount,bind,ro state");
+    assert_refuses(&desk, ["state", "Read-only file system"]);
+    assert_eq!(serial(&desk.path("tls/tls.crt")), Some(first.clone()), "what is in use stays");
+
+    // The audit log alone.
+    desk.shell("mount -o remount,bind,rw state");
+    desk.shell("mount --bind state/audit.jsonl state/audit.jsonl && mount -o remount,bind,ro state/audit.jsonl");
+    assert_refuses(&desk, ["audit.jsonl", "Read-only file system"]);
+    assert_eq!(desk.audit().len(), lines);
+
+    desk.shell("umount state/audit.jsonl");
+    let mut agent = desk.start();
+    desk.until(&mut agent, "as before", |status| status.ready);
+    assert_pushed(&desk, &first);
+    assert!(agent.terminate().success());
+    assert_eq!(desk.count("certificate_issued"), 1);
+    assert!(desk.run(&["audit", "verify"]).status.success());
 }
 
 #[test]
