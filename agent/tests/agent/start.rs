@@ -284,6 +284,40 @@ fn a_reload_refuses_a_directory_that_cannot_be_written_to() {
 }
 
 #[test]
+fn a_script_waits_until_everything_is_served() {
+    let desk = Desk::new(ONE);
+    let wait = |goal: &str, timeout: &str| desk.run(&["wait", "--for", goal, "--timeout", timeout]);
+    let nobody = wait("served", "0s");
+    assert_eq!(nobody.status.code(), Some(1));
+    let words = stderr(&nobody);
+    assert!(words.contains("not served after 0") && words.contains("is the agent running?"), "{words}");
+
+    // It is begun before the agent is.
+    let mut script = desk.command(&["wait", "--for", "served", "--timeout", "5m"]).spawn().expect("started");
+    let mut agent = desk.start();
+    assert_eq!(script.wait().expect("ours").code(), Some(0));
+    let status = desk.status().expect("answers");
+    let stored = status.certificates[0].stored.as_ref().map(|leaf| leaf.serial.clone());
+    assert_eq!((&status.certificates[0].installed, serial(&desk.path("tls/tls.crt"))), (&stored, stored.clone()));
+    assert!(wait("served", "0s").status.success() && wait("ready", "1m").status.success());
+
+    // A listener that is not there serves nothing.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    desk.configure(&format!(
+        "{ONE}  - {{ name: edge, dns: [localhost], files: {{ directory: edge }}, served_at: [{{ address: \"{free}\" }}] }}\n"
+    ));
+    agent.signal(Signal::HUP);
+    desk.until(&mut agent, "both", |status| status.certificates.len() == 2);
+    for (goal, why) in [("served", "`edge`"), ("ready", "edge")] {
+        let output = wait(goal, "1s");
+        assert_eq!(output.status.code(), Some(1), "{goal}");
+        let words = stderr(&output);
+        assert!(words.contains(&format!("not {goal} after 1s")) && words.contains(why), "{goal}: {words}");
+        assert!(goal == "ready" || !words.contains("`gateway`"), "{words}");
+    }
+}
+
+#[test]
 fn the_program_says_how_it_is_used() {
     let desk = Desk::new(ONE);
     assert_eq!(desk.run(&["no-such-command"]).status.code(), Some(2));
