@@ -239,6 +239,25 @@ fn a_certificate_for_somebody_else_is_issued_once_and_audited() {
 }
 
 #[test]
+fn an_issuer_whose_name_is_not_found_is_said_with_the_next_attempt() {
+    let desk = Desk::new(
+        "issuers:\n  - { name: ca, acme: { directory: \"https://ca.invalid/dir\", challenge: { http01: \"127.0.0.1:0\" } } }\n\
+         certificates:\n  - { name: web, issuer: ca, dns: [web.example], files: { directory: tls } }\n",
+    );
+    let mut agent = desk.start();
+    let status = desk.until(&mut agent, "failed", |status| status.certificates[0].failures > 0);
+    let web = &status.certificates[0];
+    let error = web.last_error.as_deref().expect("why");
+    assert!(error.contains("`ca.invalid`, whose name is not found: see that `directory`"), "{error}");
+    assert!(!status.ready && web.next_attempt.is_some() && web.stored.is_none(), "{web:#?}");
+    assert_eq!(desk.count("certificate_issued"), 0);
+    desk.until_audit("it", |line| {
+        let cause = line.get("cause").and_then(|cause| cause.as_str()).unwrap_or_default();
+        line["event"] == "alarm" && cause.contains("`ca.invalid`")
+    });
+}
+
+#[test]
 fn a_reload_takes_good_files_and_keeps_the_last_good_one() {
     let desk = Desk::new(ONE);
     let mut agent = desk.start();

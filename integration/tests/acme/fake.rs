@@ -140,6 +140,11 @@ impl Fake {
         fake
     }
 
+    /// Who is to be believed about its TLS.
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.address)
     }

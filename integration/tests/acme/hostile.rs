@@ -3,6 +3,7 @@
 
 use std::net::Ipv6Addr;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use portcullis::issuer::Progress;
 use portcullis::issuer::acme::Acme;
 use portcullis::issuer::acme::AcmeError;
 use portcullis::issuer::acme::AcmeOrder;
+use portcullis::issuer::acme::Challenge;
 use portcullis::issuer::acme::Directory;
 use portcullis::issuer::acme::Patience;
 use portcullis::issuer::acme::RenewalProblem;
@@ -19,6 +21,7 @@ use portcullis::leaf;
 use portcullis_integration::certificates::Authority;
 use portcullis_integration::environment::PebbleSettings;
 use portcullis_integration::environment::chain as causes;
+use portcullis_integration::environment::free_port;
 use serde_json::Value;
 use serde_json::json;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -162,7 +165,7 @@ async fn a_server_that_stays_silent_is_not_waited_for() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = Directory::parse(&format!("https://{}/dir", silent.local_addr().unwrap())).unwrap();
     let patience = Patience { connect: Duration::from_millis(200), ..Patience::default() };
-    let challenge = portcullis::issuer::acme::Challenge::dns_hook(vec!["/bin/false".to_owned()]).unwrap();
+    let challenge = Challenge::dns_hook(vec!["/bin/false".to_owned()]).unwrap();
     let settings = Settings { patience, ..Settings::new(directory, challenge) };
     let acme = Acme::new("silent".to_owned(), settings, store).unwrap();
     let error = refused(&acme, &["a.acme.example"]).await;
@@ -330,6 +333,31 @@ async fn a_ca_that_is_reached_over_ipv6_alone_is_as_good() {
     fake.say("/order", Reply::problem(400, "malformed", "heard"));
     let error = refused(&fake.acme(&store), &["a.acme.example"]).await;
     assert!(error.to_string().contains("heard"), "{}", causes(&error));
+}
+
+#[tokio::test]
+async fn a_ca_that_is_not_found_or_not_believed_is_named_with_what_to_look_at() {
+    let (store, _directory) = store();
+    let fake = Fake::start().await;
+    let acme = |directory: &str, ca_pem: &str| {
+        let challenge = Challenge::Http01 { listen: free_port().unwrap() };
+        let settings = Settings::new(Directory::parse(directory).unwrap(), challenge).trusting(ca_pem).unwrap();
+        Acme::new("ca".to_owned(), settings, Arc::clone(&store)).unwrap()
+    };
+    let other = Authority::new("somebody else's TLS").pem();
+    for (directory, host, remedy) in [
+        (fake.url("/dir"), "`127.0.0.1`", "`server_ca` is its CA"),
+        ("https://ca.invalid/dir".to_owned(), "`ca.invalid`", "the machine's DNS answers"),
+    ] {
+        let error = refused(&acme(&directory, &other), &["a.acme.example"]).await;
+        let said = causes(&error);
+        assert!(matches!(error, AcmeError::Network { .. }) && said.contains(host) && said.contains(remedy), "{said}");
+        assert!(!error.is_final(), "it is tried again: {said}");
+    }
+    assert!(fake.connections() > 0 && fake.asked_in_all() == 0, "nothing was asked for, and no order is spent");
+    let error =
+        refused(&acme(&fake.url("/dir").replace("127.0.0.1", "localhost"), fake.ca_pem()), &["b.example"]).await;
+    assert!(causes(&error).contains("`directory` has its name"), "{}", causes(&error));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What goes wrong between the agent and a CA, told apart by what one does about it.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
@@ -123,7 +124,7 @@ pub enum AcmeError {
         source: io::Error,
     },
     /// No answer, or one beyond the bounds.
-    #[error("no answer from `{host}`")]
+    #[error("no answer from `{host}`{}", remedy(source))]
     Network {
         /// The CA.
         host: String,
@@ -413,6 +414,24 @@ impl AcmeError {
 fn is_pause(detail: &str) -> bool {
     let detail = detail.to_ascii_lowercase();
     ["unpause", "paused", "temporarily prevented"].iter().any(|word| detail.contains(word))
+}
+
+/// What to look at, where the cause says.
+fn remedy(error: &FetchError) -> &'static str {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // What an `io::Error` was made of is none of its sources.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = inner.map(|inner| inner as &(dyn Error + 'static));
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return ", whose certificate is not believed: see that `server_ca` is its CA, and that `directory` has its name";
+        }
+        if error.to_string() == "dns error" {
+            return ", whose name is not found: see that `directory` has the right one, and that the machine's DNS answers";
+        }
+        cause = inner.or_else(|| error.source());
+    }
+    ""
 }
 
 fn from(until: Option<UnixTime>) -> String {
