@@ -264,7 +264,8 @@ impl Authority {
             Signer::Root => root,
             Signer::Below(below) => below.leaf().validity,
         };
-        let left = signs.not_after.min(root.not_after).0.saturating_sub(now.0);
+        let end = signs.not_after.min(root.not_after);
+        let left = end.0.saturating_sub(now.0);
         let too_late = left < lifetime.min(LEAST_LEFT);
         match &signer {
             _ if !root.holds(now) => return Err(CaError::RootNotValid { path, validity: root }),
@@ -276,8 +277,8 @@ impl Authority {
             Signer::Root | Signer::Below(_) => {}
         }
         if lifetime > left {
-            let until = leaf::timestamp(signs.not_after);
-            tracing::warn!(asked = lifetime, left, %until, "a certificate ends with who signs it; `portcullis ca` shows when another follows");
+            let (of, until) = (names.label(), leaf::timestamp(end));
+            tracing::warn!(of, asked = lifetime, left, %until, "a certificate ends with who signs it; `portcullis ca` shows when another follows");
         }
         let lifetime = lifetime.min(left);
         let backdate = BACKDATE.min(lifetime / BACKDATE_PART);

@@ -1,6 +1,8 @@
 //! Certificates for somebody else: signed once on an operator's word, written into the audit log and the ledger, not renewed.
 //! The key is nowhere kept.
 
+use portcullis_policy::UnixTime;
+
 use crate::audit::Event;
 use crate::audit::Kind;
 use crate::command::CommandError;
@@ -30,14 +32,18 @@ pub fn issue(context: &Context, request: IssueRequest) -> Result<Issued, Command
         .map_err(|error| invalid(error.to_string()))?;
     let label = names.label();
     let authority = context.authorities.issuing();
-    let order = authority.order(names, lifetime, authority.directory(), leaf::now()).map_err(|error| failed(&error))?;
+    let now = leaf::now();
+    let order = authority.order(names, lifetime, authority.directory(), now).map_err(|error| failed(&error))?;
     // Before it leaves, so that its root is not removed under it; and before the roots are read that go with it, so that
     // whoever is not counted among those who know the old one only knows both.
     let until = order.validity.not_after;
     context.roots.journal().issued(&authority.leaf().sha256, until).map_err(|error| failed(&error))?;
     let chain_pem = authority.sign(&order).map_err(|error| failed(&error))?;
     let serial = leaf::serial_hex(&order.serial);
-    let event = Event::new(Kind::IssuedForOther, &label).by("operator").change(None, Some(&serial));
+    let mut event = Event::new(Kind::IssuedForOther, &label).by("operator").change(None, Some(&serial));
+    if until < UnixTime(now.0.saturating_add(lifetime)) {
+        event = event.because(format!("asked for {lifetime}s; ends with who signs it, at {}", leaf::timestamp(until)));
+    }
     context.ledger.record(&chain_pem, leaf::now(), &event.note()).map_err(|error| failed(&error))?;
     context.noted.notify_one();
     Ok(Issued { chain_pem, key_pem: order.key.pem().to_string(), ca_pem: context.authorities.pem() })

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ use crate::config::parse_duration;
 use crate::control_client::ControlClient;
 use crate::keys;
 use crate::keys::PrivateKey;
+use crate::leaf;
+use crate::leaf::Leaf;
+use crate::leaf::LeafError;
 
 /// Issue a certificate for somebody else, once: the agent neither keeps nor renews it.
 #[derive(Debug, clap::Args)]
@@ -96,6 +100,11 @@ impl Args {
         keys::write_new(&ca, issued.ca_pem.as_bytes(), 0o644).map_err(failed(&ca))?;
         key.write_new(&private, 0o600).map_err(failed(&private))?;
         print(&format!("{}\n", self.out.join("fullchain.pem").display()))?;
+        let leaf = Leaf::from_der(leaf::chain(&issued.chain_pem)?.first().ok_or(LeafError)?)?;
+        if leaf.validity.lifetime().unsigned_abs() < self.lifetime {
+            let end = leaf::timestamp(leaf.validity.not_after);
+            writeln!(io::stderr(), "it ends sooner than asked for, with the CA that signed it: at {end}")?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -167,6 +167,8 @@ fn a_chain_that_ends_before_its_certificate_is_replaced_before_it_does() {
     let status = desk.status().expect("a status");
     let chain = &status.certificates[0].chain;
     assert!(chain.len() == 2 && chain[1].1 < planned(&status) && planned(&status) < stored(&status), "{status:#?}");
+    let is_told = |agent: &Agent| agent.log().contains("an authority of the chain ends before the certificate");
+    assert!(!is_told(&agent), "{}", agent.log());
 
     let short = outsider.below(DAY / 2).make("web.example", 3900, DAY);
     put(&desk, &short);
@@ -174,6 +176,7 @@ fn a_chain_that_ends_before_its_certificate_is_replaced_before_it_does() {
     let status = desk.status().expect("a status");
     let end = status.certificates[0].chain[0].1;
     assert!(planned(&status) < end && end < stored(&status), "{status:#?}");
+    assert!(is_told(&agent), "{}", agent.log());
 
     put(&desk, &outsider.below(60).make("web.example", 3800, DAY));
     assert_eq!(until_said(&desk, &mut agent, "so soon that it would be replaced"), Some(short.serial()));

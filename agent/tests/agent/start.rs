@@ -9,7 +9,9 @@ use std::os::unix::process::CommandExt as _;
 
 use rustix::process::Signal;
 
+use crate::support::Agent;
 use crate::support::Desk;
+use crate::support::poll;
 use crate::support::serial;
 use crate::support::stderr;
 
@@ -236,6 +238,36 @@ fn a_certificate_for_somebody_else_is_issued_once_and_audited() {
     let line = key.lines().nth(1).expect("base64");
     let everything = agent.log() + &fs::read_to_string(desk.path("state/audit.jsonl")).expect("a log");
     assert!(!everything.contains(line) && !everything.contains("PRIVATE"));
+}
+
+#[test]
+fn a_certificate_that_its_ca_cuts_short_is_told_of() {
+    let desk = Desk::new("");
+    let text = fs::read_to_string(desk.path("portcullis.yaml")).expect("a configuration");
+    let ca = "ca: { trust_domain: acme.example, root_lifetime: 30d }";
+    desk.write("portcullis.yaml", &(text.replace("ca: { trust_domain: acme.example }", ca) + ONE));
+    let mut agent = desk.start();
+    let status = desk.until(&mut agent, "served", |status| status.ready);
+    let root = status.ca.roots[0].not_after;
+    let issue = |out: &str, lifetime: &str| {
+        let output = desk.run(&["issue", "--dns", "shop.example", "--server", "--lifetime", lifetime, "--out", out]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        (stderr(&output), serial(&desk.path(out).join("fullchain.pem")).expect("a certificate"))
+    };
+    let is_told = |agent: &Agent| agent.log().lines().any(|line| line.contains("ends with who signs it"));
+    let cause = |serial: &str| {
+        let line = desk.audit().into_iter().find(|line| line["event"] == "issued_for_other" && line["new"] == serial);
+        line.map(|line| line.get("cause").and_then(|cause| cause.as_str().map(str::to_owned)))
+    };
+    let (words, whole) = issue("whole", "29d");
+    assert!(words.is_empty() && !is_told(&agent), "{words}{}", agent.log());
+    let (words, cut) = issue("cut", "90d");
+    assert!(words.contains(&format!("sooner than asked for, with the CA that signed it: at {root}")), "{words}");
+    let log = agent.log();
+    let line = log.lines().find(|line| line.contains("ends with who signs it")).expect("told");
+    assert!(line.contains("shop.example") && line.contains(&root.to_string()), "{line}");
+    let [whole, cut] = [whole, cut].map(|serial| poll(|| cause(&serial), || "the audit log to tell".to_owned()));
+    assert_eq!((whole, cut), (None, Some(format!("asked for 7776000s; ends with who signs it, at {root}"))));
 }
 
 #[test]
