@@ -30,8 +30,14 @@ use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
 
-/// Longer than any step takes that does not wait for an end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Of those who know the old root alone: what they do, on a machine that is busy with other things too.
+const BEFORE: &str = "20s";
+/// Of those who know both: that again, after the end of the others, and the agent's second death.
+const BOTH: &str = "45s";
+/// Of somebody who is revoked: longer than the proxy takes to hear of it, shorter than the wait for those who know both.
+const LOST: &str = "30s";
+/// Longer than any step takes: an agent that was killed watches the clock for all of the wait anew.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     let constraints = "root_lifetime: 3650d\n  name_constraints: { dns: [acme.example, localhost] }".to_owned();
@@ -44,7 +50,7 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         let held = outside.is_some_and(|alert| alert != AlertDescription::UnknownCA);
         report.holds("but for names outside of its constraints", held, format_args!("{outside:?}"))?;
         let old = the_root(environment).await?;
-        let before = Crowd::new(environment, "10s").await?;
+        let before = Crowd::new(environment, BEFORE).await?;
         report.step("clients with certificates under the old root, which know no other");
         refused(environment, report, &["ca", "remove", &old], "leaves are signed by it").await?;
 
@@ -56,7 +62,7 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         refused(environment, report, &["ca", "rotate"], "another root is on its way already").await?;
         refused(environment, report, &["ca", "remove", &old], "leaves are signed by it").await?;
 
-        let both = Crowd::new(environment, "25s").await?;
+        let both = Crowd::new(environment, BOTH).await?;
         let roots = both.own.ca_pem.matches("BEGIN CERTIFICATE").count();
         report.holds(
             "who is issued a certificate now is told of both roots",
@@ -148,16 +154,14 @@ pub(super) fn client(environment: &Environment, own: &Credentials) -> Result<Cli
 
 /// Each root has a revocation list of its own, under the same name: somebody is revoked under one of them.
 async fn revoke(environment: &Environment, report: &mut Report, under: &str) -> Result<(), StoryError> {
-    let lost = environment.agent.issue(CHECKOUT, "15s").await?;
+    let lost = environment.agent.issue(CHECKOUT, LOST).await?;
     let chain = certificates_of(&lost.chain_pem)?;
     let serial = chain.first().map(|der| serial_of(der)).unwrap_or_default();
     environment.agent.run(&["revoke", "--serial", &serial, "--reason", "lost"]).await?;
-    wait::until("a handshake to be refused", Duration::from_secs(10), async || {
-        match refusal(environment, &lost).await {
-            Ok(Some(AlertDescription::CertificateRevoked)) => Ok(()),
-            Ok(other) => Err(format!("{other:?}")),
-            Err(error) => Err(error.to_string()),
-        }
+    wait::until("a handshake to be refused", PATIENCE, async || match refusal(environment, &lost).await {
+        Ok(Some(AlertDescription::CertificateRevoked)) => Ok(()),
+        Ok(other) => Err(format!("{other:?}")),
+        Err(error) => Err(error.to_string()),
     })
     .await?;
     report.holds(&format!("who is revoked under {under} is refused in the handshake"), true, serial)

@@ -27,13 +27,15 @@ use crate::report::Report;
 use crate::report::StoryError;
 
 /// Longer than any wait here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Of who sends all the load, and of who is revoked; an intermediate has that left when the next one follows.
+const LIFETIME: &str = "120s";
 /// How many intermediates an operator asks for.
 const BY_HAND: usize = 10;
 
 pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
-    // One has to live for as long as the shortest leaf, and for the sixteen seconds before.
-    let intermediate = "root_lifetime: 3650d\n  intermediate: { lifetime: 80s, rotate_after: 0.2 }".to_owned();
+    // The least share: the first is followed by itself within half a minute.
+    let intermediate = "root_lifetime: 3650d\n  intermediate: { lifetime: 150s, rotate_after: 0.2 }".to_owned();
     let settings = Settings {
         lifetime: Some("60s"),
         agent_config: vec![("root_lifetime: 3650d", intermediate)],
@@ -41,7 +43,7 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     };
     within(settings, report, async |environment, report| {
         let first = the_one(environment).await?;
-        let own = environment.agent.issue(CHECKOUT, "60s").await?;
+        let own = environment.agent.issue(CHECKOUT, LIFETIME).await?;
         let (chain, roots) = (certificates_of(&own.chain_pem)?.len(), certificates_of(&own.ca_pem)?.len());
         report.holds(
             "a certificate comes with the intermediate that signed it, and the root alone to trust",
@@ -135,7 +137,7 @@ pub(super) async fn renew(environment: &Environment, load: &Load) -> Result<(), 
 
 /// Somebody is revoked by the serial number, and refused in the handshake.
 async fn revoke(environment: &Environment, report: &mut Report, under: &str) -> Result<(), StoryError> {
-    let lost: Credentials = environment.agent.issue(CHECKOUT, "60s").await?;
+    let lost: Credentials = environment.agent.issue(CHECKOUT, LIFETIME).await?;
     let chain = certificates_of(&lost.chain_pem)?;
     let serial = chain.first().map(|der| serial_of(der)).unwrap_or_default();
     environment.agent.run(&["revoke", "--serial", &serial, "--reason", "lost"]).await?;

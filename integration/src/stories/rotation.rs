@@ -107,7 +107,7 @@ pub async fn rotate(
 /// Waits until our handshake sees this serial. The agent has seen it at one of Envoy's workers; another may be a moment
 /// behind.
 pub(super) async fn see(watcher: &Client, serial: &str) -> Result<(), StoryError> {
-    let within = Duration::from_secs(5);
+    let within = Duration::from_secs(30);
     wait::until("the new certificate in a handshake of our own", within, async || {
         let leaf = watcher.leaf().await.map_err(|error| error.kind())?;
         let seen = serial_of(&leaf);
@@ -120,7 +120,7 @@ pub(super) async fn see(watcher: &Client, serial: &str) -> Result<(), StoryError
 /// Waits until more requests were answered, over kept connections and over new ones.
 pub(super) async fn carry(load: &Load) -> Result<(), StoryError> {
     let before = load.tally();
-    wait::until("requests on kept and on new connections", Duration::from_secs(10), async || {
+    wait::until("requests on kept and on new connections", Duration::from_secs(30), async || {
         let now = load.tally();
         let carried = now.kept > before.kept && now.fresh > before.fresh;
         if carried { Ok(()) } else { Err(format!("no more than {now}")) }
