@@ -182,8 +182,9 @@ impl Stage {
             let certificate = of(&status);
             match certificate.filter(|certificate| status.ready && certificate.rotations == 1) {
                 Some(certificate) if certificate.state == "retired" => Ok(certificate.clone()),
-                // An order that the CA gave up with nobody there is not made again at once.
-                _ if certificate.is_some_and(|certificate| certificate.failures > 0) => {
+                // An order that the CA gave up with nobody there is not made again at once. What is stored is delivered again
+                // without a word, and a renewal would be another certificate.
+                _ if certificate.is_some_and(|one| one.failures > 0 && one.stored.is_none()) => {
                     agent.renew("web").await.map_err(|error| environment::chain(&error))?;
                     Err("asked for again".to_owned())
                 }
