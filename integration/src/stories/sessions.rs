@@ -105,7 +105,16 @@ async fn falls(
     let shipped = environment::shipped("policy.yaml")?;
     environment.save_policy(&format!("{shipped}{edit}"))?;
     // Not over the open connection: a request that is under way when it is forbidden would take it along.
-    wait::until("every worker to refuse", PATIENCE, async || {
+    by_every_worker(client, "refused", code).await?;
+    let outcome = refused(environment, report, client, &mut open, code).await;
+    environment.save_policy(&shipped)?;
+    by_every_worker(client, "let in again", "200 ").await?;
+    outcome
+}
+
+/// Waits until every worker answers a client like this.
+async fn by_every_worker(client: &Client, what: &str, code: &str) -> Result<(), StoryError> {
+    wait::until(&format!("every worker to have the client {what}"), PATIENCE, async || {
         for _ in 0..CONNECTIONS {
             let mut fresh = client.connect().await.map_err(|error| error.kind())?;
             let seen = status(&mut fresh).await;
@@ -116,14 +125,7 @@ async fn falls(
         Ok(())
     })
     .await?;
-    let outcome = refused(environment, report, client, &mut open, code).await;
-    environment.save_policy(&shipped)?;
-    wait::until("the open connection to be let in again", PATIENCE, async || match status(&mut open).await {
-        seen if seen == "200 " => Ok(()),
-        seen => Err(seen),
-    })
-    .await?;
-    outcome
+    Ok(())
 }
 
 async fn refused(

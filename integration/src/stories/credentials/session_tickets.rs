@@ -1,8 +1,10 @@
 //! `session-tickets`: returning clients resume their sessions at every proxy that has the keys, also after a new key, and not
 //! after the end of the old one.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::PATIENCE;
 use super::rotate;
 use super::wait_until_retired;
 use crate::environment;
@@ -17,6 +19,7 @@ use crate::environment::Protocol::Http1;
 use crate::environment::Protocol::Http2;
 use crate::environment::Settings;
 use crate::environment::free_port;
+use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
 use crate::stories::CHECKOUT;
@@ -64,6 +67,7 @@ pub(in crate::stories) async fn tell(report: &mut Report) -> Result<(), StoryErr
         environment.agent.kill();
         report.holds("sessions are resumed without it", resumed(&client).await?, "")?;
         environment.agent.start().await?;
+        both_are_back(environment).await?;
         environment.ready().await?;
         let status = environment.agent.status().await?;
         let rotations = status.credentials.first().map_or(0, |credential| credential.rotations);
@@ -80,6 +84,17 @@ pub(in crate::stories) async fn tell(report: &mut Report) -> Result<(), StoryErr
         report.holds("who is revoked is refused in a resumed session too", answer == "401 certificate_revoked", &answer)
     })
     .await
+}
+
+/// Waits until both proxies are connected: the agent is content with one.
+async fn both_are_back(environment: &Environment) -> Result<(), StoryError> {
+    wait::until("both proxies to connect again", PATIENCE, async || {
+        let status = environment.agent.status().await.map_err(|error| environment::chain(&error))?;
+        let nodes: BTreeSet<_> = status.proxies.into_iter().map(|proxy| proxy.node).collect();
+        if nodes.contains("gateway-1") && nodes.contains("gateway-2") { Ok(()) } else { Err(format!("{nodes:?}")) }
+    })
+    .await?;
+    Ok(())
 }
 
 async fn resuming_client(environment: &Environment, at: SocketAddr, protocol: Protocol) -> Result<Client, StoryError> {
