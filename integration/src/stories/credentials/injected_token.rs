@@ -73,9 +73,15 @@ pub(in crate::stories) async fn tell(report: &mut Report) -> Result<(), StoryErr
 
         report.step("the agent is away for longer than a token lives");
         environment.agent.kill();
-        tokio::time::sleep(Duration::from_secs(7)).await;
-        let (status, _) = asked(application.ask("/orders/42", &[]).await)?;
-        report.holds("an old token opens nothing, and nothing gets through without one", status == 401, status)?;
+        wait::until("an application that is refused", PATIENCE, async || {
+            match application.ask("/orders/42", &[]).await {
+                Ok((401, _)) => Ok(()),
+                Ok((status, _)) => Err(status.to_string()),
+                Err(seen) => Err(seen),
+            }
+        })
+        .await?;
+        report.holds("an old token opens nothing, and nothing gets through without one", true, 401)?;
         environment.agent.start().await?;
         environment.ready().await?;
         // Envoy takes its time before it connects again.

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::audit_events;
 use super::consumer::Consumers;
 use super::consumer::Login;
@@ -24,6 +26,8 @@ const PASSWORDS: usize = 20;
 const ROTATIONS: usize = 10;
 /// What a consumer has between reading its file and logging in, on a machine that is busy with other things too.
 const OVERLAP: &str = "overlap: 3s";
+/// So long after it, what waits for nobody is gone.
+const BEYOND: Duration = Duration::from_secs(3);
 /// One that waits for its consumers.
 const PATIENT: &str = "patient";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,7 +83,12 @@ pub(in crate::stories) async fn tell(report: &mut Report) -> Result<(), StoryErr
         let before = Login::read(&file).map_err(claim)?;
         let session = before.stay(server.address()).await.map_err(claim)?;
         rotate(environment, PATIENT).await?;
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        wait::until("the overlap to be over", PATIENCE, async || {
+            let found = credential(environment, PATIENT).await.map_err(|error| error.to_string())?;
+            let over = found.overlap_until.is_some_and(|until| until + BEYOND < Timestamp::now());
+            if over { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await?;
         let old = before.to_postgres(server.address()).await;
         report.holds("beyond the overlap it is good while somebody stays", old.is_ok(), format_args!("{old:?}"))?;
         drop(session);
