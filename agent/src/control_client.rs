@@ -362,6 +362,7 @@ mod tests {
             targets: (0..100_000).map(target).collect(),
             reason: "all of them".to_owned(),
             mode: Mode::DryRun,
+            patience: 0,
         };
         assert_eq!(client.change(&request).await.unwrap().changed, 100_000);
         assert_eq!(client.revoked().await.unwrap().operator, []);

@@ -85,8 +85,8 @@ const MAX_REASON: usize = 256;
 const NAMED: usize = 3;
 /// Certificates that an answer names; it counts the others.
 const ENDS_SHOWN: usize = 1_000;
-/// How long an answer waits for proxies.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer waits for proxies where nothing else is said, in seconds.
+const PATIENCE: u64 = 20;
 
 /// Which way a command goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +122,18 @@ pub struct ChangeRequest {
     /// Whether it is done.
     #[serde(default)]
     pub mode: Mode,
+    /// How long the answer waits for proxies, in seconds. Said only where it is not the usual time, which an agent of before
+    /// keeps to without being told.
+    #[serde(default = "patience", skip_serializing_if = "is_usual")]
+    pub patience: u64,
+}
+
+fn patience() -> u64 {
+    PATIENCE
+}
+
+fn is_usual(patience: &u64) -> bool {
+    *patience == PATIENCE
 }
 
 /// What a command changed, or would change.
@@ -303,12 +315,12 @@ impl Revoker {
     /// [`CommandError`]; nothing was changed then.
     pub async fn change(&self, request: ChangeRequest) -> Result<Changed, CommandError> {
         let revoker = self.clone();
-        let mode = request.mode;
+        let (mode, patience) = (request.mode, Duration::from_secs(request.patience));
         let changed = tokio::task::spawn_blocking(move || revoker.locked(|state| revoker.apply(state, request))).await;
         let failed = |cause: String| CommandError::Failed { step: "revoke".to_owned(), cause };
         let mut changed = changed.map_err(|error| failed(error.to_string()))??;
         if mode == Mode::Real {
-            changed.taken = Some(self.context.gate.taken(PATIENCE).await);
+            changed.taken = Some(self.context.gate.taken(patience).await);
         }
         Ok(changed)
     }
@@ -334,7 +346,7 @@ impl Revoker {
     }
 
     fn apply(&self, state: &mut State, request: ChangeRequest) -> Result<Changed, CommandError> {
-        let ChangeRequest { change, targets, reason, mode } = request;
+        let ChangeRequest { change, targets, reason, mode, patience: _ } = request;
         let invalid = |what: String| Err(CommandError::Invalid { what });
         let book = &mut state.book;
         let asked = targets.len();

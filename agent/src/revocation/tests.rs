@@ -48,7 +48,7 @@ impl Desk {
     }
 
     async fn ask(&self, change: Change, targets: Vec<Target>, mode: Mode) -> Result<Changed, CommandError> {
-        let request = ChangeRequest { change, targets, reason: "a test".to_owned(), mode };
+        let request = ChangeRequest { change, targets, reason: "a test".to_owned(), mode, patience: 0 };
         self.revoker.change(request).await
     }
 }
@@ -120,7 +120,8 @@ async fn commands_that_cannot_be_meant_change_nothing() {
         ),
     ];
     for (name, targets, reason, message) in cases {
-        let request = ChangeRequest { change: Change::Revoke, targets, reason: reason.to_owned(), mode: Mode::Real };
+        let (change, reason, mode) = (Change::Revoke, reason.to_owned(), Mode::Real);
+        let request = ChangeRequest { change, targets, reason, mode, patience: 0 };
         let error = desk.revoker.change(request).await.expect_err(name);
         assert!(
             matches!(error, CommandError::Invalid { .. }) && error.to_string().contains(message),
@@ -293,8 +294,19 @@ async fn lists_and_operators_make_one_set_which_is_as_fresh_as_the_oldest_list()
         targets: vec![Target::identity("dns:a").expect("an identity")],
         reason: "a test".to_owned(),
         mode: Mode::Real,
+        patience: 0,
     };
     revoker.change(request).await.expect("revoked");
     let status = revoker.revoked().status;
     assert_eq!((status.keys, status.when_stale), (2, WhenStale::Allow));
+}
+
+#[test]
+fn an_agent_of_before_is_told_nothing_that_it_does_not_know() {
+    let text = r#"{"change":"revoke","targets":[],"reason":"lost","mode":"real"}"#;
+    let mut request: ChangeRequest = serde_json::from_str(text).expect("a request of before");
+    assert_eq!(serde_json::to_string(&request).expect("JSON"), text);
+    request.patience = 80;
+    let said = serde_json::to_string(&request).expect("JSON");
+    assert_eq!(serde_json::from_str::<ChangeRequest>(&said).expect("a request"), request);
 }

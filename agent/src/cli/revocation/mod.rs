@@ -77,7 +77,7 @@ struct How {
     /// What to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-    /// How long to wait for the agent's answer, as in `30s`, `5m`.
+    /// How long to wait for the agent's answer, as in `30s`, `5m`; two thirds of it the agent waits for proxies.
     #[arg(long, default_value = "30s", value_parser = duration)]
     timeout: Duration,
 }
@@ -127,9 +127,11 @@ impl How {
             return Err("name something: `--serial`, `--certificate`, `--sha256`, `--spki-sha256`, `--identity` or `--from`; see `--help`".into());
         }
         let mode = if self.dry_run { Mode::DryRun } else { Mode::Real };
+        let patience = self.timeout.as_secs().saturating_mul(2) / 3;
         let mut all = Vec::new();
         for targets in targets.chunks(MAX_TARGETS) {
-            let request = ChangeRequest { change, targets: targets.to_vec(), reason: self.reason.clone(), mode };
+            let (targets, reason) = (targets.to_vec(), self.reason.clone());
+            let request = ChangeRequest { change, targets, reason, mode, patience };
             all.push(ask(global, Some(self.timeout), async |client| client.change(&request).await)?);
         }
         let changed = together(all);
