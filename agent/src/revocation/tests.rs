@@ -221,6 +221,7 @@ async fn a_bad_list_changes_nothing_but_the_status() {
 
 #[tokio::test]
 async fn a_list_behind_a_url_is_fetched_kept_and_replaced_by_newer_good_ones_only() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let (listed, server) = (listed(WhenStale::Deny), Server::default());
     let url = server.start("/corp.crl").await;
     let with_query = format!("{url}?secret");
