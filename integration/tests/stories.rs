@@ -11,13 +11,14 @@ use portcullis_integration::report::Report;
 use portcullis_integration::stories::Story;
 
 /// Stories that fill the machine, or live by certificates and tokens of seconds. The others mostly wait, and share it.
-const ALONE: [Story; 10] = [
+const ALONE: [Story; 11] = [
     Story::AcmeDown,
     Story::Bundle,
     Story::ForgedFlood,
     Story::InjectedToken,
     Story::ManyNames,
     Story::PostgresRotation,
+    Story::Revoke,
     Story::RevokeTenThousand,
     Story::Rotation,
     Story::SigningKeys,

@@ -32,6 +32,8 @@ use crate::report::StoryError;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Revoked beside the one that matters.
 const MANY: u32 = 100_000;
+/// For the answer to so many: seconds where nothing else is done.
+pub(super) const BATCH: &str = "120s";
 
 /// Somebody with a certificate and a connection. Over HTTP/2: a request that is under way when it is forbidden ends, and over
 /// HTTP/1.1 its connection with it.
@@ -137,7 +139,8 @@ async fn many(environment: &Environment, report: &mut Report, neighbour: &mut Co
     environment::write(&file, &batch(MANY))?;
     let file = file.display().to_string();
     let began = Instant::now();
-    let told = changed(environment, &["revoke", "--from", &file, "--reason", "a whole batch was stolen"]).await?;
+    let command = ["revoke", "--from", &file, "--reason", "a whole batch was stolen", "--timeout", BATCH];
+    let told = changed(environment, &command).await?;
     report.saw(format_args!("answered after {} ms", began.elapsed().as_millis()));
     let all = told.changed == MANY as usize && matches!(told.taken, Some(Taken::By { proxies: 1 }));
     report.holds("all of them are in force on the proxy", all, format!("{} {:?}", told.changed, told.taken))?;

@@ -13,6 +13,7 @@ use super::open_streams::ended_by;
 use super::open_streams::leaf;
 use super::open_streams::settings;
 use super::open_streams::spiffe;
+use super::revoke::BATCH;
 use super::revoke::batch;
 use super::revoke::changed;
 use super::within;
@@ -130,7 +131,8 @@ async fn revoke(environment: &Environment, name: &str, lines: &str) -> Result<(u
     let file = environment.directory().join(name);
     environment::write(&file, lines)?;
     let began = Instant::now();
-    let told = changed(environment, &["revoke", "--from", &file.display().to_string(), "--reason", "stolen"]).await?;
+    let file = file.display().to_string();
+    let told = changed(environment, &["revoke", "--from", &file, "--reason", "stolen", "--timeout", BATCH]).await?;
     match told.taken {
         Some(Taken::By { proxies: 1 }) => Ok((told.changed, began.elapsed())),
         taken => Err(StoryError::Claim { claim: "the proxy took it".to_owned(), seen: format!("{taken:?}") }),
