@@ -335,8 +335,10 @@ fn a_listener_that_prefers_an_rsa_certificate_shows_the_agents_when_it_is_looked
 
 #[test]
 fn a_listener_of_ipv6_alone_is_looked_at_too() {
-    // Containers may be without.
-    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let listener = TcpListener::bind("[::1]:0").expect(
+        "IPv6 on the loopback; `sysctl net.ipv6.conf.lo.disable_ipv6=0` brings it back, in a container \
+         `docker run --sysctl net.ipv6.conf.all.disable_ipv6=0`",
+    );
     let desk = Desk::new("certificates: []\n");
     let listener = Listener::with(listener, desk.path("tls"));
     desk.configure(&format!(

@@ -114,7 +114,10 @@ impl Fake {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
-        let listener = TcpListener::bind((ip, 0)).await.unwrap();
+        let listener = TcpListener::bind((ip, 0)).await.expect(
+            "the loopback; `sysctl net.ipv6.conf.lo.disable_ipv6=0` brings that of IPv6 back, in a container \
+             `docker run --sysctl net.ipv6.conf.all.disable_ipv6=0`",
+        );
         let fake = Self {
             address: listener.local_addr().unwrap(),
             ca_pem: authority.pem(),
