@@ -1,7 +1,7 @@
 //! `acme-down`: the CA is gone for a simulated day. The certificate that it issued comes near its end, the fallback takes over
 //! while there is margin, and when the CA is back, it is the issuer again. Requests go on all the time.
 //!
-//! An hour of the story is a second: a certificate of forty hours is one of forty seconds, and what the agent computes from
+//! An hour of the story is a second: a certificate of two days is one of 48 seconds, and what the agent computes from
 //! lifetimes (renewal, back-off, the fallback's turn) shrinks with it.
 
 use std::time::Duration;
@@ -33,7 +33,7 @@ use crate::report::Report;
 use crate::report::StoryError;
 
 /// Hours, that is seconds, that a certificate of the CA lives.
-const LIFETIME: u32 = 40;
+const LIFETIME: u32 = 48;
 /// For so many the CA is gone.
 const GONE: Duration = Duration::from_secs(24);
 /// So many it asks to stay away for, while it is.
@@ -66,8 +66,8 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     );
     let shipped = "    spiffe: spiffe://acme.example/gateway\n    dns: [orders.acme.example, localhost]\n    \
                    ip: [127.0.0.1]\n    usage: [server]\n    lifetime: 24h\n";
-    let ours = "    issuer: public\n    fallback: { issuer: built-in, below: 0.5 }\n    \
-                dns: [orders.acme.example]\n    usage: [server]\n    lifetime: 60s\n    renew_after: 0.25\n";
+    let ours = "    issuer: public\n    fallback: { issuer: built-in, below: 0.7 }\n    \
+                dns: [orders.acme.example]\n    usage: [server]\n    lifetime: 60s\n    renew_after: 0.45\n";
     let settings = Settings {
         agent_config: vec![("\ncertificates:\n", format!("\n{issuers}\ncertificates:\n")), (shipped, ours.to_owned())],
         ..Settings::default()
@@ -96,7 +96,7 @@ async fn outage(
     // Pebble's own idea of when to renew leaves a lifetime of seconds no room.
     report.step("the CA wants it renewed in some hours (ARI), and goes before that");
     let now = jiff::Timestamp::now().as_second();
-    let [start, end] = [now + 4, now + 6].map(|at| leaf::timestamp(UnixTime(at)));
+    let [start, end] = [now + 8, now + 10].map(|at| leaf::timestamp(UnixTime(at)));
     let window = format!(r#"{{"suggestedWindow":{{"start":"{start}","end":"{end}"}}}}"#);
     let served = client(Http1)?.leaf().await.map_err(|error| StoryError::from(seen(&error)))?;
     pebble.set_renewal_info(&leaf::pem("CERTIFICATE", &served), &window).await?;
@@ -120,9 +120,9 @@ async fn outage(
     let margin = format!("{} s left at the least", foretold["margin_seconds"]);
     report.holds("it foretells the fallback, and no end", served_by_both && foretold["ends_at"].is_null(), margin)?;
 
-    let orders = pebble.orders();
     let began = Instant::now();
     barrier.close(RETRY_AFTER);
+    let orders = pebble.orders();
     report.step(format_args!("the CA is gone: 503, and a wish to be left alone for {} h", RETRY_AFTER.as_secs()));
     let mut least = i64::MAX;
     let second = wait::until("the fallback's certificate", PATIENCE, async || {
@@ -143,10 +143,14 @@ async fn outage(
     )?;
     report.holds(
         "while there was margin left",
-        least > i64::from(LIFETIME) / 20 && least <= i64::from(LIFETIME) / 2,
+        least > i64::from(LIFETIME) / 20 && least <= i64::from(LIFETIME) * 7 / 10,
         format_args!("{least} h"),
     )?;
-    tokio::time::sleep_until((began + GONE).into()).await;
+    wait::until("the end of the day", PATIENCE, async || match GONE.checked_sub(began.elapsed()) {
+        Some(left) if !left.is_zero() => Err(format!("{} h are left", left.as_secs())),
+        _ => Ok(()),
+    })
+    .await?;
     let attempts = barrier.refused();
     // Each attempt asks for the directory, and no more; one a wish, and two for the draws of the back-off.
     let most = (GONE.as_secs() / RETRY_AFTER.as_secs()) as usize + 2;
