@@ -3,6 +3,11 @@
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::SocketAddr as Name;
+use std::os::unix::net::UnixListener;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
 
@@ -14,8 +19,12 @@ const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
+/// What says that this process handed out its ports, for as long as it lives.
+static CLAIMS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
 
-/// An address on the loopback that is free now and that this process does not hand out again soon.
+/// An address on the loopback that is free now, that this process does not hand out again soon, and no other one at all while
+/// this one lives: two proxies that begin to listen later would share a port without a word, and each get half of the other's
+/// connections.
 ///
 /// # Errors
 ///
@@ -36,9 +45,19 @@ pub(super) fn row(length: u16) -> Result<SocketAddr, EnvironmentError> {
         let step = NEXT.fetch_add(length, Ordering::Relaxed) % COUNT;
         let first = FIRST + (start + step) % COUNT;
         let mut row = (first..first + length).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        if row.all(|address| TcpListener::bind(address).is_ok()) {
+        if row.all(|address| TcpListener::bind(address).is_ok() && claim(address.port())) {
             return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, first)));
         }
     }
     Err(EnvironmentError::NoPort)
+}
+
+/// Takes a port for this process. Nobody connects there; the name is gone with the process, however that ends.
+fn claim(port: u16) -> bool {
+    let name = Name::from_abstract_name(format!("portcullis-port-{port}"));
+    let listener = name.and_then(|name| UnixListener::bind_addr(&name));
+    listener.is_ok_and(|listener| {
+        CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+        true
+    })
 }
