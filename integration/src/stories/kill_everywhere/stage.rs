@@ -252,7 +252,7 @@ impl Stage {
             }
         };
         format!(
-            "version: 1\nstate_dir: state\n\
+            "version: 1\nstate_dir: state\nverify_every: 5s\n\
              listen: {{ xds: xds.sock, control: control.sock, metrics: \"127.0.0.1:0\" }}\n\
              ca: {{ trust_domain: acme.example }}\n\
              issuers:\n  - name: ca\n    roots: {roots}\n    acme:\n      directory: {directory}\n      \
