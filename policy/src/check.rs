@@ -1,9 +1,11 @@
-//! What is probably not meant: rules that never decide, roles that nothing uses, rules that contradict each other.
+//! What is probably not meant: rules that never decide, roles that nothing uses, rules that contradict each other, keys
+//! that verify nothing.
 //!
 //! Every finding is certain in what it says; not everything that could be said is found (a rule that several others cover
 //! only together with their captures is not). Each rule is looked up in the index instead of being compared with all others.
 
 mod impossible;
+mod keys;
 mod overlap;
 
 use std::fmt;
@@ -21,6 +23,8 @@ use crate::rule::Methods;
 use crate::rule::Rule;
 use crate::rule::RuleId;
 use crate::rule::Rules;
+use crate::token::KeyProblem;
+use crate::token::KeySet;
 
 /// Something that is probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +73,28 @@ pub enum Finding {
         /// The field on which conditions contradict each other.
         field: &'static str,
     },
+    /// A key of a provider from which nothing can be verified.
+    KeyLeftOut {
+        /// Place of the key.
+        path: String,
+        /// Why.
+        why: KeyProblem,
+    },
+    /// A good key that no token is tried against: too many keys before it fit whatever fits it.
+    KeyNeverTried {
+        /// Place of the key.
+        path: String,
+        /// How many keys one token is tried against.
+        limit: usize,
+    },
+    /// A provider without any key: none of its tokens is taken. So has one whose keys are behind a URL and not in the
+    /// document yet.
+    NoKeys {
+        /// Place of the keys.
+        path: String,
+        /// The provider.
+        provider: String,
+    },
     /// Two rules of one effect that both match some requests, while neither matches all that the other does: the first of
     /// them decides those, and is the one that is reported.
     Overlapping {
@@ -81,6 +107,11 @@ pub enum Finding {
         /// A request that both match.
         example: String,
     },
+    /// A key of a provider that has its private half with it.
+    PrivateKey {
+        /// Place of the key.
+        path: String,
+    },
     /// A role that no rule asks for, not even through other roles.
     UnusedRole {
         /// Place of the role.
@@ -91,14 +122,24 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// The stable kind: `ambiguous`, `dead`, `foreign_trust_domain`, `impossible`, `overlapping`, `shadowed`, `unused_role`.
+    /// What is found in a key set whose entries are at this place: those from which nothing can be verified, and those with
+    /// their private half.
+    pub fn of_keys(place: &str, set: &KeySet) -> Vec<Self> {
+        keys::of_set(place, set)
+    }
+
+    /// The stable kind: the variant's name in small letters, with `_` between its words.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Ambiguous { .. } => "ambiguous",
             Self::Dead { .. } => "dead",
             Self::ForeignTrustDomain { .. } => "foreign_trust_domain",
             Self::Impossible { .. } => "impossible",
+            Self::KeyLeftOut { .. } => "key_left_out",
+            Self::KeyNeverTried { .. } => "key_never_tried",
+            Self::NoKeys { .. } => "no_keys",
             Self::Overlapping { .. } => "overlapping",
+            Self::PrivateKey { .. } => "private_key",
             Self::Shadowed { .. } => "shadowed",
             Self::UnusedRole { .. } => "unused_role",
         }
@@ -111,7 +152,11 @@ impl Finding {
             | Self::Dead { path, .. }
             | Self::ForeignTrustDomain { path, .. }
             | Self::Impossible { path, .. }
+            | Self::KeyLeftOut { path, .. }
+            | Self::KeyNeverTried { path, .. }
+            | Self::NoKeys { path, .. }
             | Self::Overlapping { path, .. }
+            | Self::PrivateKey { path }
             | Self::Shadowed { path, .. }
             | Self::UnusedRole { path, .. } => path,
         }
@@ -123,9 +168,13 @@ impl Finding {
             Self::Ambiguous { path, .. }
             | Self::Dead { path, .. }
             | Self::ForeignTrustDomain { path, .. }
-            | Self::Shadowed { path, .. }
             | Self::Impossible { path, .. }
+            | Self::KeyLeftOut { path, .. }
+            | Self::KeyNeverTried { path, .. }
+            | Self::NoKeys { path, .. }
             | Self::Overlapping { path, .. }
+            | Self::PrivateKey { path }
+            | Self::Shadowed { path, .. }
             | Self::UnusedRole { path, .. } => *path = format!("{place}.{path}"),
         }
         self
@@ -150,6 +199,16 @@ impl fmt::Display for Finding {
             Self::Impossible { role, field, .. } => {
                 write!(f, "nobody can hold `{role}` this way: its conditions on `{field}` contradict each other")
             }
+            Self::KeyLeftOut { why, .. } => write!(f, "this key is left out: {why}"),
+            Self::KeyNeverTried { limit, .. } => {
+                write!(f, "this key is never tried: {limit} before it fit the same tokens; give each a `kid` of its own")
+            }
+            Self::NoKeys { provider, .. } => {
+                write!(f, "`{provider}` has no key, so every one of its tokens is refused")
+            }
+            Self::PrivateKey { .. } => f.write_str(
+                "this key has its private half with it, and whoever reads that can sign: take it out, and have the issuer make another key",
+            ),
             Self::Overlapping { rule, first, example, .. } => {
                 write!(f, "`{rule}` and `{first}` both match `{example}`, and `{first}` is the one that decides it")
             }
@@ -162,7 +221,8 @@ impl fmt::Display for Finding {
 pub(crate) fn check(policy: &Policy) -> Vec<Finding> {
     let mut findings = of_rules_and_roles(policy);
     foreign_forwarders(policy, &mut findings);
-    // Its forwarders are those of the policy beside it: there they have been looked at.
+    keys::find(policy, &mut findings);
+    // Its forwarders and providers are those of the policy beside it: there they have been looked at.
     let candidate = policy.candidate.as_deref().map(of_rules_and_roles).unwrap_or_default();
     findings.extend(candidate.into_iter().map(|finding| finding.within("candidate")));
     findings

@@ -382,6 +382,56 @@ fn remarks_are_shown_and_do_not_make_a_policy_bad() {
 }
 
 #[test]
+fn keys_that_verify_nothing_are_remarked_on_unless_the_agent_fetches_them() {
+    let policy = r#"
+version: 1
+tokens:
+  fetched: { issuer: "https://a.example", audience: [a], jwks: { url: "https://a.example/keys" } }
+  none: { issuer: "https://b.example", audience: [a], jwks: { keys: [] } }
+  file: { issuer: "https://d.example", audience: [a], jwks: { file: keys.json } }
+  some:
+    issuer: "https://c.example"
+    audience: [a]
+    jwks:
+      keys:
+        - { kty: EC, crv: P-256, x: f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU, y: x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0 }
+        - { kty: EC, crv: P-256, x: f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU, y: f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU }
+        - kty: EC
+          crv: P-256
+          x: f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU
+          y: x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0
+          d: jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI
+rules:
+  - { id: read, allow: any, scopes: [read] }
+"#;
+    let desk = Desk::new(policy);
+    let [x, y] = ["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"];
+    let keys = json!({ "keys": [
+        { "kty": "oct", "k": "c2VjcmV0" },
+        { "kty": "EC", "crv": "P-256", "x": x, "y": y },
+    ] });
+    fs::write(desk.path("keys.json"), keys.to_string()).expect("the keys can be written");
+    let output = desk.run(&["check", "policy.yaml"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    let expected = [
+        (5, "tokens.none.jwks.keys: no_keys: `none` has no key"),
+        (13, "tokens.some.jwks.keys[1]: key_left_out: this key is left out: its `x` and `y` are no point on its curve"),
+        (14, "tokens.some.jwks.keys[2]: private_key: this key has its private half with it"),
+        (6, "tokens.file.jwks.file.keys[0]: key_left_out: this key is left out: its `kty` or `crv` is none"),
+        (6, "tokens.file.jwks.file.keys[0]: private_key: this key has its private half with it"),
+    ];
+    assert!(text.contains("1 rules, 0 tests passed, 5 remarks"), "{text}");
+    for (line, remark) in expected {
+        let place = format!("policy.yaml:{line}:");
+        assert!(
+            text.lines().any(|shown| shown.starts_with(&place) && shown.contains(remark)),
+            "{line}: {remark}: {text}"
+        );
+    }
+}
+
+#[test]
 fn remarks_are_about_the_candidate_too() {
     let candidate = r#"
 candidate:

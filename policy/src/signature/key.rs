@@ -7,6 +7,7 @@ use super::Hash;
 use super::Scheme;
 use super::Verifier;
 use super::ecdsa;
+use super::pure_rust;
 use super::write;
 use crate::certificate::der;
 use crate::certificate::oid;
@@ -52,12 +53,13 @@ impl std::fmt::Debug for VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// A point on the curve of an ECDSA algorithm; both coordinates have the full size (RFC 7518 §6.2.1.2). Whether it is
-    /// on the curve is found out when the key is used.
+    /// A point on the curve of an ECDSA algorithm; both coordinates have the full size (RFC 7518 §6.2.1.2).
     pub(crate) fn ec(algorithm: Algorithm, x: &[u8], y: &[u8]) -> Option<Self> {
         let size = algorithm.scheme().coordinate()?;
         (x.len() == size && y.len() == size).then_some(())?;
-        Self::point(algorithm.scheme(), &[&[4], x, y].concat())
+        let encoded = [&[4], x, y].concat();
+        pure_rust::is_on_curve(algorithm.scheme(), &encoded).then_some(())?;
+        Self::point(algorithm.scheme(), &encoded)
     }
 
     /// An RSA key, of big-endian numbers without leading zeros.
@@ -156,7 +158,7 @@ impl VerifyingKey {
         &self.material
     }
 
-    /// An uncompressed point (SEC 1 §2.3.3).
+    /// An uncompressed point (SEC 1 §2.3.3). Whether it is on the curve is found out when the key is used.
     fn point(scheme: Scheme, encoded: &[u8]) -> Option<Self> {
         let size = scheme.coordinate()?;
         (encoded.len() == 1 + 2 * size && encoded.first() == Some(&4)).then_some(())?;

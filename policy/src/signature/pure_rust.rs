@@ -33,6 +33,15 @@ impl Verifier for PureRust {
     }
 }
 
+/// Whether this is the encoding (SEC 1 §2.3.3) of a point on the curve of a scheme.
+pub(super) fn is_on_curve(scheme: Scheme, encoded: &[u8]) -> bool {
+    match scheme {
+        Scheme::P256(_) => p256::ecdsa::VerifyingKey::from_sec1_bytes(encoded).is_ok(),
+        Scheme::P384(_) => p384::ecdsa::VerifyingKey::from_sec1_bytes(encoded).is_ok(),
+        Scheme::Rsa(_) | Scheme::RsaPss256 | Scheme::Ed25519 => false,
+    }
+}
+
 fn p256(key: &VerifyingKey, digest: &[u8], signature: &[u8]) -> Option<()> {
     let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(key.material().try_get_as_bytes().ok()?).ok()?;
     key.verify_prehash(digest, &p256::ecdsa::Signature::from_slice(signature).ok()?).ok()

@@ -3,8 +3,11 @@
 use super::*;
 
 fn findings(roles: &str, rules: &str) -> Vec<String> {
-    let text = format!(r#"{{"version": 1, "trust_domain": "t", "roles": {{{roles}}}, "rules": [{rules}]}}"#);
-    policy(&text).check().iter().map(|finding| format!("{} {}: {finding}", finding.code(), finding.path())).collect()
+    findings_in(&format!(r#"{{"version": 1, "trust_domain": "t", "roles": {{{roles}}}, "rules": [{rules}]}}"#))
+}
+
+fn findings_in(text: &str) -> Vec<String> {
+    policy(text).check().iter().map(|finding| format!("{} {}: {finding}", finding.code(), finding.path())).collect()
 }
 
 const ROLES: &str = r#""a": [{"dns": "a.t"}], "b": [{"dns": "b.t"}]"#;
@@ -333,5 +336,60 @@ fn rules_that_overlap_in_part_are_found() {
             })
             .collect();
         assert_eq!(found, want, "{name}");
+    }
+}
+
+#[test]
+fn keys_from_which_nothing_is_verified_are_found() {
+    let issuer = issuer::Issuer::new("a");
+    let with = |name: &str, value: serde_json::Value| {
+        let mut key = issuer.jwk();
+        key[name] = value;
+        key
+    };
+    let nameless = || {
+        let mut key = issuer.jwk();
+        key.as_object_mut().expect("an object").remove("kid");
+        key
+    };
+    let good = issuer.jwk();
+    let cases = [
+        ("a good key", vec![good.clone()], vec![]),
+        ("none", vec![], vec!["no_keys tokens.p.jwks.keys: `p` has no key, so every one of its tokens is refused"]),
+        (
+            "a point off the curve beside a good key",
+            vec![good.clone(), with("y", good["x"].clone())],
+            vec!["key_left_out tokens.p.jwks.keys[1]: this key is left out: its `x` and `y` are no point on its curve"],
+        ),
+        (
+            "a key for something else",
+            vec![with("use", "enc".into()), good.clone()],
+            vec![
+                "key_left_out tokens.p.jwks.keys[0]: this key is left out: its `use` or `key_ops` is for something else than verifying signatures",
+            ],
+        ),
+        (
+            "a private half",
+            vec![with("d", "AAAA".into())],
+            vec!["private_key tokens.p.jwks.keys[0]: this key has its private half with it"],
+        ),
+        ("eight without a name", (0..8).map(|_| nameless()).collect(), vec![]),
+        (
+            "nine without a name",
+            (0..9).map(|_| nameless()).collect(),
+            vec!["key_never_tried tokens.p.jwks.keys[8]: this key is never tried: 8 before it fit the same tokens"],
+        ),
+    ];
+    for (name, keys, expected) in cases {
+        let provider = serde_json::json!({ "issuer": "i", "audience": ["o"], "jwks": { "keys": keys } });
+        let text = serde_json::json!({
+            "version": 1, "tokens": { "p": provider },
+            "rules": [{ "id": "r", "allow": "any", "scopes": ["s"] }],
+        });
+        let found = findings_in(&text.to_string());
+        assert_eq!(found.len(), expected.len(), "{name}: {found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{name}: {found}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::signature::Verifier;
 use crate::signature::VerifyingKey;
 
 /// Most keys of one set that one token is tried against.
-const MAX_CANDIDATES: usize = 8;
+pub(crate) const MAX_CANDIDATES: usize = 8;
 
 /// Largest key set that is read, in bytes.
 const MAX_KEY_SET: usize = 1024 * 1024;
@@ -21,6 +21,8 @@ const MAX_KEY_SET: usize = 1024 * 1024;
 /// A public key with the one algorithm it is for.
 #[derive(Clone, Debug)]
 pub struct Key {
+    /// Among the entries of its set.
+    position: usize,
     id: Option<String>,
     algorithm: Algorithm,
     public: VerifyingKey,
@@ -43,6 +45,11 @@ impl Key {
         &self.jwk
     }
 
+    /// Its place among the entries of its set.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+
     /// The key itself.
     pub fn public(&self) -> &VerifyingKey {
         &self.public
@@ -53,8 +60,42 @@ impl Key {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
-    ignored: usize,
+    left_out: Vec<(usize, KeyProblem)>,
+    private: Vec<usize>,
 }
+
+/// Why an entry of a set is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyProblem {
+    /// `alg` is not for keys of this kind, or on this curve.
+    #[error("its `alg` is not for keys of its kind")]
+    AlgorithmMismatch,
+    /// What the key is for is not among what is allowed.
+    #[error("its algorithm is not among those that are allowed")]
+    AlgorithmNotAllowed,
+    /// `alg` is one that tokens are not verified with.
+    #[error("its `alg` is none that tokens are verified with")]
+    AlgorithmUnknown,
+    /// Not a kind, or not a curve, that tokens are verified with.
+    #[error("its `kty` or `crv` is none that tokens are verified with")]
+    KindUnknown,
+    /// A member is missing, or is not what it should be.
+    #[error("one of its members is missing or malformed")]
+    Malformed,
+    /// `use` or `key_ops` keep it for something else.
+    #[error("its `use` or `key_ops` is for something else than verifying signatures")]
+    NotForSignatures,
+    /// The coordinates are not those of a point on the curve.
+    #[error("its `x` and `y` are no point on its curve")]
+    NotOnCurve,
+    /// The numbers are not those of an RSA key of a size that is taken.
+    #[error("its `n` and `e` are not those of an RSA key that is safe and of a size that is taken")]
+    RsaRefused,
+}
+
+/// Members of a JWK that make it a private key, or a secret one (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
+const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// Why a document is not a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,13 +136,16 @@ impl KeySet {
     /// The same from the elements of `keys`, no name in which occurs twice.
     pub(crate) fn from_entries(entries: &[Value], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
         let mut set = Self::default();
-        for entry in entries {
+        for (position, entry) in entries.iter().enumerate() {
             let Value::Object(entry) = entry else {
                 return Err(KeySetError::NoKeys);
             };
-            match read_key(entry, allowed) {
-                Some(key) => set.keys.push(key),
-                None => set.ignored += 1,
+            match read_key(position, entry, allowed) {
+                Ok(key) => set.keys.push(key),
+                Err(problem) => set.left_out.push((position, problem)),
+            }
+            if PRIVATE.iter().any(|name| entry.contains_key(*name)) {
+                set.private.push(position);
             }
         }
         Ok(set)
@@ -114,7 +158,26 @@ impl KeySet {
 
     /// How many entries were left out.
     pub fn ignored(&self) -> usize {
-        self.ignored
+        self.left_out.len()
+    }
+
+    /// The places of the entries that were left out, and why.
+    pub(crate) fn left_out(&self) -> &[(usize, KeyProblem)] {
+        &self.left_out
+    }
+
+    /// The places of the entries that hold more than a public key. What is more is not kept.
+    pub(crate) fn private(&self) -> &[usize] {
+        &self.private
+    }
+
+    /// The usable keys that no token is tried against: too many before them fit whatever fits them.
+    pub(crate) fn never_tried(&self) -> impl Iterator<Item = &Key> {
+        let hidden = |(number, key): &(usize, &Key)| {
+            let fits = |other: &&Key| other.algorithm == key.algorithm && (other.id.is_none() || other.id == key.id);
+            self.keys.iter().take(*number).filter(fits).count() >= MAX_CANDIDATES
+        };
+        self.keys.iter().enumerate().filter(hidden).map(|(_, key)| key)
     }
 
     /// Verifies the signature and says whose it is. The payload may be believed afterwards, not before.
@@ -157,32 +220,35 @@ impl<'s> Candidates<'s, '_> {
     }
 }
 
-fn read_key(entry: &Map<String, Value>, allowed: &[Algorithm]) -> Option<Key> {
+fn read_key(position: usize, entry: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Key, KeyProblem> {
     let text = |name: &str| entry.get(name).and_then(Value::as_str);
+    let needed = |name: &str| text(name).ok_or(KeyProblem::Malformed);
     let absent_or = |name: &str, holds: &dyn Fn(&Value) -> bool| entry.get(name).is_none_or(holds);
     let for_signatures = absent_or("use", &|usage| usage == "sig")
         && absent_or("key_ops", &|operations| {
             operations.as_array().is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
-        })
-        && absent_or("kid", &Value::is_string)
-        && absent_or("alg", &Value::is_string);
+        });
     if !for_signatures {
-        return None;
+        return Err(KeyProblem::NotForSignatures);
     }
-    let declared = match text("alg") {
-        Some(name) => Some(Algorithm::parse(name)?),
-        None => None,
-    };
-    let (algorithm, public) = match (text("kty")?, text("crv")) {
+    if !absent_or("kid", &Value::is_string) || !absent_or("alg", &Value::is_string) {
+        return Err(KeyProblem::Malformed);
+    }
+    let declared = text("alg").map(|name| Algorithm::parse(name).ok_or(KeyProblem::AlgorithmUnknown)).transpose()?;
+    let (algorithm, public) = match (needed("kty")?, text("crv")) {
         ("EC", Some(curve)) => {
             let algorithm = match curve {
                 "P-256" => Algorithm::Es256,
                 "P-384" => Algorithm::Es384,
-                _ => return None,
+                _ => return Err(KeyProblem::KindUnknown),
             };
-            (algorithm, VerifyingKey::ec(algorithm, &bytes(text("x")?)?, &bytes(text("y")?)?)?)
+            let point = VerifyingKey::ec(algorithm, &bytes(needed("x")?)?, &bytes(needed("y")?)?);
+            (algorithm, point.ok_or(KeyProblem::NotOnCurve)?)
         }
-        ("OKP", Some("Ed25519")) => (Algorithm::EdDsa, VerifyingKey::ed25519(&bytes(text("x")?)?)?),
+        ("OKP", Some("Ed25519")) => {
+            let public = VerifyingKey::ed25519(&bytes(needed("x")?)?);
+            (Algorithm::EdDsa, public.ok_or(KeyProblem::Malformed)?)
+        }
         ("RSA", _) => {
             let mut rsa = allowed.iter().copied().filter(|algorithm| algorithm.is_rsa());
             let algorithm = match (declared, rsa.next(), rsa.next()) {
@@ -190,25 +256,33 @@ fn read_key(entry: &Map<String, Value>, allowed: &[Algorithm]) -> Option<Key> {
                 (None, Some(only), None) => only,
                 (None, ..) => Algorithm::Rs256,
             };
-            (algorithm, VerifyingKey::rsa(algorithm, &unsigned(text("n")?)?, &unsigned(text("e")?)?)?)
+            if !algorithm.is_rsa() {
+                return Err(KeyProblem::AlgorithmMismatch);
+            }
+            let numbers = VerifyingKey::rsa(algorithm, &unsigned(needed("n")?)?, &unsigned(needed("e")?)?);
+            (algorithm, numbers.ok_or(KeyProblem::RsaRefused)?)
         }
-        _ => return None,
+        _ => return Err(KeyProblem::KindUnknown),
     };
-    let usable = declared.is_none_or(|declared| declared == algorithm) && allowed.contains(&algorithm);
-    usable.then_some(())?;
+    if declared.is_some_and(|declared| declared != algorithm) {
+        return Err(KeyProblem::AlgorithmMismatch);
+    }
+    if !allowed.contains(&algorithm) {
+        return Err(KeyProblem::AlgorithmNotAllowed);
+    }
     let members = ["kid", "kty", "crv", "x", "y", "n", "e"].into_iter();
     let mut jwk: Map<String, Value> =
         members.filter_map(|name| Some((name.to_owned(), entry.get(name)?.clone()))).collect();
     jwk.insert("alg".to_owned(), algorithm.name().into());
-    Some(Key { id: text("kid").map(str::to_owned), algorithm, public, jwk })
+    Ok(Key { position, id: text("kid").map(str::to_owned), algorithm, public, jwk })
 }
 
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text).ok()
+fn bytes(text: &str) -> Result<Vec<u8>, KeyProblem> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyProblem::Malformed)
 }
 
 /// A big-endian number without leading zeros; some issuers write one, against RFC 7518 §6.3.1.1.
-fn unsigned(text: &str) -> Option<Vec<u8>> {
+fn unsigned(text: &str) -> Result<Vec<u8>, KeyProblem> {
     let number: Vec<u8> = bytes(text)?.into_iter().skip_while(|&byte| byte == 0).collect();
-    (!number.is_empty()).then_some(number)
+    if number.is_empty() { Err(KeyProblem::Malformed) } else { Ok(number) }
 }

@@ -20,10 +20,13 @@ pub use claims::Claims;
 pub use claims::Expectations;
 pub use jws::Jws;
 pub use key::Key;
+pub use key::KeyProblem;
 pub use key::KeySet;
 pub use key::KeySetError;
 pub use verified::Bearer;
 pub use verified::Token;
+
+pub(crate) use key::MAX_CANDIDATES;
 
 use crate::reason::Reason;
 pub use crate::signature::Algorithm;

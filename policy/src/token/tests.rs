@@ -146,35 +146,94 @@ fn an_rsa_key_without_alg_is_for_one_algorithm_only() {
 
 #[test]
 fn keys_that_are_not_for_signatures_or_malformed_are_left_out() {
+    use KeyProblem::AlgorithmMismatch;
+    use KeyProblem::AlgorithmNotAllowed;
+    use KeyProblem::AlgorithmUnknown;
+    use KeyProblem::KindUnknown;
+    use KeyProblem::Malformed;
+    use KeyProblem::NotForSignatures;
+    use KeyProblem::NotOnCurve;
+    use KeyProblem::RsaRefused;
+
     let with = |mut key: Value, name: &str, value: Value| {
         key[name] = value;
         key
     };
     let cases = [
-        ("for encryption", with(p256(), "use", json!("enc"))),
-        ("not to verify", with(p256(), "key_ops", json!(["sign"]))),
-        ("operations not a list", with(p256(), "key_ops", json!("verify"))),
-        ("curve and algorithm disagree", with(p256(), "alg", json!("ES384"))),
-        ("unknown algorithm", with(p256(), "alg", json!("ES512"))),
-        ("algorithm not a string", with(p256(), "alg", json!(256))),
-        ("kid not a string", with(p256(), "kid", json!(1))),
-        ("unknown curve", with(p256(), "crv", json!("secp256k1"))),
-        ("coordinate too short", with(p256(), "x", json!("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVA"))),
-        ("coordinate padded", with(p256(), "x", json!(format!("{ES256_X}=")))),
-        ("no coordinate", json!({ "kty": "EC", "crv": "P-256", "x": ES256_X })),
-        ("a secret", json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256" })),
-        ("RSA of 1,024 bits", json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode([0xff; 128]), "e": "AQAB" })),
-        ("RSA with an even exponent", json!({ "kty": "RSA", "n": RSA_N, "e": "AQAA" })),
-        ("RSA with exponent one", json!({ "kty": "RSA", "n": RSA_N, "e": "AQ" })),
-        ("no kind", json!({ "crv": "P-256", "x": ES256_X, "y": ES256_Y })),
+        ("for encryption", with(p256(), "use", json!("enc")), NotForSignatures),
+        ("not to verify", with(p256(), "key_ops", json!(["sign"])), NotForSignatures),
+        ("operations not a list", with(p256(), "key_ops", json!("verify")), NotForSignatures),
+        ("curve and algorithm disagree", with(p256(), "alg", json!("ES384")), AlgorithmMismatch),
+        (
+            "RSA with an algorithm of curves",
+            json!({ "kty": "RSA", "n": RSA_N, "e": "AQAB", "alg": "ES256" }),
+            AlgorithmMismatch,
+        ),
+        ("unknown algorithm", with(p256(), "alg", json!("ES512")), AlgorithmUnknown),
+        ("algorithm not a string", with(p256(), "alg", json!(256)), Malformed),
+        ("kid not a string", with(p256(), "kid", json!(1)), Malformed),
+        ("unknown curve", with(p256(), "crv", json!("secp256k1")), KindUnknown),
+        ("coordinate too short", with(p256(), "x", json!("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVA")), NotOnCurve),
+        ("coordinate padded", with(p256(), "x", json!(format!("{ES256_X}="))), Malformed),
+        ("no coordinate", json!({ "kty": "EC", "crv": "P-256", "x": ES256_X }), Malformed),
+        ("a point off the curve", with(p256(), "y", json!(ES256_X)), NotOnCurve),
+        ("a coordinate beyond the field", with(p256(), "x", json!(URL_SAFE_NO_PAD.encode([0xff; 32]))), NotOnCurve),
+        ("a point off P-384", json!({ "kty": "EC", "crv": "P-384", "x": ES384_Y, "y": ES384_X }), NotOnCurve),
+        ("a secret", json!({ "kty": "oct", "k": "c2VjcmV0" }), KindUnknown),
+        ("a secret that says so", json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256" }), AlgorithmUnknown),
+        (
+            "RSA of 1,024 bits",
+            json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode([0xff; 128]), "e": "AQAB" }),
+            RsaRefused,
+        ),
+        ("RSA with an even exponent", json!({ "kty": "RSA", "n": RSA_N, "e": "AQAA" }), RsaRefused),
+        ("RSA with exponent one", json!({ "kty": "RSA", "n": RSA_N, "e": "AQ" }), RsaRefused),
+        ("no kind", json!({ "crv": "P-256", "x": ES256_X, "y": ES256_Y }), Malformed),
     ];
-    for (name, key) in cases {
-        let set = keys(json!([key]));
-        assert_eq!((set.keys().len(), set.ignored()), (0, 1), "{name}");
+    for (name, key, problem) in cases {
+        let set = keys(json!([p256(), key]));
+        assert_eq!((set.keys().len(), set.left_out()), (1, &[(1, problem)][..]), "{name}");
     }
-    // A point off the curve is found out when it is used, and verifies nothing.
-    let off_curve = keys(json!([with(p256(), "y", json!(ES256_X))]));
-    assert!(verdict(&off_curve, ES256_TOKEN).is_err());
+    let document = json!({ "keys": [p256()] }).to_string();
+    let set = KeySet::from_json(document.as_bytes(), &[Algorithm::EdDsa]).expect("a key set");
+    assert_eq!(set.left_out(), [(0, AlgorithmNotAllowed)]);
+}
+
+#[test]
+fn a_key_with_its_private_half_is_used_and_told_of() {
+    let mut private = p256();
+    private["d"] = json!("jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI");
+    let set = keys(json!([p256(), private, { "kty": "oct", "k": "c2VjcmV0" }]));
+    assert_eq!((set.keys().len(), set.private()), (2, &[1, 2][..]));
+    assert!(set.keys().iter().all(|key| !key.jwk().contains_key("d")));
+}
+
+#[test]
+fn keys_behind_as_many_as_are_tried_are_never_tried() {
+    let named = |kid: &str| {
+        let mut key = p256();
+        key["kid"] = json!(kid);
+        key
+    };
+    let of_p384 = json!({ "kty": "EC", "crv": "P-384", "x": ES384_X, "y": ES384_Y });
+    let many = |key: &dyn Fn(usize) -> Value, count: usize| -> Vec<Value> { (0..count).map(key).collect() };
+    let cases = [
+        ("as many as are tried", many(&|_| p256(), MAX_CANDIDATES), vec![]),
+        ("one more", many(&|_| p256(), MAX_CANDIDATES + 1), vec![MAX_CANDIDATES]),
+        ("many with a name each", many(&|number| named(&number.to_string()), 3 * MAX_CANDIDATES), vec![]),
+        ("one name for all", many(&|_| named("a"), MAX_CANDIDATES + 1), vec![MAX_CANDIDATES]),
+        (
+            "a name behind keys without",
+            [many(&|_| p256(), MAX_CANDIDATES), vec![named("a")]].concat(),
+            vec![MAX_CANDIDATES],
+        ),
+        ("another algorithm", [many(&|_| p256(), MAX_CANDIDATES), vec![of_p384]].concat(), vec![]),
+    ];
+    for (name, entries, expected) in cases {
+        let set = keys(Value::Array(entries));
+        let found: Vec<usize> = set.never_tried().map(Key::position).collect();
+        assert_eq!(found, expected, "{name}");
+    }
 }
 
 #[test]

@@ -2,8 +2,12 @@
 //!
 //! A remark is about something that is probably not meant; it does not make a policy bad.
 
+use std::fs;
+use std::io;
 use std::process::ExitCode;
 
+use portcullis_policy::Finding;
+use portcullis_policy::token::KeySet;
 use serde::Serialize;
 
 use super::PolicyArg;
@@ -12,6 +16,7 @@ use crate::cli::Outcome;
 use crate::cli::output::Format;
 use crate::cli::output::json;
 use crate::cli::print;
+use crate::policy_source::PolicySource;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -47,7 +52,7 @@ impl Args {
             return Ok(ExitCode::FAILURE);
         };
         let policy = source.policy();
-        let findings = policy.check();
+        let findings = findings(&source)?;
         let file = self.policy.path().display().to_string();
         let (rules, tests, version) = (policy.rule_count(), source.test_count(), policy.version());
         match self.output {
@@ -75,4 +80,20 @@ impl Args {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What is found in the policy, and in the key sets that it names by file: it has only what is usable and public of them. Keys
+/// behind a URL are the agent's to fetch: here they are not missed.
+fn findings(source: &PolicySource) -> io::Result<Vec<Finding>> {
+    let providers = source.providers();
+    let remote = |name: &str| providers.remote.iter().any(|remote| remote.provider == name);
+    let mut findings = source.policy().check();
+    findings.retain(|finding| !matches!(finding, Finding::NoKeys { provider, .. } if remote(provider)));
+    for (provider, file, algorithms) in &providers.files {
+        // It was a key set when the policy was compiled.
+        if let Ok(set) = KeySet::from_json(&fs::read(file)?, algorithms) {
+            findings.extend(Finding::of_keys(&format!("tokens.{provider}.jwks.file.keys"), &set));
+        }
+    }
+    Ok(findings)
 }
