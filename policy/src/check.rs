@@ -1,5 +1,5 @@
-//! What is probably not meant: rules that never decide, roles that nothing uses, rules that contradict each other, keys
-//! that verify nothing.
+//! What is probably not meant: rules that never decide, roles that nothing uses, rules that contradict each other, times that
+//! are over, keys that verify nothing.
 //!
 //! Every finding is certain in what it says; not everything that could be said is found (a rule that several others cover
 //! only together with their captures is not). Each rule is looked up in the index instead of being compared with all others.
@@ -7,8 +7,11 @@
 mod impossible;
 mod keys;
 mod overlap;
+mod unmet;
 
 use std::fmt;
+
+use jiff::Timestamp;
 
 use crate::decide::Protocol;
 use crate::index::Index;
@@ -23,6 +26,7 @@ use crate::rule::Methods;
 use crate::rule::Rule;
 use crate::rule::RuleId;
 use crate::rule::Rules;
+use crate::time::UnixTime;
 use crate::token::KeyProblem;
 use crate::token::KeySet;
 
@@ -38,6 +42,15 @@ pub enum Finding {
         allow: String,
         /// The deny rule.
         deny: String,
+    },
+    /// A rule that requires what its own `not` excludes.
+    Contradictory {
+        /// Place of the `not`.
+        path: String,
+        /// The rule.
+        rule: String,
+        /// The field that is required and excluded.
+        field: &'static str,
     },
     /// An allow rule that can never let anything through: deny rules match all that it matches.
     Dead {
@@ -95,6 +108,22 @@ pub enum Finding {
         /// The provider.
         provider: String,
     },
+    /// A rule that asks for a token, in a policy that takes none.
+    NoTokens {
+        /// Place of what asks.
+        path: String,
+        /// The rule.
+        rule: String,
+    },
+    /// Windows of time in which no instant is left.
+    Over {
+        /// Place of the windows, or of one of them if others go on.
+        path: String,
+        /// The rule.
+        rule: String,
+        /// Their end.
+        until: UnixTime,
+    },
     /// Two rules of one effect that both match some requests, while neither matches all that the other does: the first of
     /// them decides those, and is the one that is reported.
     Overlapping {
@@ -132,12 +161,15 @@ impl Finding {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Ambiguous { .. } => "ambiguous",
+            Self::Contradictory { .. } => "contradictory",
             Self::Dead { .. } => "dead",
             Self::ForeignTrustDomain { .. } => "foreign_trust_domain",
             Self::Impossible { .. } => "impossible",
             Self::KeyLeftOut { .. } => "key_left_out",
             Self::KeyNeverTried { .. } => "key_never_tried",
             Self::NoKeys { .. } => "no_keys",
+            Self::NoTokens { .. } => "no_tokens",
+            Self::Over { .. } => "over",
             Self::Overlapping { .. } => "overlapping",
             Self::PrivateKey { .. } => "private_key",
             Self::Shadowed { .. } => "shadowed",
@@ -149,12 +181,15 @@ impl Finding {
     pub fn path(&self) -> &str {
         match self {
             Self::Ambiguous { path, .. }
+            | Self::Contradictory { path, .. }
             | Self::Dead { path, .. }
             | Self::ForeignTrustDomain { path, .. }
             | Self::Impossible { path, .. }
             | Self::KeyLeftOut { path, .. }
             | Self::KeyNeverTried { path, .. }
             | Self::NoKeys { path, .. }
+            | Self::NoTokens { path, .. }
+            | Self::Over { path, .. }
             | Self::Overlapping { path, .. }
             | Self::PrivateKey { path }
             | Self::Shadowed { path, .. }
@@ -166,12 +201,15 @@ impl Finding {
     fn within(mut self, place: &str) -> Self {
         match &mut self {
             Self::Ambiguous { path, .. }
+            | Self::Contradictory { path, .. }
             | Self::Dead { path, .. }
             | Self::ForeignTrustDomain { path, .. }
             | Self::Impossible { path, .. }
             | Self::KeyLeftOut { path, .. }
             | Self::KeyNeverTried { path, .. }
             | Self::NoKeys { path, .. }
+            | Self::NoTokens { path, .. }
+            | Self::Over { path, .. }
             | Self::Overlapping { path, .. }
             | Self::PrivateKey { path }
             | Self::Shadowed { path, .. }
@@ -186,6 +224,9 @@ impl fmt::Display for Finding {
         match self {
             Self::Ambiguous { allow, deny, .. } => {
                 write!(f, "`{allow}` allows what `{deny}` denies: who is meant by both is refused")
+            }
+            Self::Contradictory { rule, field, .. } => {
+                write!(f, "`{rule}` never matches: its `not` excludes the `{field}` that it requires")
             }
             Self::Dead { rule, denied_by, .. } => {
                 write!(f, "`{rule}` never lets anything through: `{}` denies all of it", denied_by.join("`, `"))
@@ -206,6 +247,13 @@ impl fmt::Display for Finding {
             Self::NoKeys { provider, .. } => {
                 write!(f, "`{provider}` has no key, so every one of its tokens is refused")
             }
+            Self::NoTokens { rule, .. } => {
+                write!(f, "`{rule}` never matches: it asks for a token, and the policy has no `tokens`")
+            }
+            Self::Over { rule, until, .. } => {
+                write!(f, "nothing is left of these times of `{rule}`, which end")?;
+                Timestamp::from_second(until.0).map_or(Ok(()), |until| write!(f, " at {until}"))
+            }
             Self::PrivateKey { .. } => f.write_str(
                 "this key has its private half with it, and whoever reads that can sign: take it out, and have the issuer make another key",
             ),
@@ -218,22 +266,24 @@ impl fmt::Display for Finding {
 }
 
 /// See [`Policy::check`]. In document order, kind by kind; of a candidate after those of the policy beside it.
-pub(crate) fn check(policy: &Policy) -> Vec<Finding> {
-    let mut findings = of_rules_and_roles(policy);
+pub(crate) fn check(policy: &Policy, now: UnixTime) -> Vec<Finding> {
+    let mut findings = of_rules_and_roles(policy, now);
     foreign_forwarders(policy, &mut findings);
     keys::find(policy, &mut findings);
     // Its forwarders and providers are those of the policy beside it: there they have been looked at.
-    let candidate = policy.candidate.as_deref().map(of_rules_and_roles).unwrap_or_default();
-    findings.extend(candidate.into_iter().map(|finding| finding.within("candidate")));
+    let candidate = policy.candidate.as_deref().map(|candidate| of_rules_and_roles(candidate, now));
+    findings.extend(candidate.unwrap_or_default().into_iter().map(|finding| finding.within("candidate")));
     findings
 }
 
-fn of_rules_and_roles(policy: &Policy) -> Vec<Finding> {
+fn of_rules_and_roles(policy: &Policy, now: UnixTime) -> Vec<Finding> {
     let Policy { rules, index, tcp, .. } = policy;
     let mut findings = superfluous("rules", rules, index, policy);
     findings.extend(superfluous("tcp", &tcp.rules, &tcp.index, policy));
     overlap::find(policy, &mut findings);
     contradictions(policy, &mut findings);
+    unmet::find("rules", rules, policy, now, &mut findings);
+    unmet::find("tcp", &tcp.rules, policy, now, &mut findings);
     impossible::find(policy, &mut findings);
     unused_roles(policy, &mut findings);
     foreign_trust_domains(policy, &mut findings);

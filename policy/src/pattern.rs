@@ -47,6 +47,18 @@ impl Patterns {
         self.steps.slice(pattern.start, usize::from(pattern.length))
     }
 
+    /// Whether one pattern matches everything that the other does, whatever is captured.
+    pub(crate) fn covers(&self, wide: Pattern, narrow: Pattern) -> bool {
+        let (steps, others) = (self.steps(wide), self.steps(narrow));
+        let lengths = if wide.rest { others.len() >= steps.len() } else { others.len() == steps.len() && !narrow.rest };
+        lengths
+            && steps.iter().zip(others).all(|(step, other)| match (step, other) {
+                (Step::Literal(one), Step::Literal(other)) => one == other,
+                (Step::Literal(_), Step::Capture(_) | Step::One) => false,
+                (Step::Capture(_) | Step::One, other) => *other != Step::Literal(Symbol::EMPTY),
+            })
+    }
+
     pub(crate) fn shrink(&mut self) {
         self.steps.shrink();
     }

@@ -41,6 +41,7 @@ use crate::selftest::Test;
 use crate::signature::Verifier;
 use crate::standing::Standing;
 use crate::strings::Strings;
+use crate::time::UnixTime;
 use crate::token::Token;
 use crate::token::provider::Providers;
 
@@ -156,9 +157,9 @@ impl Policy {
         explain::explain(self, request)
     }
 
-    /// Looks for what is probably not meant: rules that never decide, roles that nothing uses.
-    pub fn check(&self) -> Vec<Finding> {
-        check::check(self)
+    /// Looks for what is probably not meant: rules that never decide, roles that nothing uses, times that are over at `now`.
+    pub fn check(&self, now: UnixTime) -> Vec<Finding> {
+        check::check(self, now)
     }
 
     /// SHA-256 (hex) of the canonical document: equal policies have equal versions. With a set of revocations in it, `+` and

@@ -403,6 +403,7 @@ tokens:
           d: jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI
 rules:
   - { id: read, allow: any, scopes: [read] }
+  - { id: once, allow: any, paths: ["/once"], times: [{ until: "2020-01-01T00:00:00Z" }] }
 "#;
     let desk = Desk::new(policy);
     let [x, y] = ["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"];
@@ -415,13 +416,14 @@ rules:
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     let expected = [
+        (21, "rules[1].times: over: nothing is left of these times of `once`, which end at 2020-01-01T00:00:00Z"),
         (5, "tokens.none.jwks.keys: no_keys: `none` has no key"),
         (13, "tokens.some.jwks.keys[1]: key_left_out: this key is left out: its `x` and `y` are no point on its curve"),
         (14, "tokens.some.jwks.keys[2]: private_key: this key has its private half with it"),
         (6, "tokens.file.jwks.file.keys[0]: key_left_out: this key is left out: its `kty` or `crv` is none"),
         (6, "tokens.file.jwks.file.keys[0]: private_key: this key has its private half with it"),
     ];
-    assert!(text.contains("1 rules, 0 tests passed, 5 remarks"), "{text}");
+    assert!(text.contains("2 rules, 0 tests passed, 6 remarks"), "{text}");
     for (line, remark) in expected {
         let place = format!("policy.yaml:{line}:");
         assert!(

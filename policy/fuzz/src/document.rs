@@ -1,6 +1,7 @@
 //! Policies, as JSON and as YAML. The filter's plugin configuration is the JSON.
 
 use portcullis_policy::Policy;
+use portcullis_policy::UnixTime;
 
 #[path = "../../../agent/src/yaml/mod.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, reason = "the agent's module, of which not everything is used here")]
@@ -24,7 +25,7 @@ pub(crate) fn policy(bytes: &[u8]) {
     assert_eq!(again.run_tests(), policy.run_tests());
     // Pairs of rules are compared: not for thousands of them in a loop of the fuzzer.
     if policy.rule_count() <= 64 {
-        for finding in policy.check() {
+        for finding in policy.check(UnixTime(0)) {
             assert!(!finding.to_string().is_empty() && !finding.path().is_empty());
         }
     }

@@ -6,7 +6,6 @@
 
 use super::Finding;
 use crate::pattern::Pattern;
-use crate::pattern::Step;
 use crate::pattern::path_of_words;
 use crate::policy::Policy;
 use crate::roles::RoleId;
@@ -23,7 +22,6 @@ use crate::samples::Words;
 use crate::samples::clock;
 use crate::samples::holder;
 use crate::samples::unify;
-use crate::strings::Symbol;
 
 /// The most pairs of rules and of patterns that are looked at. Beyond it, in policies of thousands of rules, nothing is reported.
 const MAX_PAIRS: usize = 4_000_000;
@@ -146,16 +144,8 @@ fn shapes(policy: &Policy, (one, other): Pair) -> Vec<Shape<'_>> {
     patterns.map(|pattern| (policy.patterns.steps(pattern), pattern.rest)).collect()
 }
 
-/// Whether one pattern matches everything that the other does, whatever is captured.
+/// Whether one pattern matches everything that the other does, whatever is captured. Without one, everything matches.
 fn covers(policy: &Policy, wide: Option<Pattern>, narrow: Option<Pattern>) -> bool {
     let Some(wide) = wide else { return true };
-    let Some(narrow) = narrow else { return false };
-    let (steps, others) = (policy.patterns.steps(wide), policy.patterns.steps(narrow));
-    let lengths = if wide.rest { others.len() >= steps.len() } else { others.len() == steps.len() && !narrow.rest };
-    lengths
-        && steps.iter().zip(others).all(|(step, other)| match (step, other) {
-            (Step::Literal(one), Step::Literal(other)) => one == other,
-            (Step::Literal(_), Step::Capture(_) | Step::One) => false,
-            (Step::Capture(_) | Step::One, other) => *other != Step::Literal(Symbol::EMPTY),
-        })
+    narrow.is_some_and(|narrow| policy.patterns.covers(wide, narrow))
 }

@@ -10,7 +10,7 @@ use crate::decide::Head;
 use super::Truth;
 
 /// A header field's name and the values that are asked for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     /// In lower case.
     pub(crate) name: Box<str>,

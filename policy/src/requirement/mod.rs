@@ -27,7 +27,7 @@ pub(crate) use times::Days;
 pub(crate) use times::Window;
 
 /// One thing that a rule requires.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Requirement {
     /// The token's claims are as these want them, sorted by path. What their captures stand for is for the index.
     Claims(Box<[ClaimTest]>),

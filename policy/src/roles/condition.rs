@@ -176,6 +176,55 @@ impl Condition {
         }
     }
 
+    /// Whether whoever fulfils this one fulfils the other, for certain. `other` has no captures.
+    pub(crate) fn implies(&self, other: &Self, patterns: &Patterns) -> bool {
+        let within = |few: &[Attribute], many: &[Attribute]| {
+            few.iter().all(|one| many.iter().any(|other| (&one.oid, &one.value) == (&other.oid, &other.value)))
+        };
+        match (self, other) {
+            (Self::Dns(narrow), Self::Dns(wide)) => dns_matches(wide, narrow),
+            (Self::Eku(many), Self::Eku(few)) | (Self::Oid(many), Self::Oid(few)) => {
+                few.iter().all(|one| many.contains(one))
+            }
+            (Self::Email(one), Self::Email(other)) | (Self::Uri(one), Self::Uri(other)) => one == other,
+            (Self::Ip(narrow), Self::Ip(wide)) => wide.bits <= narrow.bits && wide.contains(narrow.address),
+            (Self::Issuer(many), Self::Issuer(few)) | (Self::Subject(many), Self::Subject(few)) => within(few, many),
+            (Self::IssuerAnchor(one), Self::IssuerAnchor(other))
+            | (Self::Sha256(one), Self::Sha256(other))
+            | (Self::SpkiSha256(one), Self::SpkiSha256(other)) => one == other,
+            (Self::IssuerKey(one), Self::IssuerKey(other)) | (Self::Serial(one), Self::Serial(other)) => one == other,
+            (Self::Key { kind, min_bits }, Self::Key { kind: other, min_bits: least }) => {
+                kind == other && min_bits >= least
+            }
+            (Self::MaxLifetime(short), Self::MaxLifetime(long)) => short <= long,
+            (Self::Spiffe(narrow), Self::Spiffe(wide)) => patterns.covers(*wide, *narrow),
+            (Self::Token(one), Self::Token(other)) => one.implies(other),
+            _ => false,
+        }
+    }
+
+    /// The field of a member that it is written under.
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Self::Dns(_) => "dns",
+            Self::Eku(_) => "eku",
+            Self::Email(_) => "email",
+            Self::Ip(_) => "ip",
+            Self::Issuer(_) | Self::IssuerAnchor(_) | Self::IssuerKey(_) => "issuer",
+            Self::Key { .. } => "key",
+            Self::MaxLifetime(_) => "max_lifetime",
+            Self::Not(_) => "not",
+            Self::Oid(_) => "oid",
+            Self::Serial(_) => "serial",
+            Self::Sha256(_) => "sha256",
+            Self::Spiffe(_) => "spiffe",
+            Self::SpkiSha256(_) => "spki_sha256",
+            Self::Subject(_) => "subject",
+            Self::Token(_) => "token",
+            Self::Uri(_) => "uri",
+        }
+    }
+
     /// Whether it asks for a token, at any depth.
     pub(super) fn asks_token(&self) -> bool {
         match self {

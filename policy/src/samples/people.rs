@@ -107,6 +107,9 @@ struct Draft<'p> {
     serial: Option<&'p [u8]>,
     sha256: Option<&'p [u8; 32]>,
     spki_sha256: Option<&'p [u8; 32]>,
+    /// All conditions, and those of each `not`.
+    held: Vec<&'p Condition>,
+    excluded: Vec<&'p [Condition]>,
 }
 
 impl<'p> Draft<'p> {
@@ -114,6 +117,7 @@ impl<'p> Draft<'p> {
     fn with(&self, member: &'p Member) -> Result<Self, &'static str> {
         let mut draft = self.clone();
         for condition in &member.conditions {
+            draft.held.push(condition);
             match condition {
                 Condition::Dns(name) => add(&mut draft.dns, &**name),
                 Condition::Eku(purposes) => purposes.iter().for_each(|purpose| add(&mut draft.eku, &**purpose)),
@@ -135,7 +139,7 @@ impl<'p> Draft<'p> {
                     draft.lifetime = Some(draft.lifetime.map_or(*seconds, |known| known.min(*seconds)));
                 }
                 // Mostly the draft is something else already; the engine is asked.
-                Condition::Not(_) => {}
+                Condition::Not(inner) => draft.excluded.push(inner),
                 Condition::Oid(oids) => oids.iter().for_each(|oid| add(&mut draft.oids, &**oid)),
                 Condition::Serial(serial) => only(&mut draft.serial, &**serial).ok_or("serial")?,
                 Condition::Sha256(hash) => only(&mut draft.sha256, &**hash).ok_or("sha256")?,
@@ -155,6 +159,12 @@ impl<'p> Draft<'p> {
     }
 
     fn certificate(&self, policy: &Policy, words: &Words, now: UnixTime) -> Result<Synthetic, &'static str> {
+        for inner in &self.excluded {
+            let held = |excluded: &Condition| self.held.iter().any(|held| held.implies(excluded, &policy.patterns));
+            if let Some(first) = inner.first().filter(|_| inner.iter().all(held)) {
+                return Err(first.field());
+            }
+        }
         if self.spiffe.is_empty() {
             return Ok(self.facts(None, now));
         }

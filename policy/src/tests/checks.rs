@@ -7,7 +7,7 @@ fn findings(roles: &str, rules: &str) -> Vec<String> {
 }
 
 fn findings_in(text: &str) -> Vec<String> {
-    policy(text).check().iter().map(|finding| format!("{} {}: {finding}", finding.code(), finding.path())).collect()
+    policy(text).check(NOW).iter().map(|finding| format!("{} {}: {finding}", finding.code(), finding.path())).collect()
 }
 
 const ROLES: &str = r#""a": [{"dns": "a.t"}], "b": [{"dns": "b.t"}]"#;
@@ -285,6 +285,16 @@ fn roles_that_nobody_can_hold_are_found() {
             vec![why("roles.a", "serial")],
         ),
         ("two DNS names", b(r#"{"dns": "b.t"}"#, r#"{"role": "b", "dns": "a.t"}"#), vec![]),
+        (
+            "a role's condition and its own negation",
+            b(r#"{"dns": "b.t"}, {"dns": "c.b.t"}"#, r#"{"role": "b", "not": {"dns": "b.t"}}"#),
+            vec![],
+        ),
+        (
+            "a condition of the only way, and its negation",
+            b(r#"{"subject": {"ou": "x", "o": "y"}}"#, r#"{"role": "b", "not": {"subject": {"ou": "x"}}}"#),
+            vec![why("roles.a", "subject")],
+        ),
     ];
     for (name, roles, want) in cases {
         assert_eq!(found(&roles), want, "{name}");
@@ -337,6 +347,139 @@ fn rules_that_overlap_in_part_are_found() {
             .collect();
         assert_eq!(found, want, "{name}");
     }
+}
+
+#[test]
+fn a_condition_and_its_own_negation_are_found_whatever_the_kind() {
+    let hash = |byte: &str| byte.repeat(32);
+    let cases: Vec<(&str, String, &str, bool)> = vec![
+        ("dns", r#""a.b""#.to_owned(), r#""a.b""#, true),
+        ("dns", r#""a.b""#.to_owned(), r#""*.b""#, true),
+        ("dns", r#""*.b""#.to_owned(), r#""a.b""#, false),
+        ("email", r#""x@a.b""#.to_owned(), r#""x@A.b""#, true),
+        ("uri", r#""urn:x""#.to_owned(), r#""urn:x""#, true),
+        ("uri", r#""urn:x""#.to_owned(), r#""urn:y""#, false),
+        ("ip", r#""10.1.0.0/16""#.to_owned(), r#""10.0.0.0/8""#, true),
+        ("ip", r#""10.0.0.0/8""#.to_owned(), r#""10.1.0.0/16""#, false),
+        ("spiffe", r#""spiffe://t/{ns}/x""#.to_owned(), r#""spiffe://t/**""#, true),
+        ("spiffe", r#""spiffe://t/*/x""#.to_owned(), r#""spiffe://t/a/x""#, false),
+        ("subject", r#"{"cn": "x", "ou": "y"}"#.to_owned(), r#"{"ou": "y"}"#, true),
+        ("subject", r#"{"ou": "y"}"#.to_owned(), r#"{"cn": "x", "ou": "y"}"#, false),
+        ("issuer", r#"{"cn": "x"}"#.to_owned(), r#"{"cn": "x"}"#, true),
+        ("issuer", r#"{"key_id": "0a0b"}"#.to_owned(), r#"{"key_id": "0a0b"}"#, true),
+        ("serial", r#""01""#.to_owned(), r#""0001""#, true),
+        ("eku", r#"["client_auth", "server_auth"]"#.to_owned(), r#"["client_auth"]"#, true),
+        ("eku", r#"["client_auth"]"#.to_owned(), r#"["client_auth", "server_auth"]"#, false),
+        ("oid", r#"["1.2.3"]"#.to_owned(), r#"["1.2.3"]"#, true),
+        ("key", r#"{"type": "rsa", "min_bits": 3072}"#.to_owned(), r#"{"type": "rsa"}"#, true),
+        ("key", r#"{"type": "rsa"}"#.to_owned(), r#"{"type": "rsa", "min_bits": 3072}"#, false),
+        ("max_lifetime", r#""1h""#.to_owned(), r#""24h""#, true),
+        ("max_lifetime", r#""24h""#.to_owned(), r#""1h""#, false),
+        ("sha256", format!(r#""{}""#, hash("0a")), "", true),
+        ("spki_sha256", format!(r#""{}""#, hash("0b")), "", true),
+    ];
+    for (field, held, excluded, impossible) in cases {
+        let excluded = if excluded.is_empty() { held.as_str() } else { excluded };
+        let role = format!(r#""a": [{{"{field}": {held}, "not": {{"{field}": {excluded}}}}}]"#);
+        let found = findings(&role, r#"{"id": "use", "allow": ["a"]}"#);
+        let text = format!(
+            "impossible roles.a: nobody can hold `a` this way: its conditions on `{field}` contradict each other"
+        );
+        let found: Vec<&String> = found.iter().filter(|line| line.starts_with("impossible")).collect();
+        assert_eq!(found, if impossible { vec![&text] } else { vec![] }, "{role}");
+    }
+    let token = r#""tokens": {"p": {"issuer": "i", "audience": ["o"], "jwks": {"keys": []}}}"#;
+    let role = r#""roles": {"a": [{"token": {"provider": "p", "scopes": ["s", "t"]}, "not": {"token": {"provider": "p", "scopes": ["s"]}}}]}"#;
+    let rules = r#""rules": [{"id": "use", "allow": ["a"]}]"#;
+    let found = findings_in(&format!(r#"{{"version": 1, {token}, {role}, {rules}}}"#));
+    assert!(found.iter().any(|line| line.starts_with("impossible roles.a: ") && line.contains("`token`")), "{found:?}");
+    // Of several conditions one may fail.
+    let roles = r#""a": [{"dns": "a.b", "not": {"dns": "a.b", "uri": "urn:x"}}]"#;
+    assert_eq!(findings(roles, r#"{"id": "use", "allow": ["a"]}"#), [""; 0]);
+}
+
+#[test]
+fn requirements_that_nothing_can_fulfil_are_found() {
+    let over = |place: &str, until: &str| {
+        format!("over rules[0].{place}: nothing is left of these times of `r`, which end at {until}")
+    };
+    let no_tokens = |field: &str| {
+        format!("no_tokens rules[0].{field}: `r` never matches: it asks for a token, and the policy has no `tokens`")
+    };
+    let excluded = |field: &str| {
+        format!("contradictory rules[0].not: `r` never matches: its `not` excludes the `{field}` that it requires")
+    };
+    // It is 2027-01-15T08:00:00Z, a Friday.
+    let cases: Vec<(&str, &str, Vec<String>)> = vec![
+        ("a scope", r#""scopes": ["s"]"#, vec![no_tokens("scopes")]),
+        ("a claim", r#""claims": {"c": "v"}"#, vec![no_tokens("claims")]),
+        ("not a scope", r#""not": {"scopes": ["s"]}"#, vec![no_tokens("not")]),
+        ("not a scope from somewhere", r#""not": {"scopes": ["s"], "sources": ["10.0.0.0/8"]}"#, vec![]),
+        (
+            "a window that ended",
+            r#""times": [{"until": "2027-01-15T08:00:00Z"}]"#,
+            vec![over("times", "2027-01-15T08:00:00Z")],
+        ),
+        ("a window that ends in a second", r#""times": [{"until": "2027-01-15T08:00:01Z"}]"#, vec![]),
+        (
+            "one window of two",
+            r#""times": [{"days": ["mon"]}, {"from": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z"}]"#,
+            vec![over("times[1]", "2026-02-01T00:00:00Z")],
+        ),
+        (
+            "two windows of two",
+            r#""times": [{"until": "2026-03-01T00:00:00Z"}, {"until": "2026-02-01T00:00:00Z"}]"#,
+            vec![over("times", "2026-03-01T00:00:00Z")],
+        ),
+        (
+            "no such day before the end",
+            r#""times": [{"until": "2027-01-17T00:00:00Z", "days": ["mon"]}]"#,
+            vec![over("times", "2027-01-17T00:00:00Z")],
+        ),
+        ("a day before the end", r#""times": [{"until": "2027-01-17T00:00:00Z", "days": ["sat"]}]"#, vec![]),
+        (
+            "no such hour before the end",
+            r#""times": [{"until": "2027-01-15T18:00:00Z", "hours": "06:00-08:00"}]"#,
+            vec![over("times", "2027-01-15T18:00:00Z")],
+        ),
+        (
+            "not in a window that ended",
+            r#""not": {"times": [{"until": "2026-03-01T00:00:00Z"}]}"#,
+            vec![over("not.times", "2026-03-01T00:00:00Z")],
+        ),
+        (
+            "a network and its negation",
+            r#""sources": ["10.0.0.0/8"], "not": {"sources": ["10.0.0.0/8"]}"#,
+            vec![excluded("sources")],
+        ),
+        ("a network within another", r#""sources": ["10.0.0.0/8"], "not": {"sources": ["10.1.0.0/16"]}"#, vec![]),
+        (
+            "a network and its negation from one host",
+            r#""sources": ["10.0.0.0/8"], "not": {"sources": ["10.0.0.0/8"], "sni": ["a.t"]}"#,
+            vec![],
+        ),
+        (
+            "a header and its negation",
+            r#""headers": {"x-a": "1"}, "not": {"headers": {"x-a": "1"}}"#,
+            vec![excluded("headers")],
+        ),
+    ];
+    for (name, requirement, expected) in cases {
+        let text = format!(r#"{{"version": 1, "rules": [{{"id": "r", "allow": "any", {requirement}}}]}}"#);
+        assert_eq!(findings_in(&text), expected, "{name}");
+    }
+    let text = r#"{"version": 1, "rules": [{"id": "r", "deny": "any", "headers": {"x-a": "1"}, "not": {"headers": {"x-a": "1"}}}]}"#;
+    assert_eq!(
+        findings_in(text),
+        [""; 0],
+        "one value of several is enough for a deny rule, and its `not` is about all"
+    );
+    let text = r#"{"version": 1, "rules": [], "tcp": [{"id": "r", "allow": "any", "times": [{"until": "2026-03-01T00:00:00Z"}]}]}"#;
+    let found = findings_in(text);
+    assert!(matches!(found.as_slice(), [one] if one.starts_with("over tcp[0].times: ")), "{found:?}");
+    let text = r#"{"version": 1, "rules": [], "candidate": {"version": 1, "rules": [{"id": "r", "allow": "any", "scopes": ["s"]}]}}"#;
+    let found = findings_in(text);
+    assert!(matches!(found.as_slice(), [one] if one.starts_with("no_tokens candidate.rules[0].scopes: ")), "{found:?}");
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn a_rule_that_requires_something_covers_nothing_else() {
     assert_eq!(decide([10, 2, 0, 1]).as_deref(), Some("near"));
     assert_eq!(decide([203, 0, 113, 1]).as_deref(), Some("far"));
     assert_eq!(decide([192, 0, 2, 1]).as_deref(), Some("stranger"));
-    let found: Vec<String> = policy.check().iter().map(|finding| format!("{} {finding}", finding.code())).collect();
+    let found: Vec<String> = policy.check(NOW).iter().map(|finding| format!("{} {finding}", finding.code())).collect();
     assert_eq!(found, ["shadowed `never` never decides: `far` matches all of it first"]);
 }
 

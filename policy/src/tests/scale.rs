@@ -18,7 +18,7 @@ fn many_rules_for_one_path_are_told_apart_by_role() {
         let decision = policy.decide(&request(presented(Some(&subject)), "GET", None, "/same/x"));
         assert_eq!(decision.rule(), Some(format!("rule-{number}").as_str()));
     }
-    assert_eq!(policy.check(), []);
+    assert_eq!(policy.check(NOW), []);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_shadow_rule_decides_nothing_and_tells_what_it_would_decide() {
         assert_eq!(verdicts(&policy, Some(subject), path), [enforced, shadow, ""], "{name}");
     }
     // What a shadow rule would cover is not covered; what covers a shadow rule makes it useless.
-    let findings: Vec<String> = policy.check().iter().map(ToString::to_string).collect();
+    let findings: Vec<String> = policy.check(NOW).iter().map(ToString::to_string).collect();
     assert_eq!(findings, ["`twice` never decides: `wide` matches all of it first"]);
     let explanation = policy.explain(&request(presented(Some(&a)), "GET", None, "/early"));
     let told: Vec<(&str, bool, bool)> =
@@ -204,7 +204,8 @@ fn a_candidate_is_checked_like_the_policy_beside_it() {
                 {"id": "narrow", "allow": ["b"], "paths": ["/wide/x"]}
             ]}}"#,
     );
-    let findings: Vec<_> = policy.check().iter().map(|finding| (finding.code(), finding.path().to_owned())).collect();
+    let findings: Vec<_> =
+        policy.check(NOW).iter().map(|finding| (finding.code(), finding.path().to_owned())).collect();
     let expected = [
         ("foreign_trust_domain", "forwarders[0].spiffe"),
         ("shadowed", "candidate.rules[1]"),

@@ -199,7 +199,8 @@ fn listeners_are_for_requests_too() {
 #[test]
 fn rules_about_connections_are_checked() {
     let policy = with(r#"{"id": "t", "allow": "any"}, {"id": "late", "allow": ["a"]}"#);
-    let findings: Vec<_> = policy.check().iter().map(|finding| (finding.code(), finding.path().to_owned())).collect();
+    let findings: Vec<_> =
+        policy.check(NOW).iter().map(|finding| (finding.code(), finding.path().to_owned())).collect();
     assert!(findings.contains(&("shadowed", "tcp[1]".to_owned())), "{findings:?}");
     assert!(!findings.contains(&("unused_role", "roles.a".to_owned())), "{findings:?}");
     assert!(findings.contains(&("unused_role", "roles.other".to_owned())), "{findings:?}");

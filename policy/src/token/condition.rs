@@ -16,6 +16,13 @@ pub(crate) struct TokenCondition {
 }
 
 impl TokenCondition {
+    /// Whether every token that fulfils these fulfils the others.
+    pub(crate) fn implies(&self, other: &Self) -> bool {
+        self.provider == other.provider
+            && other.claims.iter().all(|claim| self.claims.contains(claim))
+            && other.scopes.iter().all(|scope| self.scopes.contains(scope))
+    }
+
     /// Whether a token fulfils all of them, whatever captures stand for. Another provider's token says nothing of what this
     /// one's would.
     pub(crate) fn truth(&self, token: &Token) -> Truth {

@@ -7,6 +7,7 @@ use std::io;
 use std::process::ExitCode;
 
 use portcullis_policy::Finding;
+use portcullis_policy::UnixTime;
 use portcullis_policy::token::KeySet;
 use serde::Serialize;
 
@@ -16,6 +17,7 @@ use crate::cli::Outcome;
 use crate::cli::output::Format;
 use crate::cli::output::json;
 use crate::cli::print;
+use crate::leaf::now;
 use crate::policy_source::PolicySource;
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +54,7 @@ impl Args {
             return Ok(ExitCode::FAILURE);
         };
         let policy = source.policy();
-        let findings = findings(&source)?;
+        let findings = findings(&source, now())?;
         let file = self.policy.path().display().to_string();
         let (rules, tests, version) = (policy.rule_count(), source.test_count(), policy.version());
         match self.output {
@@ -84,10 +86,10 @@ impl Args {
 
 /// What is found in the policy, and in the key sets that it names by file: it has only what is usable and public of them. Keys
 /// behind a URL are the agent's to fetch: here they are not missed.
-fn findings(source: &PolicySource) -> io::Result<Vec<Finding>> {
+fn findings(source: &PolicySource, now: UnixTime) -> io::Result<Vec<Finding>> {
     let providers = source.providers();
     let remote = |name: &str| providers.remote.iter().any(|remote| remote.provider == name);
-    let mut findings = source.policy().check();
+    let mut findings = source.policy().check(now);
     findings.retain(|finding| !matches!(finding, Finding::NoKeys { provider, .. } if remote(provider)));
     for (provider, file, algorithms) in &providers.files {
         // It was a key set when the policy was compiled.

@@ -34,7 +34,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Compile the policy, run its tests, and report what is probably not meant: rules that are dead, shadowed,
-    /// ambiguous or overlap, roles that nobody can have, keys that verify nothing.
+    /// ambiguous or overlap, roles that nobody can have, times that are over, keys that verify nothing.
     Check(check::Args),
     /// Decide requests: one JSON object per line in, one per line out. Decision records of the filter are decided again.
     Decide(decide::Args),
