@@ -22,6 +22,7 @@ use crate::report::StoryError;
 use crate::tokens;
 use crate::tokens::TokenIssuer;
 use crate::tokens::bound_to;
+use crate::tokens::table;
 
 /// Who asks, with which token, and what becomes of it.
 type Case<'a> = (&'a str, Option<&'a Leaf>, &'a str, &'a str);
@@ -70,24 +71,11 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     }
 
     report.step("tokens whose `cnf` is not exactly one thumbprint of a certificate");
-    let hexadecimal = with(json!({ "x5t#S256": owner.sha256_hex() }));
-    let padded =
-        with(json!({ "x5t#S256": format!("{}=", bound_to(owner.der())["x5t#S256"].as_str().unwrap_or_default()) }));
-    let key = with(json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }));
-    let mut two = bound_to(owner.der());
-    two["jkt"] = json!("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
-    let [two, empty, text, list] = [two, json!({}), json!("x5t#S256"), json!([bound_to(owner.der())])].map(with);
-    let odd: Vec<Case<'_>> = vec![
-        ("in hexadecimal", Some(&owner), &hexadecimal, "401 token_thumbprint_invalid"),
-        ("with padding", Some(&owner), &padded, "401 token_thumbprint_invalid"),
-        ("of a key (RFC 9449)", Some(&owner), &key, "401 token_confirmation_unknown"),
-        ("of a certificate and a key", Some(&owner), &two, "401 token_confirmation_unknown"),
-        ("of nothing", Some(&owner), &empty, "401 token_confirmation_unknown"),
-        ("as text", Some(&owner), &text, "401 token_confirmation_invalid"),
-        ("as a list", Some(&owner), &list, "401 token_confirmation_invalid"),
-    ];
-    for case in &odd {
-        ask(report, &gate, &gate.client(case.1, Http1)?, case).await?;
+    let odd: Vec<(&str, String, &str)> =
+        table::confirmations(&owner).into_iter().map(|(claim, cnf, expected)| (claim, with(cnf), expected)).collect();
+    for (claim, token, expected) in &odd {
+        let case = (*claim, Some(&owner), token.as_str(), *expected);
+        ask(report, &gate, &gate.client(case.1, Http1)?, &case).await?;
     }
 
     report.step("behind a proxy that forwards its clients' certificates");

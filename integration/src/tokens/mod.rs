@@ -2,6 +2,8 @@
 //!
 //! Signed with another library than the one that verifies in the gate.
 
+pub mod table;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;

@@ -3,6 +3,9 @@
 use portcullis_integration::tokens::ALGORITHMS;
 use portcullis_integration::tokens::TokenIssuer;
 use portcullis_integration::tokens::bound_to;
+use portcullis_integration::tokens::table;
+use portcullis_integration::tokens::table::Counts;
+use portcullis_integration::tokens::table::Verifier;
 use portcullis_integration::wasm_host::Connection;
 use portcullis_integration::wasm_host::Outcome;
 use portcullis_integration::wasm_host::Vm;
@@ -47,6 +50,12 @@ fn claims() -> Value {
 fn send(vm: &mut Vm, connection: &Connection, path: &str, token: &str) -> Outcome {
     let value = format!("Bearer {token}");
     vm.request(connection, request_with("GET", path, &[("authorization", value.as_bytes())]))
+}
+
+/// Status and code, as the table of tokens has them.
+fn told(outcome: &Outcome) -> String {
+    let (status, code) = answer(outcome);
+    format!("{status} {code}").trim_end().to_owned()
 }
 
 fn challenge(outcome: &Outcome) -> Option<String> {
@@ -102,6 +111,57 @@ fn host_and_module_come_to_the_same_verdicts() {
         assert_eq!(by_host == Some(0), name == "alone", "{name}: {by_host:?}");
         assert!(vm.counter("portcullis.signatures.by_filter") >= Some(6), "{name}");
         assert_eq!(vm.failure(), None);
+    }
+}
+
+#[test]
+fn every_kind_of_token_has_the_answer_that_it_has_in_envoy() {
+    let issuers = ALGORITHMS.map(|algorithm| TokenIssuer::new(algorithm, algorithm));
+    let cases = table::cases(&issuers, NOW.0);
+    let checkout = peer(CHECKOUT);
+    for ((name, mut vm), verifier) in both(&table::policy(&issuers)).into_iter().zip([Verifier::Host, Verifier::Filter])
+    {
+        for case in &cases {
+            // Envoy hands several fields of this name over as one.
+            let values: Vec<String> = case.tokens.iter().map(|token| format!("Bearer {token}")).collect();
+            let value = values.join(",");
+            let fields = [("authorization", value.as_bytes())];
+            let fields = if values.is_empty() { &[][..] } else { &fields };
+            let outcome = vm.request(&checkout, request_with("GET", case.path, fields));
+            assert_eq!(told(&outcome), case.expected, "{name}: {}", case.name);
+            assert_eq!(challenge(&outcome), case.challenge(), "{name}: {}", case.name);
+        }
+        vm.tick();
+        let count = |counter: &str| vm.counter(counter).unwrap_or_default();
+        let counted = Counts {
+            verified: count(VERIFIED),
+            refused: count(REFUSED),
+            by_host: count("portcullis.signatures.by_host"),
+            by_filter: count("portcullis.signatures.by_filter"),
+        };
+        assert_eq!((counted, count(CACHED)), (Counts::of(&cases, verifier), 0), "{name}");
+        assert_eq!(vm.failure(), None, "{name}");
+    }
+}
+
+#[test]
+fn a_token_is_bound_by_exactly_one_thumbprint_of_a_certificate() {
+    let issuer = TokenIssuer::new("k", "ES256");
+    let owner = leaf().uri(CHECKOUT).issue();
+    let connection = Connection::mtls(&owner);
+    for (name, mut vm) in both(&with_tokens(&[&issuer], "required")) {
+        for (what, cnf, expected) in table::confirmations(&owner) {
+            let mut claims = claims();
+            claims["cnf"] = cnf;
+            let token = issuer.sign(&claims);
+            // What needs no token is refused too.
+            for path in ["/refunds/1", "/healthz"] {
+                assert_eq!(told(&send(&mut vm, &connection, path, &token)), expected, "{name}: {what}, {path}");
+            }
+        }
+        let mut bound = claims();
+        bound["cnf"] = bound_to(owner.der());
+        assert_eq!(told(&send(&mut vm, &connection, "/refunds/1", &issuer.sign(&bound))), "200", "{name}");
     }
 }
 

@@ -2,7 +2,6 @@
 //! by the command line; and an issuer that changes its keys under load, without a refused request.
 
 mod keys;
-mod table;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -31,15 +30,17 @@ use crate::tokens::ALGORITHMS;
 use crate::tokens::AUDIENCE;
 use crate::tokens::ISSUER;
 use crate::tokens::TokenIssuer;
-use table::Case;
-use table::Verifier;
+use crate::tokens::table;
+use crate::tokens::table::Case;
+use crate::tokens::table::Counts;
+use crate::tokens::table::Verifier;
 
 /// The host call behind which the host's arithmetic is.
 const HOST_ARITHMETIC: &str = "proxy_call_foreign_function";
 
 pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     let issuers = ALGORITHMS.map(|algorithm| TokenIssuer::new(algorithm, algorithm));
-    let policy = policy(&issuers).to_string();
+    let policy = table::policy(&issuers).to_string();
     let now = jiff::Timestamp::now().as_second();
     let cases = table::cases(&issuers, now);
 
@@ -62,18 +63,6 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
     by_command_line(report, &alone, &issuers, &cases)?;
     drop((gate, alone));
     keys::tell(report).await
-}
-
-fn policy(issuers: &[TokenIssuer]) -> Value {
-    let issuers: Vec<&TokenIssuer> = issuers.iter().collect();
-    json!({
-        "version": 1,
-        "tokens": { "corp": tokens::provider(&issuers, "off") },
-        "rules": [
-            { "id": "read", "allow": "any", "scopes": ["read"], "paths": ["/orders/{id}"] },
-            { "id": "write", "allow": "any", "scopes": ["write"], "paths": ["/ledger/{id}"] },
-        ],
-    })
 }
 
 /// Asks every case over HTTP/1.1 and HTTP/2 in turn, and returns the answers.
@@ -120,15 +109,8 @@ async fn counted(report: &mut Report, gate: &Gate, cases: &[Case], verifier: Ver
         count("signatures.by_host"),
         count("signatures.by_filter"),
     ];
-    let of = |holds: &dyn Fn(&Case) -> bool| cases.iter().filter(|case| holds(case)).count() as u64;
-    let by_host = of(&|case| case.arithmetic == Some(Verifier::Host) && verifier == Verifier::Host);
-    let expected = [
-        of(&|case| case.is_good()),
-        0,
-        of(&|case| !case.tokens.is_empty() && !case.is_good()),
-        by_host,
-        of(&|case| case.arithmetic.is_some()) - by_host,
-    ];
+    let Counts { verified, refused, by_host, by_filter } = Counts::of(cases, verifier);
+    let expected = [verified, 0, refused, by_host, by_filter];
     let words = ["verified", "cached", "refused", "signatures by the host", "signatures by the filter"];
     let mut text = String::new();
     for (word, (seen, expected)) in words.iter().zip(seen.iter().zip(&expected)) {

@@ -1,17 +1,19 @@
-//! Tokens, good and bad, each with one thing that is odd about it, and what becomes of them.
+//! Tokens, good and bad, each with one thing that is odd about it, and what becomes of them, whoever hosts the filter.
 
 use serde_json::Value;
 use serde_json::json;
 
+use super::TokenIssuer;
+use super::bound_to;
+use crate::certificates::Leaf;
 use crate::tokens;
-use crate::tokens::TokenIssuer;
 
 const READ: &str = "/orders/1";
 const WRITE: &str = "/ledger/1";
 
 /// Who does the arithmetic of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verifier {
+pub enum Verifier {
     /// Envoy's library.
     Host,
     /// The filter itself.
@@ -20,19 +22,22 @@ pub(super) enum Verifier {
 
 /// A request with tokens, and what becomes of it.
 #[derive(Clone, Debug)]
-pub(super) struct Case {
-    pub(super) name: String,
-    pub(super) path: &'static str,
+pub struct Case {
+    /// What is odd.
+    pub name: String,
+    /// What is asked for.
+    pub path: &'static str,
     /// One `Authorization` header each.
-    pub(super) tokens: Vec<String>,
+    pub tokens: Vec<String>,
     /// Status and code.
-    pub(super) expected: &'static str,
+    pub expected: &'static str,
     /// Who is asked about the signature, where the host may be.
-    pub(super) arithmetic: Option<Verifier>,
+    pub arithmetic: Option<Verifier>,
 }
 
 impl Case {
-    pub(super) fn new(
+    /// A case.
+    pub fn new(
         name: &str,
         path: &'static str,
         tokens: &[String],
@@ -43,7 +48,7 @@ impl Case {
     }
 
     /// What a client is told (RFC 6750 §3).
-    pub(super) fn challenge(&self) -> Option<String> {
+    pub fn challenge(&self) -> Option<String> {
         let error = match self.expected {
             "200" => return None,
             "401 token_missing" => return Some("Bearer".to_owned()),
@@ -55,23 +60,63 @@ impl Case {
     }
 
     /// The reason code of a refusal.
-    pub(super) fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         self.expected.split_once(' ').map_or("", |(_, code)| code)
     }
 
     /// Whether nothing is wrong with the token as such.
-    pub(super) fn is_good(&self) -> bool {
+    pub fn is_good(&self) -> bool {
         !self.tokens.is_empty() && !self.code().starts_with("token_")
     }
 
     /// Whether the answer is about one token and nothing around it.
-    pub(super) fn is_alone(&self) -> bool {
+    pub fn is_alone(&self) -> bool {
         matches!(self.tokens.as_slice(), [token] if !token.contains(' '))
     }
 }
 
-/// One issuer for each algorithm, ES256 first.
-pub(super) fn cases(issuers: &[TokenIssuer; 7], now: i64) -> Vec<Case> {
+/// The policy that the cases are about: of these issuers, with a rule for each path.
+pub fn policy(issuers: &[TokenIssuer]) -> Value {
+    let issuers: Vec<&TokenIssuer> = issuers.iter().collect();
+    json!({
+        "version": 1,
+        "tokens": { "corp": tokens::provider(&issuers, "off") },
+        "rules": [
+            { "id": "read", "allow": "any", "scopes": ["read"], "paths": ["/orders/{id}"] },
+            { "id": "write", "allow": "any", "scopes": ["write"], "paths": ["/ledger/{id}"] },
+        ],
+    })
+}
+
+/// What the filter counts that was asked every case once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Tokens that were verified.
+    pub verified: u64,
+    /// Tokens that were refused.
+    pub refused: u64,
+    /// Signatures that the host looked at.
+    pub by_host: u64,
+    /// Signatures that the filter looked at itself.
+    pub by_filter: u64,
+}
+
+impl Counts {
+    /// After these cases, with a host that verifies signatures or with one that does not.
+    pub fn of(cases: &[Case], verifier: Verifier) -> Self {
+        let count = |holds: &dyn Fn(&Case) -> bool| cases.iter().filter(|case| holds(case)).count() as u64;
+        let by_host = count(&|case| case.arithmetic == Some(Verifier::Host) && verifier == Verifier::Host);
+        Self {
+            verified: count(&Case::is_good),
+            refused: count(&|case| !case.tokens.is_empty() && !case.is_good()),
+            by_host,
+            by_filter: count(&|case| case.arithmetic.is_some()) - by_host,
+        }
+    }
+}
+
+/// Every case, signed at `now` (Unix seconds). One issuer for each algorithm, ES256 first.
+pub fn cases(issuers: &[TokenIssuer; 7], now: i64) -> Vec<Case> {
     let mut cases = Vec::new();
     for issuer in issuers {
         let algorithm = issuer.algorithm();
@@ -236,6 +281,24 @@ fn of_form(issuer: &TokenIssuer, now: i64) -> Vec<Case> {
     let both = [fresh("and in the query")];
     cases.push(Case::new("another in the query", query, &both, "400 credentials_ambiguous", Some(Verifier::Host)));
     cases
+}
+
+/// What `cnf` may hold beside exactly one thumbprint of a certificate, here the owner's, and what becomes of the owner.
+pub fn confirmations(owner: &Leaf) -> Vec<(&'static str, Value, &'static str)> {
+    let thumbprint = bound_to(owner.der());
+    let padded = format!("{}=", thumbprint["x5t#S256"].as_str().unwrap_or_default());
+    let key = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
+    let mut two = thumbprint.clone();
+    two["jkt"] = json!(key);
+    vec![
+        ("in hexadecimal", json!({ "x5t#S256": owner.sha256_hex() }), "401 token_thumbprint_invalid"),
+        ("with padding", json!({ "x5t#S256": padded }), "401 token_thumbprint_invalid"),
+        ("of a key (RFC 9449)", json!({ "jkt": key }), "401 token_confirmation_unknown"),
+        ("of a certificate and a key", two, "401 token_confirmation_unknown"),
+        ("of nothing", json!({}), "401 token_confirmation_unknown"),
+        ("as text", json!("x5t#S256"), "401 token_confirmation_invalid"),
+        ("as a list", json!([thumbprint]), "401 token_confirmation_invalid"),
+    ]
 }
 
 fn without_signature(token: &str) -> &str {
