@@ -24,6 +24,7 @@ use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
 use rcgen::RevokedCertParams;
 use rcgen::SerialNumber;
+use rcgen::SigningKey as _;
 use sha2::Digest as _;
 use sha2::Sha256;
 
@@ -89,7 +90,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        LeafBuilder { authority: self, params, names: Vec::new() }
+        LeafBuilder { authority: self, params, names: Vec::new(), joined: Vec::new() }
     }
 }
 
@@ -101,6 +102,8 @@ pub struct LeafBuilder<'a> {
     params: CertificateParams,
     /// The `GeneralName`s in DER.
     names: Vec<u8>,
+    /// Which attributes of the subject stand in the RDN of the one before.
+    joined: Vec<usize>,
 }
 
 impl LeafBuilder<'_> {
@@ -145,6 +148,12 @@ impl LeafBuilder<'_> {
         self
     }
 
+    /// Adds an attribute to the subject, in the RDN of the one before: `CN=a+OU=b`.
+    pub fn subject_beside(mut self, attribute: DnType, value: impl Into<DnValue>) -> Self {
+        self.joined.push(self.params.distinguished_name.iter().count());
+        self.subject(attribute, value)
+    }
+
     /// Sets the validity: Unix seconds of the first and of the last valid second.
     pub fn valid(mut self, not_before: u64, not_after: u64) -> Self {
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
@@ -174,9 +183,13 @@ impl LeafBuilder<'_> {
             self.params.custom_extensions.push(extension);
         }
         let key = new_key();
-        let certificate =
-            self.params.signed_by(&key, &self.authority.issuer).expect("a leaf of these parameters can be signed");
-        Leaf { der: certificate.der().to_vec(), key_pem: key.serialize_pem() }
+        let issuer = &self.authority.issuer;
+        let certificate = self.params.signed_by(&key, issuer).expect("a leaf of these parameters can be signed");
+        let mut der = certificate.der().to_vec();
+        if !self.joined.is_empty() {
+            der = with_joined(&der, &self.joined, issuer.key());
+        }
+        Leaf { der, key_pem: key.serialize_pem() }
     }
 }
 
@@ -228,6 +241,58 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The same certificate, signed again, in whose subject these attributes stand in the RDN of the one before: `rcgen` gives
+/// each an RDN of its own.
+fn with_joined(der: &[u8], joined: &[usize], key: &KeyPair) -> Vec<u8> {
+    /// In the fields of a `TBSCertificate` with a version (RFC 5280 §4.1).
+    const SUBJECT: usize = 5;
+    let [tbs, algorithm, _] = elements(contents(der))[..] else { panic!("a certificate has three parts") };
+    let mut fields: Vec<Vec<u8>> = elements(contents(tbs)).into_iter().map(<[u8]>::to_vec).collect();
+    let mut rdns: Vec<Vec<&[u8]>> = Vec::new();
+    for (number, rdn) in elements(contents(&fields[SUBJECT])).into_iter().enumerate() {
+        let attribute = contents(rdn);
+        match rdns.last_mut() {
+            Some(last) if joined.contains(&number) => last.push(attribute),
+            _ => rdns.push(vec![attribute]),
+        }
+    }
+    // The elements of a SET OF are sorted (X.690 §11.6).
+    rdns.iter_mut().for_each(|rdn| rdn.sort_unstable());
+    let name: Vec<u8> = rdns.iter().flat_map(|rdn| tlv(0x31, &rdn.concat())).collect();
+    fields[SUBJECT] = tlv(0x30, &name);
+    let tbs = tlv(0x30, &fields.concat());
+    let signature = key.sign(&tbs).expect("a certificate can be signed");
+    tlv(0x30, &[&tbs, algorithm, &tlv(0x03, &[&[0], &signature[..]].concat())].concat())
+}
+
+/// The elements in the contents of a SEQUENCE or SET, each with its tag and length.
+fn elements(mut contents: &[u8]) -> Vec<&[u8]> {
+    let mut elements = Vec::new();
+    while !contents.is_empty() {
+        let (header, length) = header(contents);
+        let (element, rest) = contents.split_at(header + length);
+        elements.push(element);
+        contents = rest;
+    }
+    elements
+}
+
+/// An element without its tag and length.
+fn contents(element: &[u8]) -> &[u8] {
+    &element[header(element).0..]
+}
+
+/// How long the tag and the length of an element are, and how long its contents.
+fn header(element: &[u8]) -> (usize, usize) {
+    match usize::from(element[1]) {
+        short @ ..0x80 => (2, short),
+        long => {
+            let digits = &element[2..2 + (long - 0x80)];
+            (2 + digits.len(), digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)))
+        }
+    }
+}
+
 fn new_key() -> KeyPair {
     KeyPair::generate().expect("the default algorithm is compiled in")
 }
@@ -249,6 +314,8 @@ fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use ring::signature::ECDSA_P256_SHA256_ASN1;
+    use ring::signature::UnparsedPublicKey;
     use x509_parser::extensions::GeneralName;
     use x509_parser::prelude::FromDer as _;
     use x509_parser::prelude::X509Certificate;
@@ -285,6 +352,26 @@ mod tests {
             ),
             "{names:?}"
         );
+    }
+
+    #[test]
+    fn attributes_that_stand_together_share_an_rdn_and_the_certificate_is_signed() {
+        let authority = Authority::new("root");
+        let leaf = authority
+            .leaf()
+            .subject(DnType::OrganizationalUnitName, "payments")
+            .subject_beside(DnType::CommonName, "one")
+            .subject(DnType::OrganizationName, "Acme")
+            .uri("spiffe://acme.example/a")
+            .issue();
+        let (rest, parsed) = X509Certificate::from_der(leaf.der()).unwrap();
+        assert!(rest.is_empty());
+        let rdns: Vec<usize> = parsed.subject().iter().map(|rdn| rdn.iter().count()).collect();
+        assert_eq!((rdns, parsed.subject().to_string().as_str()), (vec![2, 1], "CN=one + OU=payments, O=Acme"));
+        let (_, root) = X509Certificate::from_der(authority.der()).unwrap();
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &root.public_key().subject_public_key.data);
+        let signed = parsed.tbs_certificate.as_ref();
+        assert!(key.verify(signed, &parsed.signature_value.data).is_ok());
     }
 
     #[test]

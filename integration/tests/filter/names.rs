@@ -88,6 +88,15 @@ fn an_attribute_is_its_text_in_whatever_string_type_and_only_alone() {
         ("printable", leaf().subject(unit(), printable("payments")), 200),
         ("before the name", leaf().subject(unit(), "payments").subject(DnType::CommonName, "a"), 200),
         ("after the name", leaf().subject(DnType::CommonName, "a").subject(unit(), "payments"), 200),
+        ("in one RDN with the name", leaf().subject(DnType::CommonName, "a").subject_beside(unit(), "payments"), 403),
+        (
+            "alone, after an RDN of two",
+            leaf()
+                .subject(DnType::CommonName, "a")
+                .subject_beside(DnType::OrganizationName, "Acme")
+                .subject(unit(), "payments"),
+            200,
+        ),
         ("twice", leaf().subject(unit(), "payments").subject(DnType::CustomDnType(vec![2, 5, 4, 11]), "payments"), 403),
         ("with a comma", leaf().subject(unit(), "payments,CN=admin"), 403),
         ("with an escaped comma", leaf().subject(unit(), "payments\\,CN=admin"), 403),
