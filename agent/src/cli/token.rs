@@ -35,22 +35,29 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Verify tokens: one compact JWS per line of standard input, one JSON object per line out.
+    /// Verify tokens: one compact JWS per line of standard input, one JSON object per line out. Either `--issuer` and
+    /// `--audience` are needed, or `--signature-only`.
+    #[command(
+        override_usage = "portcullis token verify --jwks <FILE> --issuer <ISSUER> --audience <AUDIENCE> [OPTIONS]\n       \
+                          portcullis token verify --jwks <FILE> --signature-only [OPTIONS]"
+    )]
     Verify(Verify),
 }
 
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// The issuer's keys, a JWK Set (RFC 7517).
+    /// The issuer's keys, a JWK Set (RFC 7517). An RSA key without `alg` is for the only RSA algorithm that is taken, and
+    /// for RS256 where several are.
     #[arg(long, value_name = "FILE")]
     jwks: PathBuf,
     /// The only algorithms that are taken, separated by commas; by default all that are known.
     #[arg(long, value_name = "ALGORITHMS", value_delimiter = ',', value_parser = algorithm)]
     algorithms: Vec<Algorithm>,
-    /// The `iss` that a token must have.
+    /// The `iss` that a token must have. Needed, unless `--signature-only` is given.
     #[arg(long, required_unless_present = "signature_only")]
     issuer: Option<String>,
-    /// An `aud` that a token must have; may be given more than once, then one of them.
+    /// An `aud` that a token must have; may be given more than once, then one of them. Needed, unless `--signature-only` is
+    /// given.
     #[arg(long, required_unless_present = "signature_only")]
     audience: Vec<String>,
     /// How far the issuer's clock may be off.

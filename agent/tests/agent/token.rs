@@ -83,3 +83,20 @@ fn wrong_usage_is_2_and_wrong_keys_are_1() {
         assert!(errors.contains(words), "{name}: {errors}");
     }
 }
+
+#[test]
+fn the_help_says_which_of_the_options_are_needed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["token", "verify", "--help"])
+        .output()
+        .expect("the program was built");
+    let help = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "--jwks <FILE> --issuer <ISSUER> --audience <AUDIENCE> [OPTIONS]",
+        "--jwks <FILE> --signature-only [OPTIONS]",
+        "Either `--issuer` and `--audience` are needed, or `--signature-only`",
+        "for RS256 where several are",
+    ] {
+        assert!(help.contains(words), "{words}: {help}");
+    }
+}

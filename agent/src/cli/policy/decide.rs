@@ -28,7 +28,7 @@ const BUFFER: usize = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The policy, YAML or JSON.
+    /// The policy, YAML or JSON. One whose own tests fail is asked all the same: `policy check` and `policy test` tell.
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
     /// What is revoked beside the policy, as `portcullis revocations -o json` prints it: operators' word and the lists of
@@ -38,6 +38,8 @@ pub(super) struct Args {
     /// Files of requests, one JSON object per line; standard input if there is none. Lines of the proxy's log that hold a
     /// decision record are requests too: where the verdict is another than the record's, the answer has `recorded`.
     /// If the policy says `own_xfcc`, the peer of a request without `peer` is who the proxy wrote into its header.
+    /// Blank lines are skipped. A line that cannot be read is answered by an object with `error`, and the exit status is 1
+    /// in the end.
     #[arg(value_name = "REQUESTS")]
     requests: Vec<PathBuf>,
 }
