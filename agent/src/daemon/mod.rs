@@ -193,6 +193,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let (xds_listener, xds_socket) = Socket::bind(&config.listen.xds).map_err(DaemonError::Socket)?;
     let (control_listener, control_socket) = Socket::bind(&config.listen.control).map_err(DaemonError::Socket)?;
 
+    // The audit log outlives a store that is lost.
+    let is_first = !state.store().exists() && !state.audit().exists();
     let opened = LocalStore::open(&state.store()).map_err(DaemonError::Store)?;
     let mut log = audit::Log::open(&state.audit()).map_err(DaemonError::Audit)?;
     let store: Arc<dyn Store> = Arc::new(opened.store);
@@ -219,6 +221,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     log.flush(store.as_ref()).map_err(DaemonError::Audit)?;
 
     let (board, metrics, heartbeat, publisher) = (Board::new(), Metrics::new(), Heartbeat::new(), Publisher::new());
+    if !is_first {
+        publisher.expect_back();
+    }
     let noted = Arc::new(Notify::new());
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();

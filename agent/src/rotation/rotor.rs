@@ -55,11 +55,10 @@ use crate::status::CertificateStatus;
 use crate::status::ServedStatus;
 use crate::store::StoreError;
 use crate::store::Version;
+use crate::xds::COMING;
 
 /// How long nothing is tried when not even the failure could be written down.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long a proxy may take to ask for a certificate: all have to, after the agent was started again.
-const COMING: Duration = Duration::from_secs(10);
 
 pub(super) type RenewReply = oneshot::Sender<Result<Renewed, CommandError>>;
 

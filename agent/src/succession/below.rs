@@ -111,11 +111,12 @@ impl Succession {
         }
     }
 
-    /// Bundles that not every connected proxy took yet as they are: a proxy without the list of who signed refuses everybody.
+    /// Bundles that not every proxy took yet as they are: a proxy without the list of who signed refuses everybody.
     fn behind(&self) -> usize {
         let publisher = &self.context.publisher;
+        let is_filling = publisher.is_filling();
         let is_behind = |name: &str, version: &str| {
-            !publisher.is_newest(name, version) || publisher.acknowledged(name) == Some(false)
+            is_filling || !publisher.is_newest(name, version) || publisher.acknowledged(name) == Some(false)
         };
         self.trust.statuses().iter().filter(|bundle| is_behind(&bundle.name, &bundle.version)).count()
     }

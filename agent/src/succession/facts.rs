@@ -52,7 +52,9 @@ pub(super) fn look(
     }
     // What counts is who asks for a bundle: one that is still asking for all that it needs may be behind.
     if !bundles.is_empty() && context.publisher.is_filling() {
-        behind.push("a proxy came a moment ago, and may not have asked for everything yet".to_owned());
+        behind.push(
+            "a proxy that came a moment ago, or is on its way back, may not have asked for everything yet".to_owned(),
+        );
     }
     let authorities = &context.authorities;
     behind.extend(policy(context, config, gate, turn));
@@ -101,7 +103,10 @@ fn policy(context: &Context, config: &Config, gate: &Gate, turn: &Turn) -> Optio
              prints it"
                 .to_owned(),
         ),
-        (Some(true), Some(true)) if context.publisher.all_acknowledged(&filter.names()) == Some(false) => {
+        (Some(true), Some(true))
+            if context.publisher.is_expecting()
+                || context.publisher.all_acknowledged(&filter.names()) == Some(false) =>
+        {
             Some("the policy was not taken by every proxy yet".to_owned())
         }
         _ => None,

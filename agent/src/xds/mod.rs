@@ -72,6 +72,8 @@ struct Hub {
     opened: u64,
     /// When the newest of the proxies came.
     joined: Option<Instant>,
+    /// Those who were connected when the agent ended may not be back yet.
+    expects: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +97,8 @@ struct Peer {
 
 /// A proxy asks for one resource a stream, one after the other.
 const FILLING: Duration = Duration::from_secs(5);
+/// How long a proxy may take to come back: all have to, after the agent was started again.
+pub(crate) const COMING: Duration = Duration::from_secs(10);
 
 /// More streams than a proxy needs.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -181,8 +185,8 @@ impl Publisher {
         self.outcomes.subscribe()
     }
 
-    /// Changes whenever a proxy comes, asks, answers or leaves: after that [`Publisher::proxies`] and
-    /// [`Publisher::acknowledged`] may say something else.
+    /// Changes whenever a proxy comes, asks, answers or leaves, and when none is expected back any more: after that
+    /// [`Publisher::proxies`] and [`Publisher::acknowledged`] may say something else.
     pub fn activity(&self) -> watch::Receiver<()> {
         self.activity.subscribe()
     }
@@ -194,9 +198,27 @@ impl Publisher {
         proxies.map(|(peer, &nacks)| ProxyStatus { node: peer.node.clone(), pid: peer.pid, nacks }).collect()
     }
 
-    /// Whether a proxy came so short a time ago that it may not have asked for all that it needs.
+    /// An agent ran here before: until [`serve`] has given those a moment who were connected to it, that nobody is there does not
+    /// say that there is nobody, nor are those who are there all.
+    pub fn expect_back(&self) {
+        self.hub().expects = true;
+    }
+
+    /// Those who were there before have had their moment.
+    pub(crate) fn expect_no_more(&self) {
+        self.hub().expects = false;
+        self.activity.send_replace(());
+    }
+
+    /// Whether some who were there before may not be back yet.
+    pub(crate) fn is_expecting(&self) -> bool {
+        self.hub().expects
+    }
+
+    /// Whether a proxy may not have asked yet for all that it needs: it came a moment ago, or is on its way back.
     pub(crate) fn is_filling(&self) -> bool {
-        self.hub().joined.is_some_and(|joined| joined.elapsed() < FILLING)
+        let hub = self.hub();
+        hub.expects || hub.joined.is_some_and(|joined| joined.elapsed() < FILLING)
     }
 
     /// Whether every proxy took the newest of each of these that it asked for; `None` if none asked for any.

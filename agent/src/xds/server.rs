@@ -27,6 +27,7 @@ use tonic::Streaming;
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 
+use super::COMING;
 use super::Publisher;
 use super::StreamId;
 use super::catalogue::Kind;
@@ -60,6 +61,13 @@ pub async fn serve(
     listener: UnixListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    if publisher.is_expecting() {
+        let publisher = publisher.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(COMING).await;
+            publisher.expect_no_more();
+        });
+    }
     let ended = CancellationToken::new();
     let service = Service { publisher, ended: ended.clone() };
     // Without errors: the first would be the end of the server.

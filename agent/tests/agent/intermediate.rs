@@ -24,6 +24,7 @@ use rustls::server::ParsedCertificate;
 
 use crate::support::Desk;
 use crate::support::poll;
+use crate::support::proxy::Proxy;
 use crate::support::stderr;
 
 const FILES: &str = "certificates:\n  - { name: gateway, dns: [localhost], usage: [server, client], lifetime: 1h, files: { directory: tls } }\n";
@@ -117,6 +118,38 @@ fn death_anywhere_is_resumed_and_ends_with_one_new_intermediate() {
         assert!(kept("1.key") && kept("2.key") && !kept("3.key"), "{failpoint}: one key each, until it has ended");
         done(&desk, &["audit", "verify"]);
     }
+}
+
+#[test]
+fn another_one_does_not_sign_while_proxies_are_on_their_way_back() {
+    let desk = desk("intermediate: { lifetime: 30d }", &format!("{FILES}bundles: [{{ name: peers }}]\n"));
+    let connect = || {
+        let mut proxy = Proxy::asking(&desk, "peers");
+        proxy.next();
+        proxy.answer(None);
+        proxy
+    };
+    let mut agent = desk.start();
+    desk.until(&mut agent, "listening", |_| true);
+    let proxy = connect();
+    let first = signs(&desk.until(&mut agent, "served", is_settled));
+    assert!(agent.terminate().success());
+    drop(proxy);
+
+    let mut agent = desk.start();
+    desk.until(&mut agent, "listening", |_| true);
+    done(&desk, &["ca", "rotate", "--intermediate"]);
+    let waits = |one: &IntermediateStatus| one.waits_for.as_deref() == Some("one bundle to be taken by every proxy");
+    let status =
+        desk.until(&mut agent, "the proxy is waited for", |status| status.ca.intermediate.as_ref().is_some_and(waits));
+    assert_eq!(signs(&status).serial, first.serial);
+    let _proxy = connect();
+    let second =
+        signs(&desk.until(&mut agent, "the proxy is back", |status| {
+            is_settled(status) && signs(status).serial != first.serial
+        }));
+    done(&desk, &["renew", "gateway"]);
+    assert_eq!(chain_in_files(&desk), second.serial);
 }
 
 #[test]
