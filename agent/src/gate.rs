@@ -190,7 +190,8 @@ impl Gate {
         (state.is_refused, state.is_held_back) = (false, false);
     }
 
-    /// Waits until every proxy took what is in force now, or for as long as `patience`.
+    /// Waits until every proxy took what is in force now, those included who are on their way back to an agent that was
+    /// started a moment ago, or for as long as `patience`.
     pub async fn taken(&self, patience: Duration) -> Taken {
         let mut activity = self.publisher.activity();
         let answered = async {
@@ -212,11 +213,14 @@ impl Gate {
     fn look(&self) -> Option<Taken> {
         let mut state = self.state();
         self.heed_in(&mut state);
-        match (&state.filter, &state.sent) {
-            _ if state.is_held_back => Some(Taken::NotSent),
-            (Some(filter), Some((_, version))) => self.answer(filter, version),
-            _ => Some(Taken::NoFilter),
-        }
+        let Some(filter) = &state.filter else { return Some(Taken::NoFilter) };
+        let answer = match &state.sent {
+            _ if state.is_held_back => return Some(Taken::NotSent),
+            Some((_, version)) => self.answer(filter, version),
+            None => Some(Taken::NoFilter),
+        };
+        // Who is on its way back decides by what it had until it is there.
+        answer.filter(|taken| *taken == Taken::Refused || !self.publisher.is_expecting())
     }
 
     fn answer(&self, filter: &config::Filter, version: &str) -> Option<Taken> {
@@ -405,6 +409,30 @@ mod tests {
         gate.revoked(revoked("a"));
         assert_eq!(proxy.answer(|version| !version.contains('+')), [joined(&one, "a"), one.version.clone()]);
         assert_eq!(gate.taken(Duration::ZERO).await, Taken::Refused);
+    }
+
+    #[tokio::test]
+    async fn those_who_are_back_after_a_restart_are_not_all() {
+        let scene = Scene::new();
+        let (gate, one, publisher) = (scene.gate(), compiled("one"), &scene.publisher);
+        publisher.expect_back();
+        let turn = gate.begin(&scene.filter);
+        gate.policy(turn, &one);
+        gate.revoked(revoked("a"));
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::NotYet, "nobody is back");
+        let mut proxy = Proxy::connect(publisher, "filter");
+        assert_eq!(proxy.answer(|_| true), [joined(&one, "a")]);
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::NotYet, "the first one is back");
+
+        let had_time = async { publisher.expect_no_more() };
+        let (taken, ()) = tokio::join!(biased; gate.taken(Duration::from_secs(60)), had_time);
+        assert_eq!(taken, Taken::By { proxies: 1 });
+        proxy.leave();
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::Nobody);
+
+        publisher.expect_back();
+        assert_eq!(Proxy::connect(publisher, "filter").answer(|_| false).len(), 1);
+        assert_eq!(gate.taken(Duration::ZERO).await, Taken::Refused, "whoever else comes");
     }
 
     #[tokio::test]
