@@ -217,6 +217,8 @@ impl Keeper {
     async fn proxies_have_it(&self) -> Result<String, CredentialError> {
         let (name, version) = (&self.config.name, version(&self.config, &self.entry));
         let publisher = &self.context.agent.publisher;
+        // Who is on its way back uses what it had until it is there.
+        publisher.all_back().await;
         let mut activity = publisher.activity();
         let answered = async {
             loop {
@@ -275,4 +277,41 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::generation::GenerationError> + Send + 'static,
 ) -> Result<T, CredentialError> {
     tokio::task::spawn_blocking(work).await.expect("files do not panic").map_err(CredentialError::Files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::board::Board;
+    use crate::credential::Context;
+    use crate::credential::Rings;
+    use crate::credential::Seal;
+    use crate::gate::Gate;
+    use crate::room;
+    use crate::rotation::tests::context;
+
+    #[tokio::test]
+    async fn what_proxies_on_their_way_back_use_is_not_replaced_yet() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let agent = context(directory.path(), room::at);
+        let publisher = agent.publisher.clone();
+        let file = directory.path().join("portcullis.yaml");
+        let text = "version: 1\nca: { trust_domain: acme.example }\ncertificates: []\n\
+            credentials: [{ name: tickets, source: { session_ticket_keys: {} }, sds: {} }]\n";
+        std::fs::write(&file, text).expect("written");
+        let config = config::Config::load(&file).expect("a configuration");
+        let seal = Seal::open(None, &directory.path().join("seal.key")).expect("a key");
+        let gate = Gate::open(publisher.clone(), Board::new(), Arc::clone(&agent.store)).expect("a gate");
+        let context = Arc::new(Context { agent, seal, gate, rings: Rings::default() });
+        let credential = Arc::new(config.credentials[0].clone());
+        let keeper = Keeper::open(context, credential, Duration::MAX).await.expect("a keeper");
+
+        publisher.expect_back();
+        let mut proof = pin!(keeper.proxies_have_it());
+        assert!(tokio::time::timeout(Duration::ZERO, &mut proof).await.is_err());
+        publisher.expect_no_more();
+        assert_eq!(proof.await.expect("proven"), "no proxy asks for it yet");
+    }
 }

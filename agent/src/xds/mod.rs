@@ -215,6 +215,12 @@ impl Publisher {
         self.hub().expects
     }
 
+    /// Waits until those are back who were there before, or had the time to be.
+    pub(crate) async fn all_back(&self) {
+        let mut activity = self.activity();
+        while self.is_expecting() && activity.changed().await.is_ok() {}
+    }
+
     /// Whether a proxy may not have asked yet for all that it needs: it came a moment ago, or is on its way back.
     pub(crate) fn is_filling(&self) -> bool {
         let hub = self.hub();
