@@ -137,7 +137,7 @@ impl Rotor {
     /// Files follow the proxies, so that what a proxy refuses is not put before those who read files either; a proxy
     /// that says nothing does not hold them up.
     pub(super) async fn install(&mut self, cause: Cause) -> Result<Installed, StepError> {
-        self.hold_back(leaf::now()).map_err(StepError::Delivery)?;
+        self.hold_back(leaf::now()).await.map_err(StepError::Delivery)?;
         let taken = self.install_at_proxies(cause).await;
         if matches!(taken, Ok(Installed::Nowhere)) {
             self.knocked = Some(Instant::now());

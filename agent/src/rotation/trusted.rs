@@ -11,7 +11,7 @@ impl Rotor {
     /// Keeps a certificate of another issuer from being handed over as long as it leads to no authority of a bundle that it is
     /// judged by, or a proxy has not taken that bundle, and the certificate before is good. Roots of the built-in CA have an order
     /// of their own.
-    pub(super) fn hold_back(&mut self, now: UnixTime) -> Result<(), DeliveryError> {
+    pub(super) async fn hold_back(&mut self, now: UnixTime) -> Result<(), DeliveryError> {
         (self.is_held, self.awaited) = (false, None);
         let Some(stored) = self.entry.stored.as_ref().filter(|stored| stored.issuer != BUILT_IN) else { return Ok(()) };
         let Some(before) = self.entry.last_good.as_ref().filter(|before| before.validity().holds(now)) else {
@@ -29,6 +29,8 @@ impl Rotor {
                 self.is_held = true;
                 return Err(DeliveryError::NotTrusted { bundle: bundle.clone(), issuer: stored.issuer.clone() });
             }
+            // Who is on its way back asks for the bundle when it is there.
+            self.context.publisher.all_back().await;
             if self.context.publisher.acknowledged(bundle) == Some(false) {
                 (self.is_held, self.awaited) = (true, Some(bundle.clone()));
                 return Err(DeliveryError::BundleNotTaken { bundle: bundle.clone() });

@@ -111,6 +111,31 @@ async fn what_waits_for_a_bundle_goes_on_when_every_proxy_took_it() {
 }
 
 #[tokio::test]
+async fn a_proxy_on_its_way_back_may_lack_the_bundle() {
+    let (_directory, mut rotation, [mut one, other]) = before_a_bundle().await;
+    let publisher = rotation.context.publisher.clone();
+    rotation.context.trust.bundles(&rotation.wanted.bundles);
+    let rotor = rotation.idle.get_mut("gateway").expect("the configuration has it");
+    rotor.look().await;
+    rotor.drive().await;
+    rotor.entry.last_good = rotor.entry.stored.clone();
+    rotor.entry.stored.as_mut().expect("issued").issuer = "another".to_owned();
+    rotor.config.trusted_by = vec!["peers".to_owned()];
+    publisher.expect_back();
+    one.take();
+    other.leave();
+
+    let held = tokio::time::timeout(Duration::ZERO, rotor.hold_back(leaf::now())).await;
+    assert!(held.is_err(), "the other one is not there");
+    let mut other = Proxy::of_secrets(&publisher, "peers");
+    publisher.expect_no_more();
+    let error = rotor.hold_back(leaf::now()).await.expect_err("it is there and took nothing yet");
+    assert!(matches!(error, DeliveryError::BundleNotTaken { .. }), "{error}");
+    other.take();
+    rotor.hold_back(leaf::now()).await.expect("it took it");
+}
+
+#[tokio::test]
 async fn what_waits_for_a_bundle_goes_on_when_those_leave_who_did_not_take_it() {
     let (_directory, mut rotation, proxies) = before_a_bundle().await;
     let context = Arc::clone(&rotation.context);
