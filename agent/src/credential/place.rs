@@ -217,8 +217,13 @@ impl Keeper {
     async fn proxies_have_it(&self) -> Result<String, CredentialError> {
         let (name, version) = (&self.config.name, version(&self.config, &self.entry));
         let publisher = &self.context.agent.publisher;
-        // Who is on its way back uses what it had until it is there.
-        publisher.all_back().await;
+        // Who is on its way back uses what it had until it is there. What is to be replaced before that waits for nobody.
+        let proven = self.entry.next.as_ref().or(self.entry.current.as_ref());
+        let left = proven.map_or(Duration::MAX, |proven| {
+            let left = proven.rotate_at.0.saturating_sub(leaf::now().0);
+            Duration::from_secs(u64::try_from(left).unwrap_or_default())
+        });
+        let _ = tokio::time::timeout(left, publisher.all_back()).await;
         let mut activity = publisher.activity();
         let answered = async {
             loop {
@@ -283,6 +288,8 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use std::pin::pin;
 
+    use portcullis_policy::UnixTime;
+
     use super::*;
     use crate::board::Board;
     use crate::credential::Context;
@@ -291,6 +298,7 @@ mod tests {
     use crate::gate::Gate;
     use crate::room;
     use crate::rotation::tests::context;
+    use crate::secret::Secret;
 
     #[tokio::test]
     async fn what_proxies_on_their_way_back_use_is_not_replaced_yet() {
@@ -306,12 +314,35 @@ mod tests {
         let gate = Gate::open(publisher.clone(), Board::new(), Arc::clone(&agent.store)).expect("a gate");
         let context = Arc::new(Context { agent, seal, gate, rings: Rings::default() });
         let credential = Arc::new(config.credentials[0].clone());
-        let keeper = Keeper::open(context, credential, Duration::MAX).await.expect("a keeper");
+        let mut keeper = Keeper::open(context, credential, Duration::MAX).await.expect("a keeper");
 
         publisher.expect_back();
-        let mut proof = pin!(keeper.proxies_have_it());
-        assert!(tokio::time::timeout(Duration::ZERO, &mut proof).await.is_err());
-        publisher.expect_no_more();
-        assert_eq!(proof.await.expect("proven"), "no proxy asks for it yet");
+        {
+            let mut proof = pin!(keeper.proxies_have_it());
+            assert!(tokio::time::timeout(Duration::ZERO, &mut proof).await.is_err());
+            publisher.expect_no_more();
+            assert_eq!(proof.await.expect("proven"), "no proxy asks for it yet");
+        }
+
+        // A token of five seconds would end meanwhile. Of a ring it is the next key that is proven, though the one in use is due.
+        publisher.expect_back();
+        let kept = |rotate_at| Kept {
+            id: "1".to_owned(),
+            account: None,
+            secret: Secret::new("a key".to_owned()),
+            lease: None,
+            since: leaf::now(),
+            not_after: None,
+            rotate_at,
+            extend_at: None,
+            extended_at: None,
+            signed_with: None,
+            made_of: "session_ticket_keys".to_owned(),
+            set_on: None,
+        };
+        keeper.entry.current = Some(kept(leaf::now()));
+        assert_eq!(keeper.proxies_have_it().await.expect("proven"), "no proxy asks for it yet");
+        keeper.entry.next = Some(kept(UnixTime(leaf::now().0 + 3_600)));
+        assert!(tokio::time::timeout(Duration::ZERO, keeper.proxies_have_it()).await.is_err());
     }
 }
