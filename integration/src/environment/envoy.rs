@@ -26,8 +26,8 @@ use super::wait;
 /// Time to become ready: a slow machine that compiles a Wasm module takes seconds of it.
 const START: Duration = Duration::from_secs(60);
 /// How long one that another one takes over from sends clients there, and how long it stays, in seconds.
-const DRAINS: &str = "3";
-const STAYS: &str = "6";
+const DRAINS: &str = "5";
+const STAYS: &str = "15";
 
 /// How Envoy is to run.
 #[derive(Clone, Debug)]
