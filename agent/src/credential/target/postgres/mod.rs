@@ -67,29 +67,38 @@ impl Postgres {
             escape_literal(&verifier),
             escape_literal(&until),
         );
-        let mark = Mark::of(setting.owner);
         let mut session = self.administrator().await?;
         let changed = self.within(SETTING, async {
             let transaction = session.begin(self, SETTING).await?;
-            let role = self.locked(&transaction, setting.account).await?;
-            match Mark::read(&role.comment) {
-                Some(other) if other != mark => return Err(another(setting.account, &other)),
-                Some(_) => {}
-                None => {
-                    let comment = mark.beside(&role.comment);
-                    let role = escape_identifier(setting.account);
-                    let statement = format!("COMMENT ON ROLE {role} IS {}", escape_literal(&comment));
-                    let said = transaction.batch_execute(&statement).await;
-                    said.map_err(|error| session::refusal(self, "comment on the role", error))?;
-                }
-            }
-            let said = transaction.batch_execute(&statement).await;
-            said.map_err(|error| session::password_refusal(self, error))?;
-            transaction.commit().await.map_err(|error| session::refusal(self, SETTING, error))
+            let set = self.set_in(&transaction, setting, &statement).await;
+            self.end(SETTING, transaction, set).await
         });
         changed.await?;
         session.close().await;
         Ok(())
+    }
+
+    async fn set_in(
+        &self,
+        transaction: &Transaction<'_>,
+        setting: &Setting<'_>,
+        statement: &str,
+    ) -> Result<(), TargetError> {
+        let mark = Mark::of(setting.owner);
+        let role = self.locked(transaction, setting.account).await?;
+        match Mark::read(&role.comment) {
+            Some(other) if other != mark => return Err(another(setting.account, &other)),
+            Some(_) => {}
+            None => {
+                let comment = mark.beside(&role.comment);
+                let role = escape_identifier(setting.account);
+                let statement = format!("COMMENT ON ROLE {role} IS {}", escape_literal(&comment));
+                let said = transaction.batch_execute(&statement).await;
+                said.map_err(|error| session::refusal(self, "comment on the role", error))?;
+            }
+        }
+        let said = transaction.batch_execute(statement).await;
+        said.map_err(|error| session::password_refusal(self, error))
     }
 
     pub(super) async fn test(&self, account: &str, secret: &Secret) -> Result<(), TargetError> {
@@ -108,19 +117,40 @@ impl Postgres {
         let mut session = self.administrator().await?;
         let changed = self.within(TAKING, async {
             let transaction = session.begin(self, TAKING).await?;
-            let role = self.locked(&transaction, account).await?;
-            // What somebody else set meanwhile is not ours to take off.
-            if let Some(other) = Mark::read(&role.comment).filter(|other| *other != Mark::of(owner)) {
-                return Err(another(account, &other));
-            }
-            let statement = format!("ALTER ROLE {} PASSWORD NULL", escape_identifier(account));
-            let said = transaction.batch_execute(&statement).await;
-            said.map_err(|error| session::refusal(self, TAKING, error))?;
-            transaction.commit().await.map_err(|error| session::refusal(self, TAKING, error))
+            let taken = self.take_off_in(&transaction, account, owner).await;
+            self.end(TAKING, transaction, taken).await
         });
         changed.await?;
         session.close().await;
         Ok(())
+    }
+
+    async fn take_off_in(&self, transaction: &Transaction<'_>, account: &str, owner: &str) -> Result<(), TargetError> {
+        let role = self.locked(transaction, account).await?;
+        // What somebody else set meanwhile is not ours to take off.
+        if let Some(other) = Mark::read(&role.comment).filter(|other| *other != Mark::of(owner)) {
+            return Err(another(account, &other));
+        }
+        let statement = format!("ALTER ROLE {} PASSWORD NULL", escape_identifier(account));
+        let said = transaction.batch_execute(&statement).await;
+        said.map_err(|error| session::refusal(self, TAKING, error))
+    }
+
+    /// Ends a transaction before anybody hears of it: whoever comes next finds the role free.
+    async fn end(
+        &self,
+        doing: &'static str,
+        transaction: Transaction<'_>,
+        worked: Result<(), TargetError>,
+    ) -> Result<(), TargetError> {
+        match worked {
+            Ok(()) => transaction.commit().await.map_err(|error| session::refusal(self, doing, error)),
+            Err(error) => {
+                // Where even this fails, the server ends it with the connection.
+                let _ = transaction.rollback().await;
+                Err(error)
+            }
+        }
     }
 
     pub(super) async fn in_use(&self, account: &str) -> Result<InUse, TargetError> {
