@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use portcullis_policy::Head;
+use portcullis_policy::Hex;
 use portcullis_policy::Protocol;
 use portcullis_policy::Reason;
 use portcullis_policy::UnixTime;
@@ -110,13 +111,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
-        let mut text = [0; 64];
-        let (pairs, _) = text.as_chunks_mut::<2>();
-        for (pair, byte) in pairs.iter_mut().zip(self.0) {
-            *pair = [digit(byte >> 4), digit(byte & 0xf)];
-        }
-        f.write_str(str::from_utf8(&text).unwrap_or_default())
+        Hex(&self.0).fmt(f)
     }
 }
 

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
 use portcullis_policy::Decision;
 use portcullis_policy::Divergence;
 use portcullis_policy::Forwarded;
@@ -174,10 +173,7 @@ impl<'a> Record<'a> {
     fn line(&self) -> String {
         let mut line = JsonObject::default();
         line.text("type", "decision");
-        match self.time.and_then(|time| Timestamp::from_second(time.0).ok()) {
-            Some(time) => line.text("time", &time.to_string()),
-            None => line.plain("time", NULL),
-        }
+        or_null(&mut line, "time", self.time.and_then(UnixTime::to_rfc3339).as_deref());
         or_null(&mut line, "policy", self.policy);
         line.text("decision", if self.reason.status() < 400 { "allow" } else { "deny" });
         if_any(&mut line, "stream", self.stream);

@@ -11,8 +11,6 @@ mod unmet;
 
 use std::fmt;
 
-use jiff::Timestamp;
-
 use crate::decide::Protocol;
 use crate::index::Index;
 use crate::index::Terminal;
@@ -252,7 +250,7 @@ impl fmt::Display for Finding {
             }
             Self::Over { rule, until, .. } => {
                 write!(f, "nothing is left of these times of `{rule}`, which end")?;
-                Timestamp::from_second(until.0).map_or(Ok(()), |until| write!(f, " at {until}"))
+                until.to_rfc3339().map_or(Ok(()), |until| write!(f, " at {until}"))
             }
             Self::PrivateKey { .. } => f.write_str(
                 "this key has its private half with it, and whoever reads that can sign: take it out, and have the issuer make another key",

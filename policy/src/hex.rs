@@ -1,7 +1,6 @@
 //! Hexadecimal digits.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 /// The value of one digit, of either case.
 pub(crate) fn digit(byte: u8) -> Option<u8> {
@@ -15,15 +14,34 @@ pub(crate) fn digit(byte: u8) -> Option<u8> {
 
 /// Bytes that display as lower-case digits, two each.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+pub struct Hex<'a>(pub &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0 {
-            for nibble in [byte >> 4, byte & 0xf] {
-                f.write_char(char::from_digit(nibble.into(), 16).unwrap_or('0'))?;
+        let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+        // A hash at a time: filters write one for each refusal.
+        for bytes in self.0.chunks(32) {
+            let mut text = [[0; 2]; 32];
+            for (pair, byte) in text.iter_mut().zip(bytes) {
+                *pair = [digit(byte >> 4), digit(byte & 0xf)];
             }
+            let written = text.as_flattened().get(..2 * bytes.len()).unwrap_or_default();
+            f.write_str(str::from_utf8(written).unwrap_or_default())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_two_digits_each_however_many_there_are() {
+        let bytes: Vec<u8> = (0..=u8::MAX).collect();
+        for length in [0, 1, 20, 31, 32, 33, 64, 256] {
+            let want: String = bytes[..length].iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(Hex(&bytes[..length]).to_string(), want, "{length}");
+        }
     }
 }

@@ -22,8 +22,8 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 /// What says that this process handed out its ports, for as long as it lives.
 static CLAIMS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
 
-/// An address on the loopback that is free now, that this process does not hand out again soon, and no other one at all while
-/// this one lives: two proxies that begin to listen later would share a port without a word, and each get half of the other's
+/// An address on the loopback that is free now, and that neither this process nor another one hands out again while this one
+/// lives: two proxies that begin to listen later would share a port without a word, and each get half of the other's
 /// connections.
 ///
 /// # Errors
