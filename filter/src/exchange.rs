@@ -63,7 +63,7 @@ impl Exchange {
                     }
                     Decision::Deny(denial) => {
                         let request_id = record::request_id(&request.head);
-                        reply::refuse(denial.reason(), denial.challenge(), request_id.as_deref())
+                        reply::refuse(denial.reason(), denial.challenge(), request_id)
                     }
                 },
             )?;
@@ -76,7 +76,7 @@ impl Exchange {
     fn fail(&self, error: &HostError, headers: &Headers) -> Action {
         let head = headers.head();
         // Where not even this is possible, the request stays paused until the proxy's time-out.
-        let _ = reply::refuse(error.reason(), None, record::request_id(&head).as_deref());
+        let _ = reply::refuse(error.reason(), None, record::request_id(&head));
         if let Some(counters) = &self.counters {
             counters.denied(Protocol::Http, error.reason());
         }

@@ -6,7 +6,6 @@
 //! that does not exist is `NotFound`. A capability that the configuration withholds does answer with such a status, at the
 //! first configuration or the first request.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use portcullis_policy::Head;
-use portcullis_policy::Hex;
 use portcullis_policy::Protocol;
 use portcullis_policy::Reason;
 use portcullis_policy::UnixTime;
@@ -106,12 +104,6 @@ impl Digest {
 
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hex(&self.0).fmt(f)
     }
 }
 

@@ -5,16 +5,15 @@
 //! of it, as one message of many lines. No record is left out, unless the VM traps or the proxy is killed before the tick.
 
 use std::cell::RefCell;
-use std::mem;
 
 use proxy_wasm::types::LogLevel;
 
 use crate::host;
 
-/// Lines between two ticks that are written at once.
+/// Messages between two ticks that are written at once.
 const AT_ONCE: u32 = 64;
-/// What is gathered at most, in bytes.
-const GATHERED_MAX: usize = 16 * 1024;
+/// What is gathered until it is written without waiting for the tick, in bytes.
+const GATHERED_ENOUGH: usize = 16 * 1024;
 
 thread_local! {
     /// Of the VM, as the proxy's log is.
@@ -22,7 +21,7 @@ thread_local! {
 }
 
 struct Gathered {
-    /// Since the last tick.
+    /// Messages since the last tick.
     written: u32,
     level: LogLevel,
     lines: String,
@@ -33,37 +32,38 @@ impl Gathered {
         Self { written: 0, level: LogLevel::Info, lines: String::new() }
     }
 
-    fn take(&mut self, level: LogLevel, line: &str) {
-        if self.written < AT_ONCE {
-            self.written += 1;
-            host::log(level, line);
-            return;
-        }
-        if level != self.level || self.lines.len() + line.len() >= GATHERED_MAX {
+    fn take(&mut self, level: LogLevel, line: impl FnOnce(&mut String)) {
+        if level != self.level {
             self.write();
             self.level = level;
         }
         if !self.lines.is_empty() {
             self.lines.push('\n');
         }
-        self.lines.push_str(line);
+        line(&mut self.lines);
+        if self.written < AT_ONCE || self.lines.len() >= GATHERED_ENOUGH {
+            self.write();
+        }
     }
 
     fn write(&mut self) {
         if !self.lines.is_empty() {
+            self.written = self.written.saturating_add(1);
             host::log(self.level, &self.lines);
             self.lines.clear();
         }
     }
 }
 
-/// Writes a line, now or with those that follow.
-pub(crate) fn line(level: LogLevel, line: &str) {
+/// Writes a line, which `line` appends to a text, now or with those that follow.
+pub(crate) fn line(level: LogLevel, line: impl FnOnce(&mut String)) {
     GATHERED.with_borrow_mut(|gathered| gathered.take(level, line));
 }
 
 /// Writes what was gathered. Call it from each tick.
 pub(crate) fn flush() {
-    let mut gathered = GATHERED.with_borrow_mut(|gathered| mem::replace(gathered, Gathered::new()));
-    gathered.write();
+    GATHERED.with_borrow_mut(|gathered| {
+        gathered.write();
+        gathered.written = 0;
+    });
 }

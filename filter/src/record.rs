@@ -3,7 +3,7 @@
 //! Holds no secret: of the header fields only the request's identifier, no query, no user information. What a client
 //! wrote is cut to a bound and reduced to visible ASCII, so that it can neither end the line nor steer a terminal.
 
-use std::borrow::Cow;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
@@ -29,7 +29,30 @@ use crate::log;
 /// Longest part of a request's text that a record holds, in bytes before escaping.
 const TEXT_MAX: usize = 256;
 
+/// What most lines need, in bytes.
+const MOST_LINES: usize = 1024;
+
 const ENDED: &str = "ended";
+
+thread_local! {
+    static LAST_TIME: RefCell<LastTime> = const { RefCell::new(LastTime { second: UnixTime(0), text: None }) };
+}
+
+/// The last second that was written, and its text: in a flood, that of many records.
+struct LastTime {
+    second: UnixTime,
+    /// `None` where the calendar does not hold it.
+    text: Option<String>,
+}
+
+impl LastTime {
+    fn of(&mut self, second: UnixTime) -> Option<&str> {
+        if self.text.is_none() || self.second != second {
+            *self = Self { second, text: second.to_rfc3339() };
+        }
+        self.text.as_deref()
+    }
+}
 
 struct Record<'a> {
     time: Option<UnixTime>,
@@ -48,10 +71,10 @@ struct Record<'a> {
     shadow: Option<Divergence<'a>>,
     /// What the policy's candidate decides, where that differs.
     candidate: Option<Divergence<'a>>,
-    method: Option<Cow<'a, str>>,
-    authority: Option<Cow<'a, str>>,
-    path: Option<Cow<'a, str>>,
-    request_id: Option<Cow<'a, str>>,
+    method: Option<&'a [u8]>,
+    authority: Option<&'a [u8]>,
+    path: Option<&'a [u8]>,
+    request_id: Option<&'a [u8]>,
     connection: Option<u64>,
     certificate: Option<Digest>,
     /// What the certificate says (JSON), so that the decision can be made again; absent if that is more than a record holds.
@@ -63,8 +86,8 @@ struct Record<'a> {
     source: Option<IpAddr>,
     listener: Option<SocketAddr>,
     /// What the policy asked about the connection.
-    tls_version: Option<Cow<'a, str>>,
-    sni: Option<Cow<'a, str>>,
+    tls_version: Option<&'a [u8]>,
+    sni: Option<&'a [u8]>,
     /// What failed, where the gate itself did.
     error: Option<String>,
 }
@@ -99,8 +122,8 @@ fn of_decision<'a>(decision: &'a Decision<'_>, request: &'a Request<'_>, digest:
     record.token = !matches!(request.token, Bearer::Absent);
     record.source = request.source;
     record.listener = request.listener;
-    record.tls_version = request.tls.version.map(|version| visible(version.as_bytes()));
-    record.sni = request.tls.sni.map(|sni| visible(sni.as_bytes()));
+    record.tls_version = request.tls.version.map(str::as_bytes);
+    record.sni = request.tls.sni.map(str::as_bytes);
     record
 }
 
@@ -122,9 +145,8 @@ fn of_failure<'a>(error: &HostError, protocol: Protocol, head: &Head<'a>) -> Rec
 }
 
 /// The request's identifier, as records and refusals carry it.
-pub(crate) fn request_id<'a>(head: &Head<'a>) -> Option<Cow<'a, str>> {
-    let (_, value) = head.fields.iter().find(|(name, _)| *name == b"x-request-id")?;
-    Some(visible(value))
+pub(crate) fn request_id<'a>(head: &Head<'a>) -> Option<&'a [u8]> {
+    head.fields.iter().find(|(name, _)| *name == b"x-request-id").map(|(_, value)| cut(value))
 }
 
 impl<'a> Record<'a> {
@@ -147,9 +169,9 @@ impl<'a> Record<'a> {
             roles: &[],
             shadow: None,
             candidate: None,
-            method: head.method.map(visible),
-            authority: head.authority.map(|authority| visible(without_user_information(authority))),
-            path: head.path.map(|path| visible(without_query(path))),
+            method: head.method,
+            authority: head.authority.map(without_user_information),
+            path: head.path.map(without_query),
             request_id: request_id(head),
             connection: host::connection_id(),
             certificate,
@@ -166,19 +188,23 @@ impl<'a> Record<'a> {
 
     fn write(&self) {
         let level = if self.reason.status() < 400 { LogLevel::Info } else { LogLevel::Warn };
-        log::line(level, &self.line());
+        log::line(level, |text| self.write_to(text));
     }
 
     /// One line, its fields in this order.
-    fn line(&self) -> String {
-        let mut line = JsonObject::default();
+    fn write_to(&self, text: &mut String) {
+        text.reserve(MOST_LINES);
+        let mut line = JsonObject::begin(text);
         line.text("type", "decision");
-        or_null(&mut line, "time", self.time.and_then(UnixTime::to_rfc3339).as_deref());
+        match self.time {
+            Some(time) => LAST_TIME.with_borrow_mut(|last| or_null(&mut line, "time", last.of(time))),
+            None => line.json("time", NULL),
+        }
         or_null(&mut line, "policy", self.policy);
         line.text("decision", if self.reason.status() < 400 { "allow" } else { "deny" });
         if_any(&mut line, "stream", self.stream);
         if_any(&mut line, "protocol", self.protocol);
-        line.plain("status", self.reason.status());
+        line.number("status", self.reason.status().into());
         line.text("reason", self.reason.code());
         if_any(&mut line, "rule", self.rule);
         or_null(&mut line, "identity", self.identity);
@@ -188,30 +214,30 @@ impl<'a> Record<'a> {
             let Some(other) = other else { continue };
             line.object(name, |line| {
                 line.text("decision", if other.is_allowed() { "allow" } else { "deny" });
-                line.plain("status", other.status());
+                line.number("status", other.status().into());
                 line.text("reason", other.reason().code());
                 if_any(line, "rule", other.rule());
             });
         }
-        or_null(&mut line, "method", self.method.as_deref());
-        or_null(&mut line, "authority", self.authority.as_deref());
-        or_null(&mut line, "path", self.path.as_deref());
-        or_null(&mut line, "request_id", self.request_id.as_deref());
+        written(&mut line, "method", self.method);
+        written(&mut line, "authority", self.authority);
+        written(&mut line, "path", self.path);
+        written(&mut line, "request_id", self.request_id);
         match self.connection {
-            Some(connection) => line.plain("connection", connection),
-            None => line.plain("connection", NULL),
+            Some(connection) => line.number("connection", connection),
+            None => line.json("connection", NULL),
         }
         match self.certificate {
-            Some(digest) => line.text("certificate", &digest.to_string()),
-            None => line.plain("certificate", NULL),
+            Some(digest) => line.hex("certificate", digest.as_bytes()),
+            None => line.json("certificate", NULL),
         }
         for (name, description) in [("peer", self.peer), ("forwarded", self.forwarded)] {
             if let Some(description) = description {
-                line.plain(name, description);
+                line.json(name, description);
             }
         }
         if self.token {
-            line.plain("token", true);
+            line.json("token", "true");
         }
         if let Some(source) = self.source {
             line.text("source", &source.to_string());
@@ -221,39 +247,43 @@ impl<'a> Record<'a> {
         }
         if self.tls_version.is_some() || self.sni.is_some() {
             line.object("tls", |line| {
-                if_any(line, "version", self.tls_version.as_deref());
-                if_any(line, "sni", self.sni.as_deref());
+                for (name, value) in [("version", self.tls_version), ("sni", self.sni)] {
+                    if let Some(value) = value {
+                        line.bytes(name, cut(value));
+                    }
+                }
             });
         }
         if_any(&mut line, "error", self.error.as_deref());
-        line.finish()
+        line.finish();
     }
 }
 
 const NULL: &str = "null";
 
-fn or_null(line: &mut JsonObject, name: &str, text: Option<&str>) {
+fn or_null(line: &mut JsonObject<'_>, name: &str, text: Option<&str>) {
     match text {
         Some(text) => line.text(name, text),
-        None => line.plain(name, NULL),
+        None => line.json(name, NULL),
     }
 }
 
-fn if_any(line: &mut JsonObject, name: &str, text: Option<&str>) {
+fn if_any(line: &mut JsonObject<'_>, name: &str, text: Option<&str>) {
     if let Some(text) = text {
         line.text(name, text);
     }
 }
 
-/// What a client wrote, cut to a bound and in visible ASCII.
-fn visible(text: &[u8]) -> Cow<'_, str> {
-    let cut = text.get(..TEXT_MAX).unwrap_or(text);
-    // As [`u8::escape_ascii`] leaves it: most text is.
-    let is_plain = |byte: &u8| (byte.is_ascii_graphic() || *byte == b' ') && !matches!(byte, b'"' | b'\'' | b'\\');
-    match str::from_utf8(cut) {
-        Ok(text) if cut.iter().all(is_plain) => Cow::Borrowed(text),
-        _ => Cow::Owned(cut.escape_ascii().to_string()),
+/// What a client wrote.
+fn written(line: &mut JsonObject<'_>, name: &str, text: Option<&[u8]>) {
+    match text {
+        Some(text) => line.bytes(name, cut(text)),
+        None => line.json(name, NULL),
     }
+}
+
+fn cut(text: &[u8]) -> &[u8] {
+    text.get(..TEXT_MAX).unwrap_or(text)
 }
 
 fn without_query(path: &[u8]) -> &[u8] {

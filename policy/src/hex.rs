@@ -16,20 +16,23 @@ pub(crate) fn digit(byte: u8) -> Option<u8> {
 #[derive(Clone, Copy, Debug)]
 pub struct Hex<'a>(pub &'a [u8]);
 
+impl Hex<'_> {
+    /// Appends the digits.
+    pub(crate) fn push_to(self, text: &mut String) {
+        text.extend(self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(of_digit));
+    }
+}
+
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
-        // A hash at a time: filters write one for each refusal.
-        for bytes in self.0.chunks(32) {
-            let mut text = [[0; 2]; 32];
-            for (pair, byte) in text.iter_mut().zip(bytes) {
-                *pair = [digit(byte >> 4), digit(byte & 0xf)];
-            }
-            let written = text.as_flattened().get(..2 * bytes.len()).unwrap_or_default();
-            f.write_str(str::from_utf8(written).unwrap_or_default())?;
-        }
-        Ok(())
+        let mut text = String::with_capacity(2 * self.0.len());
+        self.push_to(&mut text);
+        f.write_str(&text)
     }
+}
+
+fn of_digit(nibble: u8) -> char {
+    char::from(nibble + if nibble < 10 { b'0' } else { b'a' - 10 })
 }
 
 #[cfg(test)]
