@@ -13,11 +13,11 @@ use clap::Subcommand;
 use portcullis_policy::UnixTime;
 use portcullis_policy::signature::PureRust;
 use portcullis_policy::token::Algorithm;
-use portcullis_policy::token::Claims;
 use portcullis_policy::token::Expectations;
 use portcullis_policy::token::Jws;
 use portcullis_policy::token::KeySet;
 use portcullis_policy::token::KeySetError;
+use portcullis_policy::token::RegisteredClaims;
 use portcullis_policy::token::TokenError;
 use serde::Serialize;
 
@@ -133,7 +133,7 @@ fn verify(keys: &KeySet, expected: Option<&Expectations>, token: &[u8], now: Uni
     let token = Jws::parse(token)?;
     keys.verify(&token, &mut PureRust)?;
     match expected {
-        Some(expected) => Claims::parse(token.payload())?.check(expected, now),
+        Some(expected) => RegisteredClaims::parse(token.payload())?.check(expected, now),
         None => Ok(()),
     }
 }

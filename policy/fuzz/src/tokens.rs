@@ -6,6 +6,7 @@ use portcullis_policy::token::Claims;
 use portcullis_policy::token::Expectations;
 use portcullis_policy::token::Jws;
 use portcullis_policy::token::KeySet;
+use portcullis_policy::token::RegisteredClaims;
 use serde_json::Value;
 
 /// A token is read in one way: what is signed is what was sent, byte for byte, and without the marks of another form.
@@ -22,7 +23,11 @@ pub(crate) fn jws(bytes: &[u8]) {
 
 /// Claims that are taken are in force for a time, and only with every claim that is asked for.
 pub(crate) fn claims(bytes: &[u8]) {
-    let Ok(claims) = Claims::parse(bytes) else { return };
+    let claims = Claims::parse(bytes);
+    let registered = RegisteredClaims::parse(bytes);
+    // Read with and without keeping them, and by a reader that takes the last of two equal names: there are no two.
+    assert_eq!(registered.is_ok(), claims.is_ok());
+    let (Ok(claims), Ok(registered)) = (claims, registered) else { return };
     let issuer = claims.all().get("iss").and_then(Value::as_str);
     let expected = Expectations {
         issuer: Some("https://login.acme.example".to_owned()),
@@ -30,13 +35,12 @@ pub(crate) fn claims(bytes: &[u8]) {
         ..Expectations::default()
     };
     for now in [0, 1_800_000_000, i64::MAX] {
-        if claims.check(&expected, UnixTime(now)).is_ok() {
+        if registered.check(&expected, UnixTime(now)).is_ok() {
             assert_eq!(issuer, Some("https://login.acme.example"));
             assert!(claims.all().contains_key("aud"));
             assert!(claims.expires().is_some_and(|end| now < end.0));
         }
     }
-    // A second reader, which takes the last of two equal names, finds the same: there are no two.
     let again: Value = serde_json::from_slice(bytes).expect("claims are JSON");
     assert_eq!(again.as_object(), Some(claims.all()));
 }

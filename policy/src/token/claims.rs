@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::TokenError;
 use super::json;
+use super::json::Glimpse;
 use crate::time::UnixTime;
 
 /// Latest instant that a claim may name: the end of the year 9999.
@@ -30,12 +31,105 @@ pub struct Expectations {
     pub clock_skew: Duration,
 }
 
+/// The registered claims of a payload that nobody needs to have signed: enough to refuse a token, and nothing to believe.
+#[derive(Debug)]
+pub struct RegisteredClaims<'p> {
+    issuer: Option<Glimpse<'p>>,
+    audience: Option<Glimpse<'p>>,
+    validity: Validity,
+}
+
+/// When a token is good.
+#[derive(Clone, Copy, Debug, Default)]
+struct Validity {
+    /// `exp`.
+    not_after: Option<i64>,
+    /// `nbf`.
+    not_before: Option<i64>,
+}
+
+impl<'p> RegisteredClaims<'p> {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::ClaimsInvalid`], for just those payloads that [`Claims::parse`] does not take.
+    pub fn parse(payload: &'p [u8]) -> Result<Self, TokenError> {
+        let (mut issuer, mut audience, mut exp, mut nbf, mut iat) = (None, None, None, None, None);
+        let take = |name: &str, value| match name {
+            "iss" => issuer = Some(value),
+            "aud" => audience = Some(value),
+            "exp" => exp = Some(value),
+            "nbf" => nbf = Some(value),
+            "iat" => iat = Some(value),
+            _ => {}
+        };
+        json::members(payload, take).ok_or(TokenError::ClaimsInvalid)?;
+        let validity = Validity { not_after: instant(exp)?, not_before: instant(nbf)? };
+        instant(iat)?;
+        Ok(Self { issuer, audience, validity })
+    }
+
+    /// `iss`.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::ClaimsInvalid`], if it is not text.
+    pub(super) fn issuer(&self) -> Result<Option<&str>, TokenError> {
+        match &self.issuer {
+            None => Ok(None),
+            Some(Glimpse::Text(iss)) => Ok(Some(iss)),
+            Some(_) => Err(TokenError::ClaimsInvalid),
+        }
+    }
+
+    /// Checks them.
+    ///
+    /// # Errors
+    ///
+    /// The first expectation that does not hold.
+    pub fn check(&self, expected: &Expectations, now: UnixTime) -> Result<(), TokenError> {
+        self.validity.check(expected, now)?;
+        match self.issuer()? {
+            None if !expected.waive_issuer => return Err(TokenError::IssuerMissing),
+            Some(iss) if expected.issuer.as_ref().is_some_and(|issuer| issuer != iss) => {
+                return Err(TokenError::IssuerMismatch);
+            }
+            _ => {}
+        }
+        let wanted = |aud: &str| expected.audience.is_empty() || expected.audience.iter().any(|one| one == aud);
+        let found = match &self.audience {
+            None if expected.waive_audience => true,
+            None => return Err(TokenError::AudienceMissing),
+            Some(Glimpse::Text(aud)) => wanted(aud),
+            Some(Glimpse::Texts(list)) => list.iter().any(|aud| wanted(aud)),
+            Some(_) => return Err(TokenError::ClaimsInvalid),
+        };
+        if found { Ok(()) } else { Err(TokenError::AudienceMismatch) }
+    }
+}
+
+impl Validity {
+    fn check(self, expected: &Expectations, now: UnixTime) -> Result<(), TokenError> {
+        let skew = i64::try_from(expected.clock_skew.as_secs()).unwrap_or(i64::MAX);
+        match self.not_after {
+            // RFC 7519 §4.1.4: on or after `exp` the token must not be taken.
+            Some(exp) if now.0 >= exp.saturating_add(skew) => return Err(TokenError::Expired),
+            None if !expected.waive_expiry => return Err(TokenError::ExpiryMissing),
+            _ => {}
+        }
+        if self.not_before.is_some_and(|nbf| now.0.saturating_add(skew) < nbf) {
+            return Err(TokenError::NotYetValid);
+        }
+        Ok(())
+    }
+}
+
 /// The claims of a token whose signature was verified.
 #[derive(Clone)]
 pub struct Claims {
     all: Map<String, Value>,
-    not_after: Option<i64>,
-    not_before: Option<i64>,
+    validity: Validity,
     size: usize,
 }
 
@@ -52,16 +146,14 @@ impl Claims {
     ///
     /// [`TokenError::ClaimsInvalid`].
     pub fn parse(payload: &[u8]) -> Result<Self, TokenError> {
+        let RegisteredClaims { validity, .. } = RegisteredClaims::parse(payload)?;
         let all = json::object(payload).ok_or(TokenError::ClaimsInvalid)?;
-        let not_after = instant(all.get("exp"))?;
-        let not_before = instant(all.get("nbf"))?;
-        instant(all.get("iat"))?;
-        Ok(Self { all, not_after, not_before, size: payload.len() })
+        Ok(Self { all, validity, size: payload.len() })
     }
 
     /// Claims that nobody signed.
     pub(super) fn thought_of(all: Map<String, Value>) -> Self {
-        Self { all, not_after: None, not_before: None, size: 0 }
+        Self { all, validity: Validity::default(), size: 0 }
     }
 
     /// About how many bytes the claims take in memory: a JSON value takes several times its text.
@@ -69,72 +161,22 @@ impl Claims {
         self.size.saturating_mul(8)
     }
 
-    /// `iss`.
-    ///
-    /// # Errors
-    ///
-    /// [`TokenError::ClaimsInvalid`], if it is not text.
-    pub(super) fn issuer(&self) -> Result<Option<&str>, TokenError> {
-        match self.all.get("iss") {
-            None => Ok(None),
-            Some(iss) => iss.as_str().map(Some).ok_or(TokenError::ClaimsInvalid),
-        }
-    }
-
-    /// Checks the registered claims.
-    ///
-    /// # Errors
-    ///
-    /// The first expectation that does not hold.
-    pub fn check(&self, expected: &Expectations, now: UnixTime) -> Result<(), TokenError> {
-        self.check_time(expected, now)?;
-        match self.issuer()? {
-            None if !expected.waive_issuer => return Err(TokenError::IssuerMissing),
-            Some(iss) if expected.issuer.as_ref().is_some_and(|issuer| issuer != iss) => {
-                return Err(TokenError::IssuerMismatch);
-            }
-            _ => {}
-        }
-        let wanted = |aud: &str| expected.audience.is_empty() || expected.audience.iter().any(|one| one == aud);
-        let found = match self.all.get("aud") {
-            None if expected.waive_audience => true,
-            None => return Err(TokenError::AudienceMissing),
-            Some(Value::String(aud)) => wanted(aud),
-            Some(Value::Array(list)) => {
-                let list: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
-                list.ok_or(TokenError::ClaimsInvalid)?.into_iter().any(wanted)
-            }
-            Some(_) => return Err(TokenError::ClaimsInvalid),
-        };
-        if found { Ok(()) } else { Err(TokenError::AudienceMismatch) }
-    }
-
     /// Checks the claims whose answer changes with time: a token that is remembered is asked again with every request.
     pub(crate) fn check_time(&self, expected: &Expectations, now: UnixTime) -> Result<(), TokenError> {
-        let skew = i64::try_from(expected.clock_skew.as_secs()).unwrap_or(i64::MAX);
-        match self.not_after {
-            // RFC 7519 §4.1.4: on or after `exp` the token must not be taken.
-            Some(exp) if now.0 >= exp.saturating_add(skew) => return Err(TokenError::Expired),
-            None if !expected.waive_expiry => return Err(TokenError::ExpiryMissing),
-            _ => {}
-        }
-        if self.not_before.is_some_and(|nbf| now.0.saturating_add(skew) < nbf) {
-            return Err(TokenError::NotYetValid);
-        }
-        Ok(())
+        self.validity.check(expected, now)
     }
 
     /// The seconds at which the answer of [`Claims::check_time`] may change.
     pub(crate) fn dates(&self, expected: &Expectations) -> impl Iterator<Item = UnixTime> {
         let skew = i64::try_from(expected.clock_skew.as_secs()).unwrap_or(i64::MAX);
-        let ends = self.not_after.map(|exp| exp.saturating_add(skew));
-        let begins = self.not_before.map(|nbf| nbf.saturating_sub(skew));
+        let ends = self.validity.not_after.map(|exp| exp.saturating_add(skew));
+        let begins = self.validity.not_before.map(|nbf| nbf.saturating_sub(skew));
         ends.into_iter().chain(begins).map(UnixTime)
     }
 
     /// First second at which the token is not good any more, without clock skew.
     pub fn expires(&self) -> Option<UnixTime> {
-        self.not_after.map(UnixTime)
+        self.validity.not_after.map(UnixTime)
     }
 
     /// Every claim.
@@ -144,11 +186,12 @@ impl Claims {
 }
 
 /// A `NumericDate` (RFC 7519 §2): a number, fractions cut off, within the years that a clock can show.
-fn instant(value: Option<&Value>) -> Result<Option<i64>, TokenError> {
-    let Some(value) = value else {
-        return Ok(None);
+fn instant(value: Option<Glimpse<'_>>) -> Result<Option<i64>, TokenError> {
+    let seconds = match value {
+        None => return Ok(None),
+        Some(Glimpse::Number(seconds)) => seconds,
+        Some(_) => return Err(TokenError::ClaimsInvalid),
     };
-    let seconds = value.as_f64().filter(|_| value.is_number()).ok_or(TokenError::ClaimsInvalid)?;
     if !(-MAX_INSTANT..=MAX_INSTANT).contains(&seconds) {
         return Err(TokenError::ClaimsInvalid);
     }

@@ -1,11 +1,13 @@
 //! The compact serialization (RFC 7515 §7.1), read strictly.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
 
 use super::TokenError;
 use super::json;
+use super::json::Glimpse;
 use crate::signature::Algorithm;
 
 /// Longest token that is read, in bytes. Header maps of proxies end well below it.
@@ -83,22 +85,34 @@ fn decode(part: &[u8]) -> Result<Vec<u8>, TokenError> {
 }
 
 fn read_header(bytes: &[u8]) -> Result<(Algorithm, Option<String>), TokenError> {
-    let header = json::object(bytes).ok_or(TokenError::HeaderInvalid)?;
+    let (mut is_critical, mut is_encrypted) = (false, false);
+    let (mut b64, mut cty, mut typ, mut kid, mut alg) = (None, None, None, None, None);
+    let take = |name: &str, value| match name {
+        "crit" => is_critical = true,
+        "enc" => is_encrypted = true,
+        "b64" => b64 = Some(value),
+        "cty" => cty = Some(value),
+        "typ" => typ = Some(value),
+        "kid" => kid = Some(value),
+        "alg" => alg = Some(value),
+        _ => {}
+    };
+    json::members(bytes, take).ok_or(TokenError::HeaderInvalid)?;
     // RFC 7515 §4.1.11: a recipient that does not understand an extension must reject the token. None is understood.
-    if header.contains_key("crit") {
+    if is_critical {
         return Err(TokenError::CriticalHeader);
     }
     // RFC 7797: with `b64: false` the signed bytes are others than those that are read here.
-    if header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
+    if b64.is_some_and(|b64| b64 != Glimpse::Bool(true)) {
         return Err(TokenError::HeaderInvalid);
     }
-    if header.contains_key("enc") || text(header.get("cty"))?.is_some_and(is_jwt) {
+    if is_encrypted || text(cty)?.is_some_and(|content_type| is_jwt(&content_type)) {
         return Err(TokenError::Nested);
     }
-    text(header.get("typ"))?;
-    let kid = text(header.get("kid"))?.map(str::to_owned);
-    let name = text(header.get("alg"))?.ok_or(TokenError::HeaderInvalid)?;
-    let algorithm = Algorithm::parse(name).ok_or(TokenError::AlgorithmNotAllowed)?;
+    text(typ)?;
+    let kid = text(kid)?.map(Cow::into_owned);
+    let name = text(alg)?.ok_or(TokenError::HeaderInvalid)?;
+    let algorithm = Algorithm::parse(&name).ok_or(TokenError::AlgorithmNotAllowed)?;
     Ok((algorithm, kid))
 }
 
@@ -108,10 +122,10 @@ fn is_jwt(content_type: &str) -> bool {
 }
 
 /// A parameter that is a string where it is present.
-fn text(value: Option<&Value>) -> Result<Option<&str>, TokenError> {
+fn text(value: Option<Glimpse<'_>>) -> Result<Option<Cow<'_, str>>, TokenError> {
     match value {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Glimpse::Text(text)) => Ok(Some(text)),
         Some(_) => Err(TokenError::HeaderInvalid),
     }
 }

@@ -18,6 +18,7 @@ mod verified;
 
 pub use claims::Claims;
 pub use claims::Expectations;
+pub use claims::RegisteredClaims;
 pub use jws::Jws;
 pub use key::Key;
 pub use key::KeyProblem;

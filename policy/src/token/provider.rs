@@ -5,6 +5,7 @@ use super::Claims;
 use super::Expectations;
 use super::Jws;
 use super::KeySet;
+use super::RegisteredClaims;
 use super::TokenError;
 use super::binding::Binding;
 use super::claim::ClaimPath;
@@ -73,15 +74,16 @@ impl Providers {
     /// The first thing that is wrong.
     pub(crate) fn verify(&self, text: &[u8], now: UnixTime, verifier: &mut dyn Verifier) -> Result<Token, TokenError> {
         let jws = Jws::parse(text)?;
-        let claims = Claims::parse(jws.payload())?;
-        let (id, provider) = self.issuer(claims.issuer()?)?;
+        let registered = RegisteredClaims::parse(jws.payload())?;
+        let (id, provider) = self.issuer(registered.issuer()?)?;
         if !provider.algorithms.contains(&jws.algorithm()) {
             return Err(TokenError::AlgorithmNotAllowed);
         }
         let candidates = provider.keys.candidates(&jws)?;
-        claims.check(&provider.expected, now)?;
+        registered.check(&provider.expected, now)?;
         candidates.verify(verifier)?;
 
+        let claims = Claims::parse(jws.payload())?;
         let bound = provider.binding.thumbprint(claims.all())?;
         let scopes = scopes::read(&claims, provider.scope_claim.as_ref())?;
         Ok(Token::new(&self.version, id, claims, scopes, bound))

@@ -355,7 +355,8 @@ fn registered_claims_are_checked_one_by_one() {
         clock_skew: std::time::Duration::from_secs(10),
         ..Expectations::default()
     };
-    let check = |text: &str| Claims::parse(text.as_bytes()).and_then(|claims| claims.check(&expected, UnixTime(1_000)));
+    let now = UnixTime(1_000);
+    let check = |text: &str| RegisteredClaims::parse(text.as_bytes()).and_then(|claims| claims.check(&expected, now));
     let base = json!({ "iss": "https://login.example", "aud": "orders", "exp": 2_000 });
     let with = |name: &str, value: Value| {
         let mut claims = base.clone();
@@ -405,7 +406,8 @@ fn registered_claims_are_checked_one_by_one() {
 fn waived_claims_may_be_missing_and_are_still_checked_where_present() {
     let waived =
         Expectations { waive_issuer: true, waive_audience: true, waive_expiry: true, ..Expectations::default() };
-    let check = |text: &str| Claims::parse(text.as_bytes()).and_then(|claims| claims.check(&waived, UnixTime(1_000)));
+    let now = UnixTime(1_000);
+    let check = |text: &str| RegisteredClaims::parse(text.as_bytes()).and_then(|claims| claims.check(&waived, now));
     assert_eq!(check("{}"), Ok(()));
     assert_eq!(check(r#"{"exp":999}"#), Err(TokenError::Expired));
     assert_eq!(check(r#"{"nbf":1001}"#), Err(TokenError::NotYetValid));
