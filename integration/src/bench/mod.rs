@@ -187,7 +187,9 @@ fn certificates(directory: &TempDir) -> Result<Credentials, EnvironmentError> {
 async fn start(variant: Variant, issuers: &Issuers, directory: &TempDir) -> Result<Peer, BenchError> {
     let [address, admin] = [environment::free_port()?, environment::free_port()?];
     let config = directory.path().join(format!("{}.json", variant.name()));
-    let bootstrap = config::bootstrap(directory.path(), address, admin, variant.filter(issuers)?);
+    let access_log = directory.path().join(format!("{}.access.log", variant.name()));
+    let access_log = variant.is_recorded().then_some(access_log.as_path());
+    let bootstrap = config::bootstrap(directory.path(), address, admin, variant.filter(issuers)?, access_log);
     environment::write(&config, &bootstrap.to_string())?;
     let began = Instant::now();
     let mut envoy = Envoy::start(&EnvoyCommand {

@@ -202,7 +202,7 @@ fn bootstrap(directory: &Path, listener: std::net::SocketAddr, admin: std::net::
             "max_request_bytes": 1024
         }
     });
-    let mut config = config::bootstrap(directory, listener, admin, Some(filter));
+    let mut config = config::bootstrap(directory, listener, admin, Some(filter), None);
     // Envoy takes nothing by xDS without a name.
     config["node"] = json!({ "id": "bench", "cluster": "bench" });
     let chain = &mut config["static_resources"]["listeners"][0]["filter_chains"][0];

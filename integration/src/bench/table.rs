@@ -27,6 +27,7 @@ pub(super) fn write(peers: &[Peer], settings: &Settings, out: &mut dyn Write) ->
         "× empty Wasm filter",
         "RBAC's own ÷ ours",
         "our own ÷ jwt_authn's",
+        "our own ÷ with access log",
         "requests/s",
         "p50 µs",
         "p99 µs",
@@ -44,12 +45,10 @@ pub(super) fn write(peers: &[Peer], settings: &Settings, out: &mut dyn Write) ->
             }
             _ => None,
         };
-        let to_jwt = match peer.variant {
-            Variant::Token(kind) => {
-                find(peers, Variant::JwtAuthn(kind)).zip(none).and_then(|(jwt, none)| own_ratio(peer, jwt, none))
-            }
+        let [to_jwt, to_recorded] = [Variant::JwtAuthn, Variant::RecordedJwtAuthn].map(|jwt| match peer.variant {
+            Variant::Token(kind) => find(peers, jwt(kind)).zip(none).and_then(|(jwt, none)| own_ratio(peer, jwt, none)),
             _ => None,
-        };
+        });
         let micros = |pick: fn(&super::Round) -> Duration| {
             let figures = peer.rounds.iter().map(|round| pick(round).as_secs_f64() * 1e6);
             Spread::of(figures).map_or_else(String::new, |spread| format!("{:.0}", spread.median))
@@ -62,6 +61,7 @@ pub(super) fn write(peers: &[Peer], settings: &Settings, out: &mut dyn Write) ->
             show(to_empty, 2),
             show(to_rbac, 1),
             show(to_jwt, 2),
+            show(to_recorded, 2),
             rate.map_or_else(String::new, |spread| thousands(spread.median as usize)),
             micros(|round| round.p50),
             micros(|round| round.p99),

@@ -35,6 +35,8 @@ pub(super) enum Variant {
     Ours(usize),
     /// Envoy's own filter for bearer tokens.
     JwtAuthn(Kind),
+    /// The same, and Envoy records who was refused, as Portcullis does.
+    RecordedJwtAuthn(Kind),
     /// Portcullis with one rule that wants a scope.
     Token(Kind),
 }
@@ -66,8 +68,10 @@ pub(super) const ALL: &[Variant] = &[
     Variant::JwtAuthn(FIRST_RSA),
     Variant::Token(FIRST_RSA),
     Variant::JwtAuthn(FORGED),
+    Variant::RecordedJwtAuthn(FORGED),
     Variant::Token(FORGED),
     Variant::JwtAuthn(FORGED_RSA),
+    Variant::RecordedJwtAuthn(FORGED_RSA),
     Variant::Token(FORGED_RSA),
 ];
 
@@ -82,6 +86,7 @@ impl std::fmt::Display for Variant {
             Self::Ours(1) => f.write_str("Portcullis, 1 rule"),
             Self::Ours(count) => write!(f, "Portcullis, {} rules", thousands(*count)),
             Self::JwtAuthn(kind) => write!(f, "native jwt_authn, {kind}"),
+            Self::RecordedJwtAuthn(kind) => write!(f, "native jwt_authn and access log, {kind}"),
             Self::Token(kind) => write!(f, "Portcullis, {kind}"),
         }
     }
@@ -97,6 +102,7 @@ impl Variant {
             Self::Rbac(count) => format!("rbac-{count}"),
             Self::Ours(count) => format!("ours-{count}"),
             Self::JwtAuthn(kind) => format!("jwt-{}", kind.name()),
+            Self::RecordedJwtAuthn(kind) => format!("jwt-recorded-{}", kind.name()),
             Self::Token(kind) => format!("token-{}", kind.name()),
         }
     }
@@ -105,7 +111,10 @@ impl Variant {
     /// against.
     pub(super) fn is_called(self, name: &str) -> bool {
         let own = self.name();
-        let of_tokens = matches!(self, Self::Nothing | Self::Ours(1) | Self::JwtAuthn(_) | Self::Token(_));
+        let of_tokens = matches!(
+            self,
+            Self::Nothing | Self::Ours(1) | Self::JwtAuthn(_) | Self::RecordedJwtAuthn(_) | Self::Token(_)
+        );
         own == name || name == "tokens" && of_tokens || own.split_once('-').is_some_and(|(kind, _)| kind == name)
     }
 
@@ -113,7 +122,9 @@ impl Variant {
     pub(super) fn requests(self, issuers: &mut Issuers, count: u64) -> Requests {
         let path = self.path();
         match self {
-            Self::JwtAuthn(kind) | Self::Token(kind) => issuers.requests(kind, &path, count),
+            Self::JwtAuthn(kind) | Self::RecordedJwtAuthn(kind) | Self::Token(kind) => {
+                issuers.requests(kind, &path, count)
+            }
             _ => Requests::Same(format!("GET {path} HTTP/1.1\r\nhost: {HOST_NAME}\r\n\r\n").into_bytes().into(), count),
         }
     }
@@ -121,7 +132,7 @@ impl Variant {
     /// The status of each answer.
     pub(super) fn status(self) -> u16 {
         match self {
-            Self::JwtAuthn(kind) | Self::Token(kind) => kind.status(),
+            Self::JwtAuthn(kind) | Self::RecordedJwtAuthn(kind) | Self::Token(kind) => kind.status(),
             _ => 200,
         }
     }
@@ -133,9 +144,14 @@ impl Variant {
 
     fn rules(self) -> usize {
         match self {
-            Self::Nothing | Self::Empty | Self::Lua | Self::JwtAuthn(_) | Self::Token(_) => 1,
             Self::Rbac(count) | Self::Ours(count) => count,
+            _ => 1,
         }
+    }
+
+    /// Whether its Envoy keeps an access log of refusals.
+    pub(super) fn is_recorded(self) -> bool {
+        matches!(self, Self::RecordedJwtAuthn(_))
     }
 
     /// The HTTP filter of its Envoy, as Envoy reads it; none for no filter.
@@ -150,7 +166,7 @@ impl Variant {
             Self::Lua => Some(lua()),
             Self::Rbac(count) => Some(rbac(count)),
             Self::Ours(count) => Some(standalone::filter(&policy(count))?),
-            Self::JwtAuthn(_) => Some(issuers.jwt_authn()),
+            Self::JwtAuthn(_) | Self::RecordedJwtAuthn(_) => Some(issuers.jwt_authn()),
             Self::Token(_) => Some(standalone::filter(&issuers.policy())?),
         })
     }
