@@ -11,7 +11,7 @@ use proxy_wasm::types::LogLevel;
 use crate::host;
 
 /// Messages between two ticks that are written at once.
-const AT_ONCE: u32 = 64;
+const AT_ONCE: u32 = 16;
 /// What is gathered until it is written without waiting for the tick, in bytes.
 const GATHERED_ENOUGH: usize = 16 * 1024;
 

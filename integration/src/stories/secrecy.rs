@@ -2,6 +2,7 @@
 //! nothing in it that opens a door.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rcgen::DnType;
 use serde_json::Value;
@@ -14,10 +15,13 @@ use crate::environment::Protocol::Http1;
 use crate::environment::Protocol::Http2;
 use crate::environment::client::HOST_NAME;
 use crate::environment::raw;
+use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
 use crate::tokens::TokenIssuer;
 
+/// The tick is much shorter.
+const PATIENCE: Duration = Duration::from_secs(10);
 const CART: &str = "spiffe://acme.example/ns/shop/sa/cart";
 /// What must not be written down, wherever a request has it.
 const SECRET: &str = "hunter2-hunter2";
@@ -65,6 +69,16 @@ fn records(log: &str) -> (Vec<Value>, Vec<&str>) {
     (records, others)
 }
 
+/// Envoy's log once there are so many records in it: while refusals come fast, they are gathered until the filter's next tick.
+async fn written(envoy: &Envoy, count: usize) -> Result<String, StoryError> {
+    let log = wait::until("the records", PATIENCE, async || {
+        let log = envoy.process().log();
+        let found = records(&log).0.len();
+        if found < count { Err(format!("{found} of {count}")) } else { Ok(log) }
+    });
+    Ok(log.await?)
+}
+
 async fn secrets(stage: &Alone, envoy: &Envoy, report: &mut Report, issuer: &TokenIssuer) -> Result<(), StoryError> {
     report.step("requests that are full of secrets");
     let end = jiff::Timestamp::now().as_second() + 600;
@@ -89,7 +103,7 @@ async fn secrets(stage: &Alone, envoy: &Envoy, report: &mut Report, issuer: &Tok
             }
         }
     }
-    let log = envoy.process().log();
+    let log = written(envoy, before + sent).await?;
     let count = records(&log).0.len() - before;
     report.holds("each of them leaves one record", count == sent, format_args!("{count} of {sent}"))?;
     let payload = token.split('.').nth(1).unwrap_or(&token);
@@ -132,7 +146,7 @@ async fn forgeries(stage: &Alone, envoy: &Envoy, report: &mut Report) -> Result<
             }
         }
     }
-    let log = envoy.process().log();
+    let log = written(envoy, before + sent).await?;
     let (records, others) = records(&log);
     let records = records.get(before..).unwrap_or_default();
     report.holds(
