@@ -25,7 +25,7 @@ pub(crate) fn jws(bytes: &[u8]) {
 pub(crate) fn claims(bytes: &[u8]) {
     let claims = Claims::parse(bytes);
     let registered = RegisteredClaims::parse(bytes);
-    // Read with and without keeping them, and by a reader that takes the last of two equal names: there are no two.
+    // What is taken at a look can be kept.
     assert_eq!(registered.is_ok(), claims.is_ok());
     let (Ok(claims), Ok(registered)) = (claims, registered) else { return };
     let issuer = claims.all().get("iss").and_then(Value::as_str);
@@ -41,6 +41,7 @@ pub(crate) fn claims(bytes: &[u8]) {
             assert!(claims.expires().is_some_and(|end| now < end.0));
         }
     }
+    // A reader that takes the last of two equal names finds the same: there are no two.
     let again: Value = serde_json::from_slice(bytes).expect("claims are JSON");
     assert_eq!(again.as_object(), Some(claims.all()));
 }

@@ -32,8 +32,8 @@ pub struct Expectations {
 }
 
 /// The registered claims of a payload that nobody needs to have signed: enough to refuse a token, and nothing to believe.
-#[derive(Debug)]
 pub struct RegisteredClaims<'p> {
+    payload: &'p [u8],
     issuer: Option<Glimpse<'p>>,
     audience: Option<Glimpse<'p>>,
     validity: Validity,
@@ -53,7 +53,7 @@ impl<'p> RegisteredClaims<'p> {
     ///
     /// # Errors
     ///
-    /// [`TokenError::ClaimsInvalid`], for just those payloads that [`Claims::parse`] does not take.
+    /// [`TokenError::ClaimsInvalid`]: not a JSON object, a name in it twice, or `exp`, `nbf` or `iat` is no time.
     pub fn parse(payload: &'p [u8]) -> Result<Self, TokenError> {
         let (mut issuer, mut audience, mut exp, mut nbf, mut iat) = (None, None, None, None, None);
         let take = |name: &str, value| match name {
@@ -67,7 +67,7 @@ impl<'p> RegisteredClaims<'p> {
         json::members(payload, take).ok_or(TokenError::ClaimsInvalid)?;
         let validity = Validity { not_after: instant(exp)?, not_before: instant(nbf)? };
         instant(iat)?;
-        Ok(Self { issuer, audience, validity })
+        Ok(Self { payload, issuer, audience, validity })
     }
 
     /// `iss`.
@@ -106,6 +106,23 @@ impl<'p> RegisteredClaims<'p> {
             Some(_) => return Err(TokenError::ClaimsInvalid),
         };
         if found { Ok(()) } else { Err(TokenError::AudienceMismatch) }
+    }
+
+    /// All claims of the payload, once its signature was verified.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::ClaimsInvalid`].
+    pub(super) fn keep(self) -> Result<Claims, TokenError> {
+        let Self { payload, validity, .. } = self;
+        let all = json::object(payload).ok_or(TokenError::ClaimsInvalid)?;
+        Ok(Claims { all, validity, size: payload.len() })
+    }
+}
+
+impl fmt::Debug for RegisteredClaims<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisteredClaims").finish_non_exhaustive()
     }
 }
 
@@ -146,9 +163,7 @@ impl Claims {
     ///
     /// [`TokenError::ClaimsInvalid`].
     pub fn parse(payload: &[u8]) -> Result<Self, TokenError> {
-        let RegisteredClaims { validity, .. } = RegisteredClaims::parse(payload)?;
-        let all = json::object(payload).ok_or(TokenError::ClaimsInvalid)?;
-        Ok(Self { all, validity, size: payload.len() })
+        RegisteredClaims::parse(payload)?.keep()
     }
 
     /// Claims that nobody signed.

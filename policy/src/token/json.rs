@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::de::Deserialize;
 use serde::de::DeserializeSeed;
@@ -27,10 +26,10 @@ pub(super) fn object(text: &[u8]) -> Option<Map<String, Value>> {
 
 /// Parses exactly one JSON object and hands each of its members to `take`, in their order and without keeping them. `None`
 /// where [`object`] answers it; then `take` may have seen some.
-pub(super) fn members<'t>(text: &'t [u8], take: impl FnMut(&str, Glimpse<'t>)) -> Option<()> {
-    // Once for all names and texts in it.
+pub(super) fn members<'t>(text: &'t [u8], mut take: impl FnMut(&str, Glimpse<'t>)) -> Option<()> {
+    // Once, and not for each name and text in it.
     let mut deserializer = serde_json::Deserializer::from_str(str::from_utf8(text).ok()?);
-    deserializer.deserialize_map(MembersVisitor { take, text: PhantomData }).ok()?;
+    deserializer.deserialize_map(MembersVisitor(&mut take)).ok()?;
     deserializer.end().ok()
 }
 
@@ -41,26 +40,24 @@ pub(super) enum Glimpse<'t> {
     Number(f64),
     Text(Cow<'t, str>),
     Texts(Vec<Cow<'t, str>>),
-    /// Nothing, an object, or a list of anything but texts.
+    /// `null`, an object, or a list with anything but texts in it.
     Other,
 }
 
-struct MembersVisitor<'t, F> {
-    take: F,
-    text: PhantomData<&'t ()>,
-}
+/// `dyn`: headers and claims are read by the same code, and less code is faster when it is met cold.
+struct MembersVisitor<'a, 't>(&'a mut dyn FnMut(&str, Glimpse<'t>));
 
-impl<'t, F: FnMut(&str, Glimpse<'t>)> Visitor<'t> for MembersVisitor<'t, F> {
+impl<'t> Visitor<'t> for MembersVisitor<'_, 't> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object without duplicate names")
     }
 
-    fn visit_map<A: MapAccess<'t>>(mut self, mut entries: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'t>>(self, mut entries: A) -> Result<(), A::Error> {
         let mut names = Names::default();
         while let Some(name) = entries.next_key_seed(TextSeed)? {
-            (self.take)(&name, entries.next_value()?);
+            (self.0)(&name, entries.next_value()?);
             names.add(name);
         }
         if names.are_different() { Ok(()) } else { Err(A::Error::custom("a name occurs twice")) }
@@ -122,7 +119,7 @@ impl<'t> Visitor<'t> for GlimpseVisitor {
     }
 
     fn visit_map<A: MapAccess<'t>>(self, entries: A) -> Result<Self::Value, A::Error> {
-        MembersVisitor { take: |_: &str, _| (), text: PhantomData }.visit_map(entries)?;
+        MembersVisitor(&mut |_, _| ()).visit_map(entries)?;
         Ok(Glimpse::Other)
     }
 }

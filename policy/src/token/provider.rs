@@ -1,7 +1,6 @@
 //! Who issues tokens, and the one path from a token's text to a verified token.
 
 use super::Algorithm;
-use super::Claims;
 use super::Expectations;
 use super::Jws;
 use super::KeySet;
@@ -83,7 +82,7 @@ impl Providers {
         registered.check(&provider.expected, now)?;
         candidates.verify(verifier)?;
 
-        let claims = Claims::parse(jws.payload())?;
+        let claims = registered.keep()?;
         let bound = provider.binding.thumbprint(claims.all())?;
         let scopes = scopes::read(&claims, provider.scope_claim.as_ref())?;
         Ok(Token::new(&self.version, id, claims, scopes, bound))
