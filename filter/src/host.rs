@@ -382,10 +382,10 @@ pub(crate) fn verify_signature(form: &HostForm<'_>, message: &[u8]) -> Option<bo
     protobuf::first_is_true(&answer.unwrap_or_default())
 }
 
-/// Writes one line to the proxy's log.
-pub(crate) fn log(level: LogLevel, line: &str) {
+/// Writes a message, of one line or several, to the proxy's log.
+pub(crate) fn log(level: LogLevel, message: &str) {
     // There is nowhere to report a log that cannot be written.
-    let _ = hostcalls::log(level, line);
+    let _ = hostcalls::log(level, message);
 }
 
 /// A number that the proxy exports. Made once for the life of the VM, never for a request.

@@ -1,8 +1,9 @@
 //! Decision records on their way to the proxy's log: at once, and several at a time while they come in a flood.
 //!
 //! A proxy writes its log while a request waits, and each line costs more than the decision that it tells of. So only so many
-//! lines between two ticks go out one by one; what comes beyond is gathered, and goes out with the tick or when there is enough
-//! of it, as one message of many lines. No record is left out, unless the VM traps or the proxy is killed before the tick.
+//! lines between two ticks go out one by one; what comes beyond is gathered, and goes out as one message of many lines: with
+//! the tick, when there is enough of it, or before a line of another level. No record is left out, unless the VM traps or the
+//! proxy is killed before the tick.
 
 use std::cell::RefCell;
 

@@ -41,7 +41,7 @@ thread_local! {
 /// The last second that was written, and its text: in a flood, that of many records.
 struct LastTime {
     second: UnixTime,
-    /// `None` where the calendar does not hold it.
+    /// `None` before the first, and where the calendar does not hold it.
     text: Option<String>,
 }
 

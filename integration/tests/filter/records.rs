@@ -6,11 +6,13 @@ use portcullis_integration::wasm_host::LogLevel;
 use portcullis_integration::wasm_host::LogLine;
 use portcullis_integration::wasm_host::Vm;
 use portcullis_policy::Leaf;
+use portcullis_policy::UnixTime;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::gate::CART;
 use crate::gate::CHECKOUT;
+use crate::gate::NOW;
 use crate::gate::gate;
 use crate::gate::gate_with;
 use crate::gate::get;
@@ -163,6 +165,42 @@ fn a_record_is_bounded_whatever_is_asked() {
         "{:?}",
         vm.log().iter().map(|line| line.text.len()).max()
     );
+}
+
+#[test]
+fn each_record_has_the_second_of_its_decision() {
+    let mut vm = gate();
+    let times = |vm: &Vm| -> Vec<Value> { records(vm).into_iter().map(|(_, record)| record["time"].clone()).collect() };
+    for second in [NOW.0, NOW.0, NOW.0 + 1, NOW.0] {
+        vm.set_time(UnixTime(second));
+        get(&mut vm, &Connection::tls(), "/orders/1");
+    }
+    let [now, next] = ["2025-11-22T10:00:00Z", "2025-11-22T10:00:01Z"];
+    assert_eq!(times(&vm), [now, now, next, now]);
+}
+
+#[test]
+fn a_flood_of_one_kind_waits_for_the_tick_or_for_enough() {
+    let mut vm = gate();
+    let connection = peer(CART);
+    let mut written = Vec::new();
+    for number in 0..200 {
+        get(&mut vm, &connection, &format!("/no/{number}"));
+        written.push(records(&vm).len());
+    }
+    let at_once: Vec<usize> = (1..=16).collect();
+    assert_eq!(written[..16], at_once, "the first ones come one by one");
+    let length = vm.log().last().unwrap().text.len();
+    for (sent, written) in (1..).zip(&written) {
+        let waiting = (sent - written) * length;
+        assert!(waiting < 17 * 1024, "{waiting} bytes wait after {sent}");
+    }
+    let mut messages = written[15..].to_vec();
+    messages.dedup();
+    assert!(messages.len() > 3, "none waits for ever: {messages:?}");
+    assert!(messages.array_windows().all(|[before, after]| after - before > 8), "many come together: {messages:?}");
+    vm.tick();
+    assert_eq!(records(&vm).len(), 200);
 }
 
 #[test]
