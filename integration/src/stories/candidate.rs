@@ -11,11 +11,14 @@ use super::CHECKOUT;
 use super::REPORTING;
 use super::gate::counters;
 use super::gate::no_trap;
+use super::gate::records;
+use super::gate::written;
 use super::within;
 use crate::environment::Ask;
 use crate::environment::ClientError;
 use crate::environment::Connection;
 use crate::environment::Environment;
+use crate::environment::Envoy;
 use crate::environment::Protocol::Http1;
 use crate::environment::Settings;
 use crate::environment::wait;
@@ -99,20 +102,21 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         let mut both = enforced(2);
         both["candidate"] = tried(2);
         take_effect(environment, &mut connections, &both, 2).await?;
-        let before = records(environment).len();
+        let before = records(&environment.envoy.process().log()).0.len();
         verdicts(environment, report, &mut connections, |row| row.enforced).await?;
         let seen = divergences(environment).await?;
         report.holds("each verdict that would differ is counted", seen == [1, 1, 2], shown(seen))?;
-        recorded(report, &records(environment)[before..])?;
+        recorded(report, &environment.envoy, before).await?;
 
         report.step(format_args!("{REPEATED} times what the candidate would refuse"));
-        let before = records(environment).len();
+        let before = records(&environment.envoy.process().log()).0.len();
         for _ in 0..REPEATED {
             connections[1].ask(&Ask::get("/orders/1")).await.map_err(failed)?;
         }
         let seen = divergences(environment).await?;
         report.holds("each is counted", seen == [1, 1 + REPEATED as u64, 2], shown(seen))?;
-        let seen = records(environment).len() - before;
+        let log = written(&environment.envoy, before + REPEATED / 100).await?;
+        let seen = records(&log).0.len() - before;
         report.holds("and every hundredth leaves a record", seen == REPEATED / 100, seen)?;
 
         report.step("the candidate becomes the policy");
@@ -180,23 +184,19 @@ fn shown([allow, deny, other]: [u64; 3]) -> String {
     format!("{allow} would be allowed, {deny} denied, {other} decided by another rule")
 }
 
-/// The decision records in Envoy's log. Each is there before the answer to its request is.
-fn records(environment: &Environment) -> Vec<Value> {
-    let log = environment.envoy.process().log();
-    let lines = log.lines().filter_map(|line| line.find(r#"{"type":"decision""#).and_then(|at| line.get(at..)));
-    lines.filter_map(|line| serde_json::Deserializer::from_str(line).into_iter::<Value>().next()?.ok()).collect()
-}
-
-/// The records of the rows: one for each refusal, and one for the first that is allowed and diverges.
-fn recorded(report: &mut Report, records: &[Value]) -> Result<(), StoryError> {
+/// The records of the rows, behind those `before`: one for each refusal, and one for the first that is allowed and diverges.
+async fn recorded(report: &mut Report, envoy: &Envoy, before: usize) -> Result<(), StoryError> {
     let mut sampled = false;
     let rows = ROWS.iter().filter(|row| {
         let diverges = row.enforced.0 == 200 && row.enforced != row.candidate;
         row.enforced.0 != 200 || diverges && !std::mem::replace(&mut sampled, true)
     });
     let expected: Vec<Value> = rows.map(|row| told(row.ask.1, row.enforced, row.candidate)).collect();
-    let seen: Vec<Value> = records
+    let log = written(envoy, before + expected.len()).await?;
+    let seen: Vec<Value> = records(&log)
+        .0
         .iter()
+        .skip(before)
         .map(|record| {
             let mut seen =
                 json!({ "path": record["path"], "status": record["status"], "candidate": record["candidate"] });

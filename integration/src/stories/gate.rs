@@ -25,13 +25,14 @@ use crate::environment::Protocol;
 use crate::environment::Upstream;
 use crate::environment::client::HOST_NAME;
 use crate::environment::standalone;
+use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
 
 /// Longer than the filter waits between two ticks.
 const TICK: Duration = Duration::from_millis(250);
 /// How many are waited for at most, where requests go on.
-const TICKS: usize = 20;
+const TICKS: u32 = 20;
 
 /// A gate behind a proxy hands over what that one wrote of its clients.
 pub(super) const BEHIND_AN_EDGE: (&str, &str) =
@@ -158,6 +159,33 @@ async fn counters_now(envoy: &Envoy) -> Result<BTreeMap<String, u64>, StoryError
     let stats = envoy.stats(prefix).await?;
     let ours = stats.into_iter().filter(|(_, count)| *count > 0);
     Ok(ours.filter_map(|(name, count)| Some((name.strip_prefix(prefix)?.to_owned(), count))).collect())
+}
+
+/// Envoy's log once there are so many decision records in it: while decisions come fast the filter gathers them until its tick.
+pub(super) async fn written(envoy: &Envoy, count: usize) -> Result<String, StoryError> {
+    let some = wait::until("the records", TICK * TICKS, async || {
+        let found = records(&envoy.process().log()).0.len();
+        if found < count { Err(format!("{found} of {count}")) } else { Ok(()) }
+    });
+    some.await?;
+    // One too many may come with the next tick.
+    tokio::time::sleep(TICK).await;
+    Ok(envoy.process().log())
+}
+
+/// The decision records in Envoy's log, and the lines that are none.
+pub(super) fn records(log: &str) -> (Vec<Value>, Vec<&str>) {
+    let mut records = Vec::new();
+    let mut others = Vec::new();
+    for line in log.lines() {
+        // Envoy puts its own prefix before what a filter says.
+        let record = line.find("{\"type\":\"decision\"").and_then(|at| serde_json::from_str(line.get(at..)?).ok());
+        match record {
+            Some(record) => records.push(record),
+            None => others.push(line),
+        }
+    }
+    (records, others)
 }
 
 /// Envoy counts what happened to its Wasm machines, and logs a trap.

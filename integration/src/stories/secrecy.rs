@@ -2,26 +2,23 @@
 //! nothing in it that opens a door.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rcgen::DnType;
-use serde_json::Value;
 use serde_json::json;
 
 use super::alone::Alone;
 use super::alone::manager;
+use super::gate::records;
+use super::gate::written;
 use crate::environment::Envoy;
 use crate::environment::Protocol::Http1;
 use crate::environment::Protocol::Http2;
 use crate::environment::client::HOST_NAME;
 use crate::environment::raw;
-use crate::environment::wait;
 use crate::report::Report;
 use crate::report::StoryError;
 use crate::tokens::TokenIssuer;
 
-/// The tick is much shorter.
-const PATIENCE: Duration = Duration::from_secs(10);
 const CART: &str = "spiffe://acme.example/ns/shop/sa/cart";
 /// What must not be written down, wherever a request has it.
 const SECRET: &str = "hunter2-hunter2";
@@ -52,31 +49,6 @@ pub(super) async fn tell(report: &mut Report) -> Result<(), StoryError> {
         report.line(envoy.process().last_words());
     }
     outcome
-}
-
-/// The decision records in Envoy's log, and the lines that are none.
-fn records(log: &str) -> (Vec<Value>, Vec<&str>) {
-    let mut records = Vec::new();
-    let mut others = Vec::new();
-    for line in log.lines() {
-        // Envoy puts its own prefix before what a filter says.
-        let record = line.find("{\"type\":\"decision\"").and_then(|at| serde_json::from_str(line.get(at..)?).ok());
-        match record {
-            Some(record) => records.push(record),
-            None => others.push(line),
-        }
-    }
-    (records, others)
-}
-
-/// Envoy's log once there are so many records in it: while refusals come fast, they are gathered until the filter's next tick.
-async fn written(envoy: &Envoy, count: usize) -> Result<String, StoryError> {
-    let log = wait::until("the records", PATIENCE, async || {
-        let log = envoy.process().log();
-        let found = records(&log).0.len();
-        if found < count { Err(format!("{found} of {count}")) } else { Ok(log) }
-    });
-    Ok(log.await?)
 }
 
 async fn secrets(stage: &Alone, envoy: &Envoy, report: &mut Report, issuer: &TokenIssuer) -> Result<(), StoryError> {
