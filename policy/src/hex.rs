@@ -14,7 +14,7 @@ pub(crate) fn digit(byte: u8) -> Option<u8> {
 
 /// Bytes that display as lower-case digits, two each.
 #[derive(Clone, Copy, Debug)]
-pub struct Hex<'a>(pub &'a [u8]);
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 
 impl Hex<'_> {
     /// Appends the digits.

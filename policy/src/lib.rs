@@ -86,7 +86,6 @@ pub use explain::RuleOutcome;
 pub use form::is_identity_header;
 pub use form::is_own_header;
 pub use forwarded::Forwarded;
-pub use hex::Hex;
 pub use host::Host;
 pub use json_object::JsonObject;
 pub use memory::Memory;
