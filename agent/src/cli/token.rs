@@ -131,10 +131,12 @@ impl Verify {
 
 fn verify(keys: &KeySet, expected: Option<&Expectations>, token: &[u8], now: UnixTime) -> Result<(), TokenError> {
     let token = Jws::parse(token)?;
-    keys.verify(&token, &mut PureRust)?;
     match expected {
-        Some(expected) => RegisteredClaims::parse(token.payload())?.check(expected, now),
-        None => Ok(()),
+        Some(expected) => {
+            let claims = RegisteredClaims::parse(token.payload())?;
+            portcullis_policy::token::verify(&token, &claims, keys, expected, now, &mut PureRust)
+        }
+        None => keys.verify(&token, &mut PureRust).map(drop),
     }
 }
 

@@ -115,7 +115,7 @@ fn provider(name: &str, fields: &document::ProviderFields<'_>) -> Result<Provide
     let scope_claim = fields.scope_claim.as_ref().map(|claim| claim_path(claim.as_str())).transpose();
     let scope_claim = scope_claim.map_err(here("scope_claim"))?;
     let keys = keys(&fields.jwks, &algorithms).map_err(|(field, problem)| (format!("jwks{field}"), problem))?;
-    Ok(Provider { name: name.into(), expected, algorithms: algorithms.into(), binding, scope_claim, keys })
+    Ok(Provider { name: name.into(), expected, binding, scope_claim, keys })
 }
 
 fn keys(jwks: &document::Jwks<'_>, algorithms: &[Algorithm]) -> Result<KeySet, FieldProblem> {

@@ -44,7 +44,7 @@ impl<'p> ProviderText<'p> {
             issuer: expected.issuer.as_deref(),
             audience: Some(expected.audience.as_slice()).filter(|audience| !audience.is_empty()),
             jwks: Jwks { keys: provider.keys.keys().iter().map(|key| key.jwk()).collect() },
-            algorithms: provider.algorithms.iter().copied().map(Algorithm::name).collect(),
+            algorithms: provider.keys.allowed().iter().copied().map(Algorithm::name).collect(),
             binding: provider.binding.name(),
             waive: waived.into_iter().filter_map(|(name, waived)| waived.then_some(name)).collect(),
             clock_skew: format!("{}s", expected.clock_skew.as_secs()),

@@ -57,8 +57,9 @@ impl Key {
 }
 
 /// The keys of one issuer (RFC 7517 §5).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KeySet {
+    allowed: Box<[Algorithm]>,
     keys: Vec<Key>,
     left_out: Vec<(usize, KeyProblem)>,
     private: Vec<usize>,
@@ -135,7 +136,7 @@ impl KeySet {
 
     /// The same from the elements of `keys`, no name in which occurs twice.
     pub(crate) fn from_entries(entries: &[Value], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
-        let mut set = Self::default();
+        let mut set = Self { allowed: allowed.into(), keys: Vec::new(), left_out: Vec::new(), private: Vec::new() };
         for (position, entry) in entries.iter().enumerate() {
             let Value::Object(entry) = entry else {
                 return Err(KeySetError::NoKeys);
@@ -149,6 +150,11 @@ impl KeySet {
             }
         }
         Ok(set)
+    }
+
+    /// The only algorithms that are taken.
+    pub(crate) fn allowed(&self) -> &[Algorithm] {
+        &self.allowed
     }
 
     /// The usable keys.
@@ -184,7 +190,8 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// [`TokenError::KeyUnknown`], [`TokenError::AlgorithmMismatch`] or [`TokenError::SignatureInvalid`].
+    /// [`TokenError::AlgorithmNotAllowed`], [`TokenError::KeyUnknown`], [`TokenError::AlgorithmMismatch`] or
+    /// [`TokenError::SignatureInvalid`].
     pub fn verify(&self, token: &Jws<'_>, verifier: &mut dyn Verifier) -> Result<&Key, TokenError> {
         self.candidates(token)?.verify(verifier)
     }
@@ -193,8 +200,11 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// [`TokenError::KeyUnknown`] or [`TokenError::AlgorithmMismatch`].
+    /// [`TokenError::AlgorithmNotAllowed`], [`TokenError::KeyUnknown`] or [`TokenError::AlgorithmMismatch`].
     pub(super) fn candidates<'s, 't>(&'s self, token: &'t Jws<'t>) -> Result<Candidates<'s, 't>, TokenError> {
+        if !self.allowed.contains(&token.algorithm()) {
+            return Err(TokenError::AlgorithmNotAllowed);
+        }
         let fits = |key: &&Key| token.kid().is_none() || key.id().is_none() || key.id() == token.kid();
         if !self.keys.iter().any(|key| fits(&key)) {
             return Err(TokenError::KeyUnknown);

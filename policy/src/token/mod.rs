@@ -24,6 +24,7 @@ pub use key::Key;
 pub use key::KeyProblem;
 pub use key::KeySet;
 pub use key::KeySetError;
+pub use provider::verify;
 pub use verified::Bearer;
 pub use verified::Token;
 

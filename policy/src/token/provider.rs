@@ -1,6 +1,5 @@
 //! Who issues tokens, and the one path from a token's text to a verified token.
 
-use super::Algorithm;
 use super::Expectations;
 use super::Jws;
 use super::KeySet;
@@ -20,7 +19,6 @@ use crate::time::UnixTime;
 pub(crate) struct Provider {
     pub(crate) name: Box<str>,
     pub(crate) expected: Expectations,
-    pub(crate) algorithms: Box<[Algorithm]>,
     pub(crate) binding: Binding,
     pub(crate) scope_claim: Option<ClaimPath>,
     pub(crate) keys: KeySet,
@@ -65,8 +63,7 @@ impl Providers {
             .map(|place| ProviderId(place as u32))
     }
 
-    /// Verifies a token: what is cheap to find out comes first, the arithmetic last. Until then the claims only say which
-    /// provider to ask, and can only be a reason to refuse.
+    /// Verifies a token: see [`verify`], which is asked with the keys of the provider that its claims name.
     ///
     /// # Errors
     ///
@@ -75,12 +72,7 @@ impl Providers {
         let jws = Jws::parse(text)?;
         let registered = RegisteredClaims::parse(jws.payload())?;
         let (id, provider) = self.issuer(registered.issuer()?)?;
-        if !provider.algorithms.contains(&jws.algorithm()) {
-            return Err(TokenError::AlgorithmNotAllowed);
-        }
-        let candidates = provider.keys.candidates(&jws)?;
-        registered.check(&provider.expected, now)?;
-        candidates.verify(verifier)?;
+        verify(&jws, &registered, &provider.keys, &provider.expected, now, verifier)?;
 
         let claims = registered.keep()?;
         let bound = provider.binding.thumbprint(claims.all())?;
@@ -99,4 +91,24 @@ impl Providers {
         let wrong = if iss.is_some() { TokenError::IssuerMismatch } else { TokenError::IssuerMissing };
         providers.find(|(_, provider)| takes(provider)).ok_or(wrong)
     }
+}
+
+/// Verifies that a token is of an issuer with these keys, and good now. What is cheap to find out comes first, the arithmetic
+/// last: until then the claims can only be a reason to refuse.
+///
+/// # Errors
+///
+/// The first thing that is wrong.
+pub fn verify(
+    token: &Jws<'_>,
+    claims: &RegisteredClaims<'_>,
+    keys: &KeySet,
+    expected: &Expectations,
+    now: UnixTime,
+    verifier: &mut dyn Verifier,
+) -> Result<(), TokenError> {
+    claims.check_issuer(expected)?;
+    let candidates = keys.candidates(token)?;
+    claims.check(expected, now)?;
+    candidates.verify(verifier).map(drop)
 }

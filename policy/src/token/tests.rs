@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::*;
 use crate::signature::PureRust;
+use crate::signature::Verifier;
+use crate::signature::VerifyingKey;
 use crate::time::UnixTime;
 
 // RFC 7515 appendix A.3: ES256.
@@ -132,6 +134,52 @@ fn the_algorithm_belongs_to_the_key() {
     }
 }
 
+/// A token that is refused for every reason at once is refused for the first. With that repaired it is refused for the next,
+/// and so on to the end, which is the arithmetic.
+#[test]
+fn each_check_of_a_token_comes_after_the_one_before_it() {
+    struct Says(bool);
+    impl Verifier for Says {
+        fn verify(&mut self, _: &VerifyingKey, _: &[u8], _: &[u8]) -> bool {
+            self.0
+        }
+    }
+    let mut key = p256();
+    key["kid"] = json!("a");
+    let document = json!({ "keys": [key] }).to_string();
+    let set = KeySet::from_json(document.as_bytes(), &[Algorithm::Es256, Algorithm::Es384]).expect("a key set");
+    let expected = Expectations {
+        issuer: Some("https://login.acme.example".to_owned()),
+        audience: vec!["orders".to_owned()],
+        ..Expectations::default()
+    };
+    let mut header = json!({ "alg": "RS256", "kid": "b" });
+    let mut claims = json!({ "iss": "joe", "exp": 1000, "nbf": "soon", "aud": "others" });
+    let mut verifier = Says(false);
+    type Repair = fn(&mut Value, &mut Value, &mut Says);
+    let steps: &[(Result<(), TokenError>, Repair)] = &[
+        (Err(TokenError::ClaimsInvalid), |_, claims, _| claims["nbf"] = json!(3000)),
+        (Err(TokenError::IssuerMismatch), |_, claims, _| claims["iss"] = json!("https://login.acme.example")),
+        (Err(TokenError::AlgorithmNotAllowed), |header, _, _| header["alg"] = json!("ES384")),
+        (Err(TokenError::KeyUnknown), |header, _, _| header["kid"] = json!("a")),
+        (Err(TokenError::AlgorithmMismatch), |header, _, _| header["alg"] = json!("ES256")),
+        (Err(TokenError::Expired), |_, claims, _| claims["exp"] = json!(3000)),
+        (Err(TokenError::NotYetValid), |_, claims, _| claims["nbf"] = json!(1000)),
+        (Err(TokenError::AudienceMismatch), |_, claims, _| claims["aud"] = json!("orders")),
+        (Err(TokenError::SignatureInvalid), |_, _, verifier| verifier.0 = true),
+        (Ok(()), |_, _, _| {}),
+    ];
+    for (answer, repair) in steps {
+        let text =
+            format!("{}.{}.{}", encode(&header.to_string()), encode(&claims.to_string()), encode(&"s".repeat(64)));
+        let jws = Jws::parse(text.as_bytes()).expect("a token");
+        let verified = RegisteredClaims::parse(jws.payload())
+            .and_then(|claims| verify(&jws, &claims, &set, &expected, UnixTime(2000), &mut verifier));
+        assert_eq!(verified, *answer);
+        repair(&mut header, &mut claims, &mut verifier);
+    }
+}
+
 #[test]
 fn an_rsa_key_without_alg_is_for_one_algorithm_only() {
     let document = json!({ "keys": [{ "kty": "RSA", "n": RSA_N, "e": "AQAB" }] }).to_string();
@@ -251,7 +299,7 @@ fn kid_only_looks_a_key_up() {
     assert_eq!(verdict(&set, &named("unknown")), Err(TokenError::KeyUnknown));
     assert_eq!(verdict(&set, &named("../../etc/passwd")), Err(TokenError::KeyUnknown));
     assert_eq!(verdict(&set, &named("other")), Err(TokenError::SignatureInvalid), "the header is signed too");
-    assert_eq!(verdict(&KeySet::default(), ES256_TOKEN), Err(TokenError::KeyUnknown));
+    assert_eq!(verdict(&keys(json!([])), ES256_TOKEN), Err(TokenError::KeyUnknown));
 }
 
 #[test]
