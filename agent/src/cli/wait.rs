@@ -20,13 +20,16 @@ use crate::status::Status;
 /// How often the agent is asked. The answer comes from its memory.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// Time for an answer, however little is left: `--timeout 0s` asks once, also on a busy machine.
+const ANSWER: Duration = Duration::from_secs(1);
+
 /// Wait for the agent, for scripts that go on when it is done.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to wait for.
     #[arg(long = "for", value_enum)]
     goal: Goal,
-    /// How long, as in `30s`, `5m`.
+    /// How long, as in `30s`, `5m`; `0s` asks once.
     #[arg(long, default_value = "60s", value_parser = duration)]
     timeout: Duration,
 }
@@ -62,7 +65,8 @@ impl Args {
         let deadline = Instant::now() + self.timeout;
         let mut progress = Progress::on_stderr();
         loop {
-            let why = match timeout_at(deadline, client.status()).await {
+            let answer_by = deadline.max(Instant::now() + ANSWER);
+            let why = match timeout_at(answer_by, client.status()).await {
                 Err(_) => "the agent does not answer".to_owned(),
                 Ok(Ok(status)) => match self.goal.missing(&status) {
                     None => return Ok(None),
@@ -115,6 +119,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -133,5 +140,24 @@ mod tests {
         let args = Args { goal: Goal::Ready, timeout: Duration::ZERO };
         let timed_out = args.wait(&client).await.unwrap().unwrap();
         assert!(timed_out.to_string().contains("is the agent running?"), "{timed_out}");
+    }
+
+    #[tokio::test]
+    async fn one_question_is_answered_without_any_time_to_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let slow = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let status = serde_json::to_string(&Status { ready: true, ..Status::default() }).unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{status}", status.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream
+        };
+        let args = Args { goal: Goal::Ready, timeout: Duration::ZERO };
+        let client = ControlClient::new(socket);
+        let (_stream, timed_out) = tokio::join!(slow, args.wait(&client));
+        assert!(timed_out.unwrap().is_none());
     }
 }
