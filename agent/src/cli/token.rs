@@ -36,7 +36,8 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Verify tokens: one compact JWS per line of standard input, one JSON object per line out. Either `--issuer` and
-    /// `--audience` are needed, or `--signature-only`.
+    /// `--audience` are needed, or `--signature-only`. Of a token in which several things are wrong the same one is named as
+    /// by the gate. Whether it is bound to a certificate (`cnf`) is left to the gate, which sees the certificate.
     #[command(
         override_usage = "portcullis token verify --jwks <FILE> --issuer <ISSUER> --audience <AUDIENCE> [OPTIONS]\n       \
                           portcullis token verify --jwks <FILE> --signature-only [OPTIONS]"

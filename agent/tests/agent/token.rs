@@ -62,10 +62,15 @@ fn claims_count_unless_only_the_signature_is_asked_for() {
     let claims = ["--issuer", "joe", "--audience", "orders"];
     let output = verify(directory.path(), KEYS, &claims, line.as_bytes());
     assert_eq!(stdout(&output), "{\"valid\":false,\"reason\":\"token_expired\"}\n");
-    // The filter has the same words for a token in which several things are wrong: the signature comes last.
-    let forged = format!("{}\n", &TOKEN[..TOKEN.len() - 2]);
+    // Of several faults the gate names the same: the issuer before the algorithm, and the signature last.
+    let forged = format!("{}\n", TOKEN.replace(".DtEhU3", ".EtEhU3"));
     let output = verify(directory.path(), KEYS, &claims, forged.as_bytes());
     assert_eq!(stdout(&output), "{\"valid\":false,\"reason\":\"token_expired\"}\n");
+    let output = verify(directory.path(), KEYS, &["--signature-only"], forged.as_bytes());
+    assert_eq!(stdout(&output), "{\"valid\":false,\"reason\":\"token_signature_invalid\"}\n");
+    let other = ["--issuer", "jane", "--audience", "orders", "--algorithms", "ES384"];
+    let output = verify(directory.path(), KEYS, &other, forged.as_bytes());
+    assert_eq!(stdout(&output), "{\"valid\":false,\"reason\":\"token_issuer_mismatch\"}\n");
     let others = ["--signature-only", "--algorithms", "ES384,RS256"];
     let output = verify(directory.path(), KEYS, &others, line.as_bytes());
     assert_eq!(stdout(&output), "{\"valid\":false,\"reason\":\"token_algorithm_not_allowed\"}\n");

@@ -13,7 +13,8 @@ use crate::signature::Algorithm;
 /// Longest token that is read, in bytes. Header maps of proxies end well below it.
 const MAX_TOKEN: usize = 16 * 1024;
 
-/// A token that is well formed. Nothing of it is trusted before [`KeySet::verify`](super::KeySet::verify).
+/// A token that is well formed. Nothing of it is trusted before [`verify`](super::verify) or
+/// [`KeySet::verify`](super::KeySet::verify).
 #[derive(Debug)]
 pub struct Jws<'t> {
     algorithm: Algorithm,

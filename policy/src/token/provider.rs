@@ -63,7 +63,8 @@ impl Providers {
             .map(|place| ProviderId(place as u32))
     }
 
-    /// Verifies a token: see [`verify`], which is asked with the keys of the provider that its claims name.
+    /// Verifies a token: see [`verify`], which is asked with the keys of the provider that its `iss` names, or of the only one
+    /// where it has none.
     ///
     /// # Errors
     ///
@@ -93,8 +94,11 @@ impl Providers {
     }
 }
 
-/// Verifies that a token is of an issuer with these keys, and good now. What is cheap to find out comes first, the arithmetic
-/// last: until then the claims can only be a reason to refuse.
+/// Verifies that a token is of an issuer with these keys, and good now. `claims` are those of the token's own payload.
+///
+/// What is cheap to find out comes first, the arithmetic last: until then the claims can only be a reason to refuse. In this
+/// order, which is part of the contract: issuer, algorithm, key, times, audience, signature. Whether a token is bound to a
+/// certificate is not asked here.
 ///
 /// # Errors
 ///
