@@ -114,8 +114,8 @@ pub enum KeySetError {
 }
 
 impl KeySet {
-    /// Reads a JWK Set, for tokens of the algorithms `allowed` and no others. A key that is not for signatures, not of a supported kind, malformed, or whose algorithm is not
-    /// among `allowed` is left out and counted (RFC 7517 §5).
+    /// Reads a JWK Set, for tokens of the algorithms `allowed` and no others. A key that is not for signatures, not of a
+    /// supported kind, malformed, or whose algorithm is not among `allowed` is left out and counted (RFC 7517 §5).
     ///
     /// A key says its algorithm in `alg`; without one the curve does, and an RSA key is for the only RSA algorithm in
     /// `allowed`, or for RS256 where several are.

@@ -1,8 +1,8 @@
 //! Bearer tokens: compact JWS (RFC 7515) and the JWT claims in them (RFC 7519), read as RFC 8725 advises.
 //!
 //! Cheap checks come first, of registered claims as well, which can only refuse a token then; the signature comes last of what
-//! does not need trust, and every other claim after it. The algorithm belongs to the key, never to the token. Absent: fetching of keys, the clock (`now` is an argument), symmetric keys,
-//! encryption.
+//! does not need trust, and every other claim after it. The algorithm belongs to the key, never to the token. Absent: fetching
+//! of keys, the clock (`now` is an argument), symmetric keys, encryption.
 
 pub(crate) mod binding;
 pub(crate) mod claim;

@@ -72,7 +72,7 @@ impl Providers {
     pub(crate) fn verify(&self, text: &[u8], now: UnixTime, verifier: &mut dyn Verifier) -> Result<Token, TokenError> {
         let jws = Jws::parse(text)?;
         let registered = RegisteredClaims::parse(jws.payload())?;
-        let (id, provider) = self.issuer(registered.issuer()?)?;
+        let (id, provider) = self.issuer(&registered)?;
         verify(&jws, &registered, &provider.keys, &provider.expected, now, verifier)?;
 
         let claims = registered.keep()?;
@@ -81,16 +81,11 @@ impl Providers {
         Ok(Token::new(&self.version, id, claims, scopes, bound))
     }
 
-    /// The provider of an `iss` that nobody has verified yet.
-    fn issuer(&self, iss: Option<&str>) -> Result<(ProviderId, &Provider), TokenError> {
+    /// The provider that claims which nobody has verified yet would be of.
+    fn issuer(&self, claims: &RegisteredClaims<'_>) -> Result<(ProviderId, &Provider), TokenError> {
+        let wrong = if claims.issuer()?.is_some() { TokenError::IssuerMismatch } else { TokenError::IssuerMissing };
         let mut providers = (0..).map(ProviderId).zip(&self.list);
-        let takes = |provider: &Provider| match (iss, &provider.expected.issuer) {
-            (Some(iss), Some(issuer)) => iss == issuer,
-            (Some(_), None) => true,
-            (None, _) => provider.expected.waive_issuer,
-        };
-        let wrong = if iss.is_some() { TokenError::IssuerMismatch } else { TokenError::IssuerMissing };
-        providers.find(|(_, provider)| takes(provider)).ok_or(wrong)
+        providers.find(|(_, provider)| claims.check_issuer(&provider.expected).is_ok()).ok_or(wrong)
     }
 }
 
